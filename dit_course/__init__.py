@@ -1,0 +1,1 @@
+"""Build a Diffusion Transformer by hand, in notebooks, and watch it draw."""
