@@ -1,0 +1,79 @@
+"""Tokens look at each other: attention, the norms that keep it calm, and the MLP (lesson 02)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.Module):
+    """Divide each vector by the root of its mean square (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4).
+
+    Like LayerNorm without the mean and without the bias. `scale=False` leaves out the learned scale, for places where
+    the modulation of adaLN brings its own.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6, scale: bool = True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width)) if scale else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width). Returns the same shape and dtype; the mean square is taken in float32."""
+        mean_square = x.float().square().mean(dim=-1, keepdim=True)  # (..., 1)
+        x = x * torch.rsqrt(mean_square + self.eps).to(x.dtype)
+        return x if self.weight is None else x * self.weight.to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762, equation 1), with QK-norm.
+
+    QK-norm passes queries and keys through an RMSNorm of their own, so that the logits cannot grow without bound
+    (Dehghani et al. 2023, arXiv 2302.05442; in bfloat16: Stable Diffusion 3, arXiv 2403.03206).
+    """
+
+    def __init__(self, width: int, heads: int, qk_norm: bool = True):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"a width of {width} cannot be shared by {heads} heads: it is not a multiple")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.output = nn.Linear(width, width)
+        for linear in (self.qkv, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (batch, tokens, width). Returns the same shape: each token, a mixture of what all tokens offer."""
+        query, key, value = self.heads_of(x)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.output(mixed.transpose(1, 2).flatten(2))  # (b, heads, n, d) -> (b, n, heads * d)
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x (batch, tokens, width): (batch, heads, tokens, width / heads) each."""
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)  # (b, n, 3w) -> (b, n, 3, h, d)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (b, n, 3, h, d) -> 3 x (b, h, n, d)
+        return self.norm_q(query), self.norm_k(key), value
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Who looks at whom: (batch, heads, tokens, tokens), rows sum to 1. For looking only: `forward` is faster."""
+        query, key, _ = self.heads_of(x)
+        return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
+
+
+class MLP(nn.Module):
+    """Each token thinks for itself: widen, GELU (in its tanh form, as in DiT), and back."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        for linear in (self.up, self.down):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width). Returns the same shape."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))

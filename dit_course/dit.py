@@ -1,0 +1,163 @@
+"""The whole Diffusion Transformer, with register tokens (lesson 04).
+
+Peebles & Xie 2023, arXiv 2212.09748; registers: Darcet et al. 2023, arXiv 2309.16588.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from dit_course.blocks import DiTBlock, FinalLayer
+from dit_course.conditioning import LabelEmbedder, TimestepEmbedder
+from dit_course.patches import PatchEmbed, patch_grid, sincos_position_embedding, unpatchify
+
+# the paper's table 1; "/2" and the like give the patch size
+SIZES = {
+    "S": {"width": 384, "depth": 12, "heads": 6},
+    "B": {"width": 768, "depth": 12, "heads": 12},
+    "L": {"width": 1024, "depth": 24, "heads": 16},
+    "XL": {"width": 1152, "depth": 28, "heads": 16},
+}
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """What a DiT is made of. Raises ValueError at once when the parts do not fit together.
+
+    image_size: side of a square image in pixels, or (height, width).
+    registers: extra learned tokens that belong to no patch; 0 for none.
+    num_classes: None makes an unconditional model, without labels.
+    label_dropout: how often training hides the label, in [0, 1].
+    norm: "rms" or "layer". out_channels: channels of the output; None for as many as the input has.
+    """
+
+    image_size: int | tuple[int, int] = 32
+    patch_size: int = 4
+    channels: int = 3
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    registers: int = 4
+    num_classes: int | None = 10
+    label_dropout: float = 0.1
+    qk_norm: bool = True
+    norm: str = "rms"
+    out_channels: int | None = None
+
+    def __post_init__(self):
+        """Check that the parts fit together."""
+        if isinstance(self.image_size, list):  # JSON knows no tuples
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        for name in ("patch_size", "channels", "width", "depth", "heads"):
+            self._require(name, isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "at least 1")
+        self._require("registers", isinstance(self.registers, int) and self.registers >= 0, "0 or more")
+        self._require("num_classes", self.num_classes is None or self.num_classes >= 1, "at least 1, or None")
+        self._require("out_channels", self.out_channels is None or self.out_channels >= 1, "at least 1, or None")
+        self._require("mlp_ratio", self.mlp_ratio > 0, "above 0")
+        self._require("label_dropout", 0 <= self.label_dropout <= 1, "between 0 and 1")
+        self._require("norm", self.norm in ("rms", "layer"), '"rms" or "layer"')
+        self._require("width", self.width % 4 == 0, "a multiple of 4, for the sine-cosine positions")
+        self._require("width", self.width % self.heads == 0, f"a multiple of the number of heads ({self.heads})")
+        patch_grid(*self.image_shape, self.patch_size)
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"DiTConfig: {name} = {getattr(self, name)!r}, but it must be {expected}")
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return patch_grid(*self.image_shape, self.patch_size)
+
+
+class DiT(nn.Module):
+    """A Diffusion Transformer: from a noisy image, its time and its class to the velocity that made it noisy.
+
+    The last layer is zero at first, so a new model answers 0 and every block is the identity: `modulation` and the final
+    `linear` start at zero where they are made, and nothing is initialised twice.
+    """
+
+    class_names: tuple[str, ...] | None = None  # set by `load_pretrained`, so that classes can be asked for by name
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        self.config = config
+        out_channels = config.out_channels or config.channels
+        self.patch_embed = PatchEmbed(config.patch_size, config.channels, config.width)
+        positions = sincos_position_embedding(*config.grid, config.width)
+        self.register_buffer("positions", positions, persistent=False)
+        self.registers = nn.Parameter(0.02 * torch.randn(config.registers, config.width))
+        self.time_embed = TimestepEmbedder(config.width)
+        self.label_embed = None
+        if config.num_classes is not None:
+            self.label_embed = LabelEmbedder(config.num_classes, config.width, config.label_dropout)
+        self.blocks = nn.ModuleList(
+            DiTBlock(config.width, config.heads, config.mlp_ratio, config.qk_norm, config.norm)
+            for _ in range(config.depth)
+        )
+        self.final = FinalLayer(config.width, out_channels * config.patch_size**2, config.norm)
+
+    @classmethod
+    def from_name(cls, name: str, **config) -> "DiT":
+        """A model of the paper's sizes: "DiT-S/2" is size S with patches of 2. Further words go to `DiTConfig`."""
+        return cls(named_config(name, **config))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Predict the velocity, noise - data.
+
+        x: (batch, channels, height, width), noisy images; data lies in [-1, 1].
+        t: (batch,) in [0, 1], 0 = data, 1 = noise.
+        y: (batch,) int64 class labels, `num_classes` for "no label"; None for a model without classes.
+        Returns (batch, out_channels, height, width).
+        """
+        self._check(x, t, y)
+        condition = self.condition(t, y)
+        tokens = self.embed(x)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        tokens = tokens[:, : tokens.shape[1] - self.config.registers]  # the registers have done their work
+        patches = self.final(tokens, condition)
+        out_channels = self.config.out_channels or self.config.channels
+        return unpatchify(patches, self.config.patch_size, out_channels, *self.config.image_shape)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images to what the first block sees: (batch, patches + registers, width), the registers last."""
+        tokens = self.patch_embed(x) + self.positions
+        registers = self.registers.expand(len(x), -1, -1)  # (registers, width) -> (batch, registers, width)
+        return torch.cat([tokens, registers.to(tokens.dtype)], dim=1)
+
+    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Time and class as one vector: (batch, width)."""
+        time = self.time_embed(t)
+        return time if self.label_embed is None else time + self.label_embed(y)
+
+    def _check(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
+        """Shapes that do not fit are named here: deep inside the network nobody would understand them."""
+        expected = (self.config.channels, *self.config.image_shape)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(f"x has shape {tuple(x.shape)}, this model takes (batch, {', '.join(map(str, expected))})")
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}: the model takes floats, with data in [-1, 1] (x / 127.5 - 1 for bytes)")
+        if t.shape != (len(x),):
+            raise ValueError(f"t has shape {tuple(t.shape)}, expected one time for each image: ({len(x)},)")
+        if (y is None) != (self.label_embed is None):
+            problem = "needs labels y (num_classes for no label)" if y is None else "has no classes: leave y out"
+            raise ValueError(f"this model {problem}")
+        if y is not None and y.shape != (len(x),):
+            raise ValueError(f"y has shape {tuple(y.shape)}, expected one label for each image: ({len(x)},)")
+
+
+def named_config(name: str, **config) -> DiTConfig:
+    """The configuration of a named size, such as "DiT-S/2"; further words go to `DiTConfig`."""
+    size, _, patch = name.removeprefix("DiT-").partition("/")
+    if size not in SIZES or not patch.isdecimal():
+        known = ", ".join(f"DiT-{size}" for size in SIZES)
+        raise ValueError(f"{name!r} is no known size: take one of {known}, a slash and the patch size, as in DiT-S/2")
+    return replace(DiTConfig(**config), **SIZES[size], patch_size=int(patch))
