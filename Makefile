@@ -1,0 +1,94 @@
+# One command from a fresh checkout to a running lesson: `make lab`. `make help` lists the rest.
+# Kept to what GNU make 3.81 knows, because that is what macOS ships.
+
+PYTHON ?= python3
+LAB_FLAGS ?=
+PYTEST_FLAGS ?=
+PINS_FLAGS ?=
+TORCH_BACKEND ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+STAMP := $(VENV)/set-up-in
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+# OpenMP threads that spin while they wait steal the second core of a laptop from JupyterLab and from each other.
+export OMP_WAIT_POLICY := PASSIVE
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help setup lab test lint test-package test-notebooks format pins doctor clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make lab      set up, then open the course in JupyterLab'
+	@echo 'make setup    set up only: Python packages into $(VENV)'
+	@echo 'make doctor   set up, then check this machine and say how to mend what is wrong'
+	@echo 'make test     set up, then run all tests, notebooks included'
+	@echo 'make format   lay out code and notebooks with ruff'
+	@echo 'make pins     write requirements.txt from pyproject.toml (PINS_FLAGS=--upgrade for newer versions)'
+	@echo 'make clean    remove $(VENV) and caches; data, notebooks and runs stay'
+	@echo
+	@echo 'PYTHON=python3.12     another Python for the set-up (3.11 to 3.14; make clean first)'
+	@echo 'TORCH_BACKEND=cpu     set up without the gigabytes of CUDA that torch brings on Linux (make clean first)'
+	@echo 'LAB_FLAGS=--no-browser   more options for JupyterLab'
+
+# The stamp holds the folder that was set up. Missing Python or another folder (the checkout was moved) means: again.
+ifneq ($(shell test -x $(VENV)/bin/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+setup: $(STAMP)
+
+# Package edits need no new set-up: the package is installed as a link to this folder. The stamp is written last, so that
+# an interrupted set-up is taken up again by the next run.
+$(STAMP): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo 'Set-up stopped: there is no $(PYTHON) here. Install Python 3.11 to 3.14, or name yours: make setup PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Set-up stopped: the course needs Python 3.11 to 3.14, and $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Set-up stopped: $(PYTHON) comes without venv. On Debian and Ubuntu: sudo apt install python3-venv' >&2; exit 1; }
+	@rm -f $(STAMP)
+	@$(RUN) pip --version >/dev/null 2>&1 || { echo 'Making $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }
+	@echo 'Installing packages into $(VENV): some minutes the first time'
+	@$(RUN) pip install --quiet --disable-pip-version-check --constraint requirements.txt uv
+	@$(RUN) uv pip install --python $(VENV)/bin/python --requirement requirements.txt $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND))
+	@$(RUN) uv pip install --python $(VENV)/bin/python --quiet --no-deps --editable .
+	@echo '$(CURDIR)' > $(STAMP)
+
+# The repository is JupyterLab's root folder; its terminals find the course's Python first.
+lab: setup
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) jupyterlab --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
+
+doctor: setup
+	@$(RUN) dit_course doctor
+
+test: setup lint test-package test-notebooks
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+# Two workers of one thread each; a file stays on one worker, because its tests may share what they trained.
+test-package: setup
+	$(ONE_THREAD) $(RUN) pytest tests -n 2 --dist loadfile $(PYTEST_FLAGS)
+
+# One notebook at a time, with all cores, as a learner runs it.
+test-notebooks: setup
+	$(if $(NOTEBOOKS),$(RUN) pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=240 $(NOTEBOOKS) $(PYTEST_FLAGS),@echo 'no notebooks yet')
+
+format: setup
+	$(RUN) ruff check --fix-only --quiet .
+	$(RUN) ruff format .
+
+# One version for all supported Pythons and systems. torch itself names the CUDA packages it needs on Linux: left out
+# here, they come with the default torch and stay away with TORCH_BACKEND=cpu. Old pins are kept where they still fit.
+pins: setup
+	cp requirements.txt $(VENV)/pins.txt
+	$(RUN) uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --fork-strategy fewest \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make pins' \
+	  --quiet --output-file $(VENV)/pins.txt $(PINS_FLAGS)
+	grep -Ev '^(cuda-|nvidia-|triton=)' $(VENV)/pins.txt > requirements.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find dit_course tests -name __pycache__ -type d -prune -exec rm -rf {} +
