@@ -4,6 +4,7 @@ Peebles & Xie 2023, arXiv 2212.09748; registers: Darcet et al. 2023, arXiv 2309.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,28 +24,34 @@ SIZES = {
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """What a DiT is made of. Raises ValueError at once when the parts do not fit together.
-
-    image_size: side of a square image in pixels, or (height, width).
-    registers: extra learned tokens that belong to no patch; 0 for none.
-    num_classes: None makes an unconditional model, without labels.
-    label_dropout: how often training hides the label, in [0, 1].
-    norm: "rms" or "layer". out_channels: channels of the output; None for as many as the input has.
-    """
+    """What a DiT is made of. Raises ValueError at once when the parts do not fit together."""
 
     image_size: int | tuple[int, int] = 32
+    """Side of a square image in pixels, or (height, width)."""
     patch_size: int = 4
+    """Side of a patch in pixels; a divisor of the image's sides."""
     channels: int = 3
+    """Channels of the image: 1 for gray, 3 for colour, 4 for the usual latents."""
     width: int = 192
+    """Features of a token; a multiple of 4 and of `heads`."""
     depth: int = 6
+    """How many blocks."""
     heads: int = 6
+    """How many attention heads share the width."""
     mlp_ratio: float = 4.0
+    """How much wider than a token the MLP is inside."""
     registers: int = 4
+    """Extra learned tokens that belong to no patch; 0 for none."""
     num_classes: int | None = 10
+    """How many classes there are; None makes an unconditional model."""
     label_dropout: float = 0.1
+    """How often training hides the label, in [0, 1]; without it there is no guidance."""
     qk_norm: bool = True
-    norm: str = "rms"
+    """Whether queries and keys pass through an RMSNorm."""
+    norm: Literal["rms", "layer"] = "rms"
+    """The blocks' norm: RMSNorm, or LayerNorm as in the paper."""
     out_channels: int | None = None
+    """Channels of the output; None for as many as the image has."""
 
     def __post_init__(self):
         """Check that the parts fit together."""

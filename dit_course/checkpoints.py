@@ -1,0 +1,205 @@
+"""Weights on disk: safetensors for the tensors, JSON beside it for everything else, both written whole or
+not at all.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dit_course.data import atomic_write, data_root
+from dit_course.dit import DiT, DiTConfig
+from dit_course.evaluation import Classifier
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write PATH.safetensors, then PATH.json: who finds the JSON may trust the tensors.
+
+    path: without ending. about: what JSON can hold. Raises OSError, one line, and leaves nothing
+        half-written.
+    """
+    weights, description = _pair(path)
+    # save_file wants each tensor in memory of its own
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def write(file: Path) -> None:
+        try:
+            save_file(contiguous, file)
+        except SafetensorError as error:  # its word for a full disk
+            raise OSError(str(error)) from error
+
+    atomic_write(weights, write)
+    about = {**about, "bytes": weights.stat().st_size}
+    atomic_write(description, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def load_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote. Raises FileNotFoundError, or OSError when a file is damaged."""
+    weights, description = _pair(path)
+    for file in (weights, description):
+        if not file.exists():
+            raise FileNotFoundError(f"{file} does not exist{_known(file)}")
+    try:
+        about = json.loads(description.read_text())
+    except ValueError as error:
+        raise OSError(
+            f"{description} is damaged (no JSON: {error}): restore it, or train the model again"
+        ) from error
+    size = weights.stat().st_size
+    if size != about.get("bytes", size):
+        raise OSError(
+            f"{weights} is damaged ({size} bytes, expected {about['bytes']}): restore it (git checkout), "
+            "or train the model again"
+        )
+    try:
+        return load_file(weights, device=device), about
+    except SafetensorError as error:
+        raise OSError(
+            f"{weights} is damaged ({error}): restore it (git checkout), or train the model again"
+        ) from error
+
+
+def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) -> None:
+    """Write a DiT to PATH.safetensors and PATH.json, for `load_pretrained`.
+
+    half: weights as float16, half the size. about: further facts for the JSON (how it was trained, class
+        names, ...).
+    """
+    state = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
+    names = {"class_names": model.class_names} if model.class_names else {}
+    save_tensors(path, state, {"config": asdict(model.config), **names, **about})
+
+
+def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
+    """A trained DiT: "fashion-mnist" ships with the course; or the path of a run's folder or a .safetensors
+    file.
+
+    Returns the model in eval mode with its EMA weights in float32, and `class_names` where they are known.
+    Raises FileNotFoundError, OSError when a file is damaged, ValueError when weights and configuration do
+    not fit.
+    """
+    path = _resolve(name)
+    state, about = load_tensors(path)
+    try:
+        model = DiT(DiTConfig(**about["config"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}.json describes no DiT of this course ({error}): take another file"
+        ) from error
+    load_state(model, state, f"{path}.safetensors")
+    model.class_names = tuple(about["class_names"]) if "class_names" in about else None
+    return model.to(device).eval()
+
+
+def load_classifier(name: str | Path) -> Classifier:
+    """The shipped judge of a data set, "fashion-mnist", in eval mode."""
+    path = _resolve(f"{name}-classifier")
+    state, about = load_tensors(path)
+    classifier = Classifier(**about["config"])
+    load_state(classifier, state, f"{path}.safetensors")
+    return classifier.eval()
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load weights; a misfit becomes one line that names the first difference instead of all of them."""
+    own = model.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} has no place in this model" for name in state if name not in own]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, the model {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more differences)" if len(problems) > 1 else ""
+        raise ValueError(
+            f"{source} does not fit the model's configuration: {problems[0]}{more}; use the matching one"
+        )
+    model.load_state_dict(dict(state))
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The complete training checkpoints of a run, the newest first, as paths without ending."""
+    complete = []
+    for description in sorted(Path(folder).glob("checkpoint-*.json"), reverse=True):
+        weights = description.with_suffix(".safetensors")
+        try:
+            if weights.stat().st_size == json.loads(description.read_text())["bytes"]:
+                complete.append(description.with_suffix(""))
+        except (OSError, ValueError, KeyError):
+            continue  # cut short or damaged: an older one is still good
+    return complete
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: Any,
+    about: Mapping[str, Any],
+    keep: int = 2,
+) -> None:
+    """Write all that is needed to go on, as folder/checkpoint-STEP; older ones beyond `keep` are removed."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if ema is not None:
+        tensors |= {f"ema.{name}": tensor for name, tensor in ema.state_dict().items()}
+        about = {**about, "ema_updates": ema.updates}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    save_tensors(Path(folder) / f"checkpoint-{about['step']:08d}", tensors, about)
+    for old in checkpoints_in(folder)[keep:]:
+        for file in reversed(_pair(old)):  # the JSON first: what is left is then no checkpoint
+            file.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Any
+) -> dict[str, Any]:
+    """Put model, optimizer and EMA back to where a checkpoint left them; returns its JSON."""
+    tensors, about = load_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    load_state(model, parts["model"], f"{path}.safetensors")
+    if ema is not None:
+        if not parts["ema"]:
+            raise ValueError(
+                f"{path} holds no EMA weights: it was trained without; give ema=None, or another folder"
+            )
+        load_state(ema.model, parts["ema"], f"{path}.safetensors")
+        ema.load_state_dict(parts["ema"], about["ema_updates"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return about
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    return Path(f"{path}.safetensors"), Path(f"{path}.json")
+
+
+def _resolve(name: str | Path) -> Path:
+    """A shipped name, a run's folder, or a file, as a path without ending."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path / "model"
+    if path.suffix in (".safetensors", ".json"):
+        return path.with_suffix("")
+    if len(path.parts) > 1:
+        return path
+    return data_root() / "checkpoints" / path
+
+
+def _known(file: Path) -> str:
+    shipped = sorted(f.stem for f in (data_root() / "checkpoints").glob("*.safetensors"))
+    names = ", ".join(name for name in shipped if not name.endswith("-classifier"))
+    return f": take a shipped model ({names or 'none here'}), a run's folder, or the path of a .safetensors file"
