@@ -15,24 +15,18 @@ def checked(model: nn.Module, dataset: tuple[Tensor, Tensor]) -> tuple[Tensor, T
         images, labels = dataset
         shape, dtype, label_dtype = images.shape, images.dtype, labels.dtype
     except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            "dataset must be a pair of tensors (images, labels), as load_dataset returns it"
-        ) from error
+        raise ValueError("dataset must be a pair of tensors (images, labels), as load_dataset returns it") from error
     if dtype != torch.uint8 or label_dtype != torch.int64:
         raise ValueError(f"dataset must hold uint8 images and int64 labels, not {dtype} and {label_dtype}")
     if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(
-            f"{len(images)} images and {len(labels)} labels: expected as many of each, and at least one"
-        )
+        raise ValueError(f"{len(images)} images and {len(labels)} labels: expected as many of each, and at least one")
     config = getattr(model, "config", None)
     if config is not None:
         expected = (config.channels, *config.image_shape)
         if tuple(shape[1:]) != expected:
             raise ValueError(f"the images are {tuple(shape[1:])}, but the model is made for {expected}")
         if config.num_classes is not None and int(labels.max()) >= config.num_classes:
-            raise ValueError(
-                f"a label is {int(labels.max())}, but the model knows only 0 to {config.num_classes - 1}"
-            )
+            raise ValueError(f"a label is {int(labels.max())}, but the model knows only 0 to {config.num_classes - 1}")
     return images, labels
 
 

@@ -48,9 +48,7 @@ def load_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     try:
         about = json.loads(description.read_text())
     except ValueError as error:
-        raise OSError(
-            f"{description} is damaged (no JSON: {error}): restore it, or train the model again"
-        ) from error
+        raise OSError(f"{description} is damaged (no JSON: {error}): restore it, or train the model again") from error
     size = weights.stat().st_size
     if size != about.get("bytes", size):
         raise OSError(
@@ -60,9 +58,7 @@ def load_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
     try:
         return load_file(weights, device=device), about
     except SafetensorError as error:
-        raise OSError(
-            f"{weights} is damaged ({error}): restore it (git checkout), or train the model again"
-        ) from error
+        raise OSError(f"{weights} is damaged ({error}): restore it (git checkout), or train the model again") from error
 
 
 def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) -> None:
@@ -89,9 +85,7 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
     try:
         model = DiT(DiTConfig(**about["config"]))
     except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}.json describes no DiT of this course ({error}): take another file"
-        ) from error
+        raise ValueError(f"{path}.json describes no DiT of this course ({error}): take another file") from error
     load_state(model, state, f"{path}.safetensors")
     model.class_names = tuple(about["class_names"]) if "class_names" in about else None
     return model.to(device).eval()
@@ -118,9 +112,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     ]
     if problems:
         more = f" (and {len(problems) - 1} more differences)" if len(problems) > 1 else ""
-        raise ValueError(
-            f"{source} does not fit the model's configuration: {problems[0]}{more}; use the matching one"
-        )
+        raise ValueError(f"{source} does not fit the model's configuration: {problems[0]}{more}; use the matching one")
     model.load_state_dict(dict(state))
 
 
@@ -158,9 +150,7 @@ def save_checkpoint(
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Any
-) -> dict[str, Any]:
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Any) -> dict[str, Any]:
     """Put model, optimizer and EMA back to where a checkpoint left them; returns its JSON."""
     tensors, about = load_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
@@ -170,9 +160,7 @@ def load_checkpoint(
     load_state(model, parts["model"], f"{path}.safetensors")
     if ema is not None:
         if not parts["ema"]:
-            raise ValueError(
-                f"{path} holds no EMA weights: it was trained without; give ema=None, or another folder"
-            )
+            raise ValueError(f"{path} holds no EMA weights: it was trained without; give ema=None, or another folder")
         load_state(ema.model, parts["ema"], f"{path}.safetensors")
         ema.load_state_dict(parts["ema"], about["ema_updates"])
     state: dict[int, dict[str, Tensor]] = {}

@@ -37,9 +37,7 @@ def train_classifier(
     """Yield (epoch, accuracy on `test`, classifier) after each epoch; the last one is the result."""
     torch.manual_seed(config.seed)
     images, labels = train
-    model = Classifier(images.shape[1], len(train.class_names), config.width).to(
-        memory_format=torch.channels_last
-    )
+    model = Classifier(images.shape[1], len(train.class_names), config.width).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     batches = len(images) // config.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.epochs * batches)

@@ -48,7 +48,7 @@ def load_dataset(
     if name.startswith("folder:"):
         return _folder(Path(name.removeprefix("folder:")).expanduser(), split, image_size or 32, channels)
     if name not in LOADERS:
-        raise ValueError(f'unknown data set {name!r}: take {", ".join(LOADERS)}, or folder:PATH for pictures of your own')
+        raise ValueError(f"unknown data set {name!r}: take {', '.join(LOADERS)}, or folder:PATH for your own pictures")
     return LOADERS[name](split)
 
 
@@ -104,7 +104,7 @@ def _unpacked(shipped: Path) -> Path:
         archive = folder / f"{name}.gz"
         advice = "it is part of the course's repository: get it again with `git checkout -- data`"
         if not archive.exists():
-            raise FileNotFoundError(f"{archive} is missing: {advice}, or set DIT_COURSE_DATA to the folder of your data")
+            raise FileNotFoundError(f"{archive} is missing: {advice}, or set DIT_COURSE_DATA to your data's folder")
         try:
             content = gzip.decompress(archive.read_bytes())
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -127,7 +127,8 @@ def atomic_write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         # same suffix: ffmpeg and Pillow choose the format by it
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f".partial{path.suffix}")
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; choose a folder you may write to") from error
+        problem = f"cannot write {path}: {error.strerror or error}; choose a folder you may write to"
+        raise OSError(error.errno, problem) from error
     os.close(handle)
     partial = Path(name)
     try:
@@ -140,7 +141,8 @@ def atomic_write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         partial.chmod(0o644)  # mkstemp makes files private
         partial.replace(path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; nothing was left behind") from error
+        problem = f"cannot write {path}: {error.strerror or error}; nothing was left behind"
+        raise OSError(error.errno, problem) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -153,8 +155,9 @@ def _cifar10(split: str) -> Dataset:
         source = CIFAR10(root, train=split == "train", download=True)
     except Exception as error:  # no network, a broken archive, a full disk: torchvision raises many kinds
         raise FileNotFoundError(
-            f"CIFAR-10 is not in {root} and could not be downloaded ({type(error).__name__}: {error}): connect to a network once, "
-            f"or put the folder cifar-10-batches-py there, or use --data folder:PATH with pictures of your own"
+            f"CIFAR-10 is not in {root} and could not be downloaded ({type(error).__name__}: {error}): "
+            "connect to a network once, or put the folder cifar-10-batches-py there, "
+            "or use --data folder:PATH with pictures of your own"
         ) from error
     images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()  # (n, h, w, c) -> (n, c, h, w)
     return Dataset(images, torch.tensor(source.targets), tuple(source.classes), "cifar10")
@@ -171,7 +174,9 @@ def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels:
     if (path / "train").is_dir() and (path / "test").is_dir():
         path = path / split
     elif split == "test":
-        raise FileNotFoundError(f"{path} has no test split: it needs the sub-folders train and test, each with one folder a class")
+        raise FileNotFoundError(
+            f"{path} has no test split: it needs the sub-folders train and test, each with one folder a class"
+        )
     classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     images, labels, skipped = [], [], []
     for label, name in enumerate(classes):

@@ -3,6 +3,7 @@
 Peebles & Xie 2023, arXiv 2212.09748; registers: Darcet et al. 2023, arXiv 2309.16588.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,6 +21,16 @@ SIZES = {
     "L": {"width": 1024, "depth": 24, "heads": 16},
     "XL": {"width": 1152, "depth": 28, "heads": 16},
 }
+
+
+def _whole(value, least: int = 1) -> bool:
+    """Whether a value is a whole number, and large enough."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _real(value) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -58,16 +69,25 @@ class DiTConfig:
         if isinstance(self.image_size, list):  # JSON knows no tuples
             object.__setattr__(self, "image_size", tuple(self.image_size))
         for name in ("patch_size", "channels", "width", "depth", "heads"):
-            self._require(name, isinstance(getattr(self, name), int) and getattr(self, name) >= 1, "at least 1")
-        self._require("registers", isinstance(self.registers, int) and self.registers >= 0, "0 or more")
-        self._require("num_classes", self.num_classes is None or self.num_classes >= 1, "at least 1, or None")
-        self._require("out_channels", self.out_channels is None or self.out_channels >= 1, "at least 1, or None")
-        self._require("mlp_ratio", self.mlp_ratio > 0, "above 0")
-        self._require("label_dropout", 0 <= self.label_dropout <= 1, "between 0 and 1")
+            self._require(name, _whole(getattr(self, name)), "a whole number, at least 1")
+        for name in ("num_classes", "out_channels"):
+            value = getattr(self, name)
+            self._require(name, value is None or _whole(value), "a whole number, at least 1, or None")
+        self._require("registers", _whole(self.registers, least=0), "a whole number, 0 or more")
+        self._require("label_dropout", _real(self.label_dropout) and 0 <= self.label_dropout <= 1, "between 0 and 1")
+        self._require("qk_norm", isinstance(self.qk_norm, bool), "True or False")
         self._require("norm", self.norm in ("rms", "layer"), '"rms" or "layer"')
         self._require("width", self.width % 4 == 0, "a multiple of 4, for the sine-cosine positions")
         self._require("width", self.width % self.heads == 0, f"a multiple of the number of heads ({self.heads})")
-        patch_grid(*self.image_shape, self.patch_size)
+        fits = _real(self.mlp_ratio) and self.width * self.mlp_ratio >= 1
+        self._require("mlp_ratio", fits, "a number above 0 that leaves the MLP some width (4.0 is usual)")
+        square = _whole(self.image_size)
+        pair = isinstance(self.image_size, tuple) and len(self.image_size) == 2 and all(map(_whole, self.image_size))
+        self._require("image_size", square or pair, "a whole number of pixels, or two: (height, width)")
+        try:
+            patch_grid(*self.image_shape, self.patch_size)
+        except ValueError as error:
+            raise ValueError(f"DiTConfig: image_size and patch_size do not fit: {error}") from None
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -87,8 +107,8 @@ class DiTConfig:
 class DiT(nn.Module):
     """A Diffusion Transformer: from a noisy image, its time and its class to the velocity that made it noisy.
 
-    The last layer is zero at first, so a new model answers 0 and every block is the identity: `modulation` and the final
-    `linear` start at zero where they are made, and nothing is initialised twice.
+    The last layer is zero at first, so a new model answers 0 and every block is the identity: `modulation` and the
+    final `linear` start at zero where they are made, and nothing is initialised twice.
     """
 
     class_names: tuple[str, ...] | None = None  # set by `load_pretrained`, so that classes can be asked for by name
@@ -152,6 +172,9 @@ class DiT(nn.Module):
             raise ValueError(f"x has shape {tuple(x.shape)}, this model takes (batch, {', '.join(map(str, expected))})")
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}: the model takes floats, with data in [-1, 1] (x / 127.5 - 1 for bytes)")
+        dtype = self.registers.dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"x is {x.dtype}, but the weights of this model are {dtype}: use x.to({dtype})")
         if t.shape != (len(x),):
             raise ValueError(f"t has shape {tuple(t.shape)}, expected one time for each image: ({len(x)},)")
         if (y is None) != (self.label_embed is None):

@@ -36,9 +36,7 @@ class Classifier(nn.Module):
 
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
     # no bias: the batch norm behind it has one
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 @torch.no_grad()

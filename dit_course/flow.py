@@ -86,7 +86,7 @@ class RectifiedFlow:
         """n random times in [0, 1]: (n,)."""
         t = self.timesteps(n, generator)
         if tuple(t.shape) != (n,):
-            raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} when asked for {n} times: expected ({n},)")
+            raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} for {n} times: expected ({n},)")
         return t
 
     def loss(

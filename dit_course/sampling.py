@@ -6,6 +6,7 @@ nothing of networks; guidance is a velocity made of two; so all of them compose.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,13 @@ Callback = Callable[[int, float, Tensor], None]
 def euler(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None = None) -> Tensor:
     """Follow the velocity in straight steps: order 1, one evaluation a step.
 
-    velocity: v(x, t) with x (batch, ...) and t (batch,). noise: the start, at time ts[0]. ts: (steps + 1,) times, downwards.
+    velocity: v(x, t) with x (batch, ...) and t (batch,). noise: the start, at time ts[0]. ts: (steps + 1,) times,
+        downwards.
     callback: called with (index, t, x) before the first step and after each one, so steps + 1 times.
     Returns x at time ts[-1], the shape of noise.
     """
     x = _start(noise, ts, callback)
-    for index, (t, t_next) in enumerate(_pairs(ts), start=1):
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
         x = step(x, velocity(x, _batch(t, x)), t, t_next)
         _report(callback, index, t_next, x)
     return x
@@ -37,7 +39,7 @@ def heun(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | Non
     al. 2022, arXiv 2206.00364, algorithm 1, whose velocity has no value there). Arguments as in `euler`.
     """
     x = _start(noise, ts, callback)
-    for index, (t, t_next) in enumerate(_pairs(ts), start=1):
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
         here = velocity(x, _batch(t, x))
         there = velocity(step(x, here, t, t_next), _batch(t_next, x))
         x = step(x, (here + there) / 2, t, t_next)
@@ -53,7 +55,7 @@ def ab2(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None
     """
     x = _start(noise, ts, callback)
     past, past_size = None, None
-    for index, (t, t_next) in enumerate(_pairs(ts), start=1):
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
         here, size = velocity(x, _batch(t, x)), t_next - t
         middle = here if past is None else here + (here - past) * (size / past_size / 2)
         x = step(x, middle, t, t_next)
@@ -74,10 +76,11 @@ def guided(
     """Classifier-free guidance as a velocity v(x, t): v_no_label + cfg (v_label - v_no_label).
 
     Ho & Salimans 2022, arXiv 2207.12598. cfg 1 is the conditional velocity and 0 the unconditional one: one pass of the
-    network each; any other scale costs two, done as one batch of double size. Outside of `interval` the velocity is the plain conditional
-    one, for one pass (Kynkaanniemi et al. 2024, arXiv 2404.07724).
+    network each; any other scale costs two, done as one batch of double size. Outside of `interval` the velocity is
+    the plain conditional one, for one pass (Kynkaanniemi et al. 2024, arXiv 2404.07724).
 
-    model: a DiT, or any callable (x, t, y) with `config.num_classes`. y: (batch,) labels; None for a model without classes.
+    model: a DiT, or any callable (x, t, y) with `config.num_classes`. y: (batch,) labels; None for a model without
+        classes.
     interval: (low, high) with 0 <= low <= high <= 1, in t.
     """
     _check_guidance(cfg, interval)
@@ -140,7 +143,8 @@ class Sampler:
     ) -> Tensor:
         """Draw n pictures.
 
-        labels: a class for all, or one for each: numbers, or names where the model knows them; None goes through the classes in turn.
+        labels: a class for all, or one for each: numbers, or names where the model knows them; None goes through the
+            classes in turn.
         seed: the same seed gives the same pictures, and picture i does not depend on n. None takes a new one.
         callback: called with (index, t, x), x in [-1, 1], before the first step and after each.
         batch_size: how many are drawn at once (with a callback: all).
@@ -187,7 +191,7 @@ class Sampler:
         if not isinstance(labels, Tensor):
             labels = torch.tensor([self._class_number(label) for label in labels])
         if labels.shape != (n,):
-            raise ValueError(f"{n} pictures need {n} labels (or one for all), not labels of shape {tuple(labels.shape)}")
+            raise ValueError(f"{n} pictures need {n} labels (or one for all), not shape {tuple(labels.shape)}")
         return labels.cpu().long()
 
     def _class_number(self, label: int | str) -> int:
@@ -200,14 +204,11 @@ class Sampler:
 
 def _start(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
     if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(f"ts has shape {tuple(ts.shape)}, expected (steps + 1,) times: torch.linspace(1, 0, steps + 1)")
+        raise ValueError(
+            f"ts has shape {tuple(ts.shape)}, expected (steps + 1,), as in torch.linspace(1, 0, steps + 1)"
+        )
     _report(callback, 0, ts[0], noise)
     return noise
-
-
-def _pairs(ts: Tensor):
-    """(t, t_next) of every step."""
-    return zip(ts[:-1], ts[1:], strict=True)
 
 
 def _batch(t: Tensor, x: Tensor) -> Tensor:

@@ -73,9 +73,7 @@ class TrainConfig:
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._require("decay", 0 <= self.decay <= 1, "between 0 and 1")
         self._require("decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
-        self._require(
-            "betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1"
-        )
+        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
 
@@ -222,12 +220,8 @@ def train(
             speed = now if speed is None else 0.95 * speed + 0.05 * now
             plan.fix(config, done, seconds)
             progress = plan.progress(config, done, seconds)
-            yield Step(
-                done, loss.detach(), norm.detach(), learning_rate, speed, seconds, plan.total, progress
-            )
-            if (
-                time_to_save
-            ):  # after whoever drives the loop has noted the loss: a log is never behind its checkpoint
+            yield Step(done, loss.detach(), norm.detach(), learning_rate, speed, seconds, plan.total, progress)
+            if time_to_save:  # after whoever drives the loop has noted the loss: a log is never behind its checkpoint
                 save()
                 saved = done
     except GeneratorExit:  # whoever drives the loop has stopped, between two steps: keep what was learned
@@ -257,9 +251,7 @@ def _resume(
     changed = [name for name in now if now[name] != before.get(name) and name != "checkpoint_every"]
     if changed:
         was = ", ".join(f"{name} was {before.get(name)!r} and is now {now[name]!r}" for name in changed)
-        raise ValueError(
-            f"{folder} holds a run with other settings ({was}): use the same settings, or another folder"
-        )
+        raise ValueError(f"{folder} holds a run with other settings ({was}): use the same settings, or another folder")
     return Plan(**about["plan"]), about["step"], about["seconds"]
 
 
@@ -274,9 +266,7 @@ def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return config.precision == "bf16"
 
 
-def _require_finite(
-    loss: Tensor, norm: Tensor, step: int, learning_rate: float, folder: str | Path | None
-) -> None:
+def _require_finite(loss: Tensor, norm: Tensor, step: int, learning_rate: float, folder: str | Path | None) -> None:
     if math.isfinite(loss.item()) and math.isfinite(norm.item()):
         return
     found = checkpoints_in(Path(folder)) if folder is not None else []

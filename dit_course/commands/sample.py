@@ -44,9 +44,7 @@ class Sample:
             raise ValueError(f"per_class = {self.per_class}, but it must be at least 1")
         labels, columns, count = None, 10, 10 * self.per_class
         if model.config.num_classes is not None:
-            chosen = [int(c) if c.isdecimal() else c for c in self.classes] or list(
-                range(model.config.num_classes)
-            )
+            chosen = [int(c) if c.isdecimal() else c for c in self.classes] or list(range(model.config.num_classes))
             columns, count = len(chosen), len(chosen) * self.per_class
             labels = chosen * self.per_class  # a column a class
         recorder = show.Recorder() if self.gif or self.mp4 else None

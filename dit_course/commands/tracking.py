@@ -64,9 +64,7 @@ class Wandb(NoTracker):
 
     def images(self, step: int, files: dict[str, Path]) -> None:
         """Report pictures of a step."""
-        self.run.log(
-            {f"samples/{name}": self.wandb.Image(str(file)) for name, file in files.items()}, step=step
-        )
+        self.run.log({f"samples/{name}": self.wandb.Image(str(file)) for name, file in files.items()}, step=step)
 
 
 def make_tracker(name: str, out: Path, config: dict) -> NoTracker:

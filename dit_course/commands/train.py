@@ -70,9 +70,7 @@ class Train:
         out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
         if self.fresh:
             _forget(out)
-        _remember(
-            out / "config.json", {"data": self.data, "model": asdict(config), "timesteps": self.timesteps}
-        )
+        _remember(out / "config.json", {"data": self.data, "model": asdict(config), "timesteps": self.timesteps})
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
         model = DiT(config).to(_device(self.device))
@@ -125,12 +123,8 @@ class Train:
         print(f"{last.index} steps in {last.seconds / 60:.1f} minutes; weights, grids and GIFs are in {out}")
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out grid.png")
         if self.train.minutes is not None:
-            decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"][
-                "decay_steps"
-            ]
-            print(
-                f"the same run, bit for bit: --steps {last.index} --decay-steps {decay_steps}, no --minutes"
-            )
+            decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"]["decay_steps"]
+            print(f"the same run, bit for bit: --steps {last.index} --decay-steps {decay_steps}, no --minutes")
 
     def _model_config(self, dataset: Dataset) -> DiTConfig:
         """The network's shape, as far as the data decides it."""
@@ -179,11 +173,7 @@ class Log:
         if path.exists() and next_step > 1:
             with path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if _is_before(row, next_step)]
-        text = (
-            ",".join(self.FIELDS)
-            + "\n"
-            + "".join(",".join(row[f] for f in self.FIELDS) + "\n" for row in kept)
-        )
+        text = ",".join(self.FIELDS) + "\n" + "".join(",".join(row[f] for f in self.FIELDS) + "\n" for row in kept)
         atomic_write(path, text.encode())
         self.path = path
 
@@ -233,8 +223,7 @@ def _remember(path: Path, facts: dict) -> None:
             before = None
         if before not in (None, facts) and checkpoints_in(path.parent):
             raise ValueError(
-                f"{path.parent} holds a run with another model or other data: "
-                "give --out another folder, or --fresh"
+                f"{path.parent} holds a run with another model or other data: give --out another folder, or --fresh"
             )
     atomic_write(path, (json.dumps(facts, indent=2) + "\n").encode())
 
