@@ -1,0 +1,115 @@
+"""Fixtures shared by all tests.
+
+The helpers are fixtures of session scope that return functions, so that Hypothesis may use them too.
+"""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from dit_course.dit import DiT, DiTConfig
+
+# no deadline: on a busy laptop a slow example is no bug; the same examples in every run
+settings.register_profile(
+    "course",
+    deadline=None,
+    max_examples=15,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("course")
+
+
+def pytest_configure(config):
+    """`--strict-markers` knows what is declared here and in pyproject.toml."""
+    config.addinivalue_line("markers", "needs_data: reads the Fashion-MNIST that ships with the course")
+
+
+def pytest_collection_modifyitems(items):
+    """Whoever asks for a fixture with shipped data carries its marker."""
+    for item in items:
+        if {"fashion_train", "fashion_test"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("needs_data")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same random state and on the same default dtype, whatever ran before."""
+    torch.manual_seed(0)
+    yield
+    assert torch.get_default_dtype() == torch.float32, "a test left another default dtype behind"
+    assert torch.is_grad_enabled(), "a test left gradients switched off"
+
+
+def _perturbed(model, std=0.2, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(std * noise.to(parameter.dtype))
+    return model
+
+
+@pytest.fixture(scope="session")
+def perturbed():
+    """`perturbed(model)` adds noise to all parameters, in place: zeroed layers hide all the others."""
+    return _perturbed
+
+
+def _small_config(**changes):
+    return DiTConfig(
+        **{
+            "image_size": (8, 12),
+            "patch_size": 4,
+            "channels": 3,
+            "width": 24,
+            "depth": 2,
+            "heads": 3,
+            "registers": 2,
+            "num_classes": 5,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """`small_config(depth=3, ...)`: a tiny DiT on 8x12 pictures, where height is not width."""
+    return _small_config
+
+
+@pytest.fixture(scope="session")
+def small_dit():
+    """`small_dit(depth=3, ...)`: a tiny DiT in float64 and eval mode, all parameters perturbed."""
+
+    def make(std=0.2, seed=1, **changes):
+        torch.manual_seed(seed)
+        return _perturbed(DiT(_small_config(**changes)).double().eval(), std, seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def one_line_error():
+    """`with one_line_error(ValueError, "width"):` expects an error of one line that names all the words."""
+
+    class Expect:
+        def __init__(self, kind, *words):
+            self.kind, self.words = kind, words
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, error, traceback):
+            assert kind is not None, f"no {self.kind.__name__} was raised"
+            if not issubclass(kind, self.kind):
+                return False
+            message = str(error)
+            assert message, "the error says nothing"
+            assert "\n" not in message, f"more than one line: {message!r}"
+            for word in self.words:
+                assert str(word).lower() in message.lower(), f"{word!r} is not named in: {message}"
+            return True
+
+    return Expect
