@@ -1,0 +1,27 @@
+"""Pictures, curves and films: one call, one message.
+
+`images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
+anywhere else, `.save(path)` keeps it. `animation` gives a film that plays in the notebook; `save_image` and
+`save_animation` write files, whole or not at all.
+"""
+
+from dit_course.show.figures import images, loss_curve, save_image, trajectory
+from dit_course.show.film import Recorder, animation, save_animation
+from dit_course.show.pixels import grid, to_bytes
+from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
+
+__all__ = [
+    "PALETTE",
+    "Picture",
+    "Recorder",
+    "Sheet",
+    "animation",
+    "grid",
+    "images",
+    "loss_curve",
+    "save_animation",
+    "save_image",
+    "to_bytes",
+    "to_png",
+    "trajectory",
+]

@@ -1,0 +1,95 @@
+"""From tensors to bytes to one tiled picture; anything that is no picture is named here."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MOST_COLUMNS = 10
+
+
+def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
+    """Check pictures and turn them into bytes on the CPU: (N, C, H, W) uint8.
+
+    x: (N, C, H, W) or (C, H, W), or a list of the latter; uint8, or floats in [0, 1]; C is 1 (gray) or 3 (colour).
+    Raises TypeError or ValueError with the way to convert, when x is anything else.
+    """
+    x = _as_tensor(x)
+    if x.ndim == 3:
+        x = x[None]  # (c, h, w) -> (1, c, h, w)
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"pictures are (N, C, H, W) or (C, H, W) with C = 1 or 3, not {tuple(x.shape)}{_advice(x)}")
+    if not x.numel():
+        raise ValueError(f"there is nothing to show: the shape is {tuple(x.shape)}")
+    if x.dtype in (torch.uint8, torch.bool):
+        return x.byte() * (255 if x.dtype == torch.bool else 1)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"pictures are uint8, or floats in [0, 1], not {x.dtype}: use .byte() when they reach from 0 to 255"
+        )
+    low, high = (float(value) for value in x.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("some pixels are NaN or infinite: look for the first step at which the numbers blow up")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(
+            f"floats must lie in [0, 1], but these reach from {low:.2f} to {high:.2f}: "
+            "pictures in [-1, 1] are converted by ((x + 1) / 2).clamp(0, 1)"
+        )
+    return (x.clamp(0, 1) * 255).round().byte()
+
+
+def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int = 2) -> Tensor:
+    """Tile pictures into one, in reading order, with white lines between them: (N, C, H, W) -> (C, rows, columns).
+
+    x: (N, C, H, W), uint8 or float in [0, 1]. columns: None chooses, at most 10. padding: pixels between two pictures.
+    Returns (C, rows * (H + padding) - padding, columns * (W + padding) - padding), of the dtype of x.
+    """
+    x = _as_tensor(x)
+    n, channels, height, width = x.shape
+    columns = choose_columns(n, columns)
+    rows = math.ceil(n / columns)
+    white = 255 if x.dtype == torch.uint8 else 1
+    sheet = x.new_full((rows * columns, channels, height + padding, width + padding), white)
+    sheet[:n, :, :height, :width] = x
+    sheet = sheet.reshape(rows, columns, *sheet.shape[1:]).permute(2, 0, 3, 1, 4)  # (r * k, c, h, w) -> (c, r, h, k, w)
+    sheet = sheet.flatten(3).flatten(1, 2)  # -> (c, r * h, k * w)
+    return sheet[:, : sheet.shape[1] - padding, : sheet.shape[2] - padding]
+
+
+def choose_columns(n: int, columns: int | None = None) -> int:
+    """A row for up to ten pictures, tens for round numbers, else about a square."""
+    if columns is not None:
+        if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
+            raise ValueError(f"columns = {columns!r}, but it must be a whole number, at least 1")
+        return min(columns, n)
+    if n <= MOST_COLUMNS or n % MOST_COLUMNS == 0:
+        return min(n, MOST_COLUMNS)
+    return min(math.ceil(math.sqrt(n)), MOST_COLUMNS)
+
+
+def enlarge(x: Tensor, zoom: int) -> Tensor:
+    """Every pixel as a square of zoom x zoom, never blurred: (..., H, W) -> (..., zoom * H, zoom * W)."""
+    return x.repeat_interleave(zoom, dim=-2).repeat_interleave(zoom, dim=-1)
+
+
+def _as_tensor(x: Tensor | Sequence[Tensor]) -> Tensor:
+    if isinstance(x, list | tuple):
+        parts = [torch.as_tensor(part).detach().cpu() for part in x]
+        if not parts:
+            raise ValueError("there is nothing to show: the list is empty")
+        shapes = {tuple(part.shape) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"pictures of one figure need one shape, these have {', '.join(map(str, sorted(shapes)))}")
+        return torch.stack(parts)
+    return torch.as_tensor(x).detach().cpu()
+
+
+def _advice(x: Tensor) -> str:
+    if x.ndim in (2, 3) and (x.ndim == 2 or x.shape[0] not in (1, 3)):
+        if x.ndim == 3 and x.shape[-1] in (1, 3):
+            return ": the channels come last here, so use x.permute(2, 0, 1)"
+        return ": gray pictures need their channel, so use " + ("x[None]" if x.ndim == 2 else "x[:, None]")
+    if x.ndim == 4 and x.shape[-1] in (1, 3):
+        return ": the channels come last here, so use x.permute(0, 3, 1, 2)"
+    return ""
