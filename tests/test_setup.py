@@ -72,24 +72,18 @@ def pinned_versions(environment: dict[str, str]) -> dict[str, str]:
 # -- pyproject.toml and the pins -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "environment", ENVIRONMENTS, ids=lambda e: f"{e['sys_platform']}-{e['python_version']}"
-)
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda e: f"{e['sys_platform']}-{e['python_version']}")
 def test_pins_satisfy_pyproject(environment):
     versions = pinned_versions(environment)
     for requirement in direct_requirements():
         version = versions.get(canonicalize_name(requirement.name))
         assert version, f"{requirement} has no pin: run `make pins`"
-        assert requirement.specifier.contains(version), (
-            f"{requirement} is pinned at {version}: run `make pins`"
-        )
+        assert requirement.specifier.contains(version), f"{requirement} is pinned at {version}: run `make pins`"
 
 
 def test_the_test_extra_holds_every_other_extra():
     extras = set(PROJECT["optional-dependencies"]) - {"test"}
-    (itself,) = [
-        r for r in map(Requirement, PROJECT["optional-dependencies"]["test"]) if r.name == PROJECT["name"]
-    ]
+    (itself,) = [r for r in map(Requirement, PROJECT["optional-dependencies"]["test"]) if r.name == PROJECT["name"]]
     assert itself.extras == extras
 
 
@@ -159,9 +153,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 def fake_python(folder: Path, disguise: str) -> str:
     """A Python that runs `disguise` before the code it is given."""
     script = folder / "fake-python"
-    script.write_text(
-        f"#!/bin/sh\nexec '{sys.executable}' -c 'import sys; {disguise}; exec(sys.argv[2])' \"$@\"\n"
-    )
+    script.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c 'import sys; {disguise}; exec(sys.argv[2])' \"$@\"\n")
     script.chmod(0o755)
     return str(script)
 
@@ -243,9 +235,7 @@ def readme_commands() -> list[str]:
 
 
 def test_readme_names_make_targets_that_exist():
-    targets = set(
-        re.search(r"^\.PHONY: (help .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    )
+    targets = set(re.search(r"^\.PHONY: (help .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split())
     named = {m[1] for line in readme_commands() if (m := re.match(r"make (\w\S*)", line))}
     assert named
     assert named <= targets, f"README names {named - targets}, which make does not know"
@@ -285,9 +275,7 @@ def test_no_registry_host_and_no_path_of_one_machine_is_committed():
         pytest.skip("no git checkout")
     hosts = "pypi org", "pythonhosted org", "download pytorch org", "registry npmjs", "deb debian org"
     patterns = [
-        *(
-            re.escape(host.replace(" ", ".")) for host in hosts
-        ),  # spelled with blanks, or this file would match
+        *(re.escape(host.replace(" ", ".")) for host in hosts),  # spelled with blanks, or this file would match
         re.escape(f"{ROOT}/"),
         r"(?<![\w./-])(?:/home/\w+|/Users/\w+|/root|C:\\Users)[/\\]",
     ]

@@ -1,0 +1,334 @@
+"""The doctor finds what was broken on purpose, says how to mend it, and survives everything."""
+
+import importlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tomllib
+import types
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from dit_course import doctor
+
+ROOT = Path(__file__).parents[1]
+
+
+def finding(name: str) -> doctor.Finding:
+    """What the doctor says about one thing, with its fence."""
+    return doctor._fenced(name, doctor.CHECKS[name])
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """A safetensors file with one tensor of four floats, written by hand, and its JSON."""
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    file = folder / "checkpoints/fashion-mnist.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    file.with_suffix(".json").write_text("{}")
+    return file
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder of one's own to break: links to the real files, and a small checkpoint."""
+    raw = tmp_path / "data/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for name in doctor.FASHION_MNIST:
+        (raw / name).symlink_to(ROOT / "data/FashionMNIST/raw" / name)
+    write_checkpoint(tmp_path / "data")
+    monkeypatch.setenv("DIT_COURSE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+# -- as a whole ------------------------------------------------------------------------------------
+
+
+def test_a_sound_machine_is_ready(data, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    findings = doctor.examine()
+    assert [f.name for f in findings] == list(doctor.CHECKS)
+    assert [f for f in findings if f.ok is False] == []
+    assert doctor.report(findings) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "This machine is ready for the course."
+    for f in findings:
+        assert sum(line.split()[1:2] == [f.name] for line in lines) == 1, f"one line for {f.name}"
+
+
+def test_report_lines_up_and_fails_only_for_problems(capsys):
+    findings = [
+        doctor.Finding("a", True, "there"),
+        doctor.Finding("longer", None, "odd", "do this"),
+        doctor.Finding("bad", False, "gone", "do that"),
+    ]
+    assert doctor.report(findings) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "ok       a       there",
+        "note     longer  odd",
+        "                 -> do this",
+        "PROBLEM  bad     gone",
+        "                 -> do that",
+        "",
+        "1 problem. Mend the first one first, then ask the doctor again.",
+    ]
+    assert doctor.report(findings[:2]) == 0
+    assert doctor.report([]) == 0
+
+
+def test_no_import_can_kill_it(monkeypatch, capsys):
+    """Whatever an import raises, every check still has its say, in one line."""
+
+    def broken(name, *_):
+        raise SystemExit(f"{name} is broken\nin two lines")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    findings = doctor.examine()
+    assert [f.name for f in findings] == list(doctor.CHECKS)
+    assert doctor.report(findings) == 1
+    assert "in two lines" not in capsys.readouterr().out
+    by_name = {f.name: f for f in findings}
+    assert by_name["torch"].ok is by_name["video"].ok is by_name["widgets"].ok is by_name["JupyterLab"].ok is False
+    assert by_name["threads"] == doctor.Finding("threads", None, "not checked: it needs torch")
+
+
+def test_it_runs_where_nothing_is_installed(tmp_path):
+    """As a file, in a Python without any package: the standard library is enough."""
+    command = [sys.executable, "-I", "-S", str(ROOT / "dit_course/doctor.py")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr == ""
+    assert "PROBLEM  torch        ModuleNotFoundError" in result.stdout
+    assert "ok       Python" in result.stdout
+    assert "ok       data" in result.stdout
+
+
+# -- Python and torch ------------------------------------------------------------------------------
+
+
+def test_pythons_are_those_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (oldest, too_new) = (f"{major}.{minor}" for major, minor in doctor.PYTHONS)
+    assert SpecifierSet(f">={oldest},<{too_new}") == SpecifierSet(project["requires-python"])
+
+
+@pytest.mark.parametrize("version", [(3, 10, 9), (3, 15, 0)])
+def test_wrong_python(monkeypatch, version):
+    monkeypatch.setattr(sys, "version_info", version)
+    found = finding("Python")
+    assert found.ok is False
+    assert "needs Python 3.11 to 3.14" in found.mend
+
+
+def test_missing_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # makes `import torch` fail
+    assert finding("torch").ok is False
+    assert "make clean setup" in finding("torch").mend
+    for name in ("torchvision", "threads", "device"):
+        assert finding(name) == doctor.Finding(name, None, "not checked: it needs torch")
+
+
+def test_torch_that_cannot_be_loaded(monkeypatch):
+    def no_library(name, *_):
+        raise OSError("libcudart.so.13: cannot open shared object file\nand more")
+
+    monkeypatch.setattr(importlib, "import_module", no_library)
+    found = finding("torch")
+    assert found.ok is False
+    assert found.found == ("installed, but cannot be loaded: OSError: libcudart.so.13: cannot open shared object file")
+
+
+def test_torchvision_of_another_torch(monkeypatch):
+    """The two ways in which a mismatch shows: at import, and when a compiled operator is called."""
+    real = importlib.import_module
+
+    def mismatch(name, *rest):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", mismatch)
+    found = finding("torchvision")
+    assert found.ok is False
+    assert "does not match torch" in found.found
+    assert "make clean setup" in found.mend
+    monkeypatch.undo()
+
+    def nms(*_):
+        raise RuntimeError("Couldn't load custom C++ ops")
+
+    fake = types.SimpleNamespace(__version__="0.1", ops=types.SimpleNamespace(nms=nms))
+    monkeypatch.setitem(sys.modules, "torchvision", fake)
+    found = finding("torchvision")
+    assert found.ok is False
+    assert found.found.startswith("0.1 does not match torch")
+
+
+def test_threads(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(doctor, "_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert finding("threads").ok is True
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert finding("threads").ok is None
+    assert "OMP_WAIT_POLICY=PASSIVE" in finding("threads").mend
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert "set OMP_NUM_THREADS=2" in finding("threads").mend
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "unset it" in finding("threads").mend
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("150000 100000", 1), ("200000 100000", 2), ("max 100000", 8), (None, 8)])
+def test_cores_of_a_container(monkeypatch, limit, cores):
+    def read_text(path):
+        if limit is None:
+            raise FileNotFoundError(path)
+        return limit
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert doctor._cores() == cores
+
+
+def test_a_card_that_torch_cannot_use(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GTX 1")
+
+    def ones(*_, **__):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch, "ones", ones)
+    found = finding("device")
+    assert found.ok is False
+    assert found.found.startswith("GTX 1 fails: RuntimeError: no kernel image")
+    assert "driver" in found.mend
+
+
+def test_no_compiler_is_no_problem(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert finding("compiler").ok is None
+    assert "if you want to compile models" in finding("compiler").mend
+
+
+# -- what the notebooks use ------------------------------------------------------------------------
+
+
+def test_ffmpeg_that_does_not_run(monkeypatch):
+    import imageio_ffmpeg
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "no-such-ffmpeg")
+    assert finding("video").ok is False
+    assert "no-such-ffmpeg" in finding("video").found
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: shutil.which("false"))
+    assert "ends with status 1" in finding("video").found
+    assert "make clean setup" in finding("video").mend
+
+
+def test_a_kernel_of_another_python(monkeypatch):
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    other = KernelSpec(argv=["/elsewhere/bin/python", "-m", "ipykernel_launcher"])
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: other)
+    found = finding("JupyterLab")
+    assert found.ok is False
+    assert "its notebooks run in /elsewhere/bin/python" in found.found
+    assert "jupyter kernelspec remove" in found.mend
+
+
+def test_missing_widgets(monkeypatch, tmp_path):
+    from jupyter_core import paths
+
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(paths, "jupyter_path", lambda *_: [])
+    assert finding("widgets").ok is False
+    assert "@jupyter-widgets/jupyterlab-manager is not installed" in finding("widgets").found
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    assert "anywidget" in finding("widgets").found
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_missing_and_damaged_data(data):
+    assert finding("data").ok is True
+    file = data / "FashionMNIST/raw/train-labels-idx1-ubyte.gz"
+    content = file.read_bytes()
+    file.unlink()
+    assert finding("data").found == f"{file} is missing"
+    assert "git checkout" in finding("data").mend
+    assert "DIT_COURSE_DATA" in finding("data").mend
+    file.write_bytes(content[:-1])
+    assert finding("data").ok is False
+    assert "damaged (29490 bytes)" in finding("data").found
+
+
+def test_missing_checkpoint(data):
+    assert finding("model").ok is True
+    file = data / "checkpoints/fashion-mnist.safetensors"
+    for part in (file.with_suffix(".json"), file):
+        part.unlink()
+        assert finding("model").ok is False
+        assert finding("model").found == f"{part} is missing"
+        assert "git checkout" in finding("model").mend
+        write_checkpoint(data)
+
+
+@pytest.mark.parametrize("length", [0, 5, 8, 20, -1])
+def test_truncated_checkpoint(data, length):
+    file = data / "checkpoints/fashion-mnist.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    found = finding("model")
+    assert found.ok is False
+    assert "is damaged: SafetensorError" in found.found
+    assert "git checkout" in found.mend
+
+
+def test_checkpoint_that_is_something_else(data):
+    (data / "checkpoints/fashion-mnist.safetensors").write_text("<html>not found</html>" * 100)
+    assert "is damaged" in finding("model").found
+
+
+def test_full_disk(monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**8, 10**8))
+    for name, advice in (("disk", "free at least 1 GB"), ("temporary", "TMPDIR")):
+        assert finding(name).ok is False
+        assert finding(name).found.startswith("0.1 GB free in ")
+        assert advice in finding(name).mend
+
+
+def test_runs_that_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert finding("runs").ok is True
+    assert not (tmp_path / "runs").exists(), "looking changes nothing"
+
+    def read_only(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", read_only)  # root may write anywhere: no chmod here
+    found = finding("runs")
+    assert found.ok is False
+    assert f"nothing can be written to {tmp_path / 'runs'}" in found.found
+    assert "--out" in found.mend
+
+
+def test_the_package_need_not_import(monkeypatch, data):
+    """The data are looked at even when the package's own modules cannot be imported."""
+    monkeypatch.setitem(sys.modules, "dit_course.data", None)
+    assert finding("data").ok is True
