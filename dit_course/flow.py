@@ -110,6 +110,10 @@ class RectifiedFlow:
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x_t = interpolate(x, noise, t)
         prediction = model(x_t, t) if y is None else model(x_t, t, y)
+        if prediction.shape != x.shape:  # a channel more or less would broadcast, and train on nonsense
+            raise ValueError(
+                f"the model answers {tuple(prediction.shape)} to pictures of {tuple(x.shape)}: one velocity a pixel"
+            )
         error = (prediction.float() - velocity_target(x, noise).float()).square()
         if reduction == "none":
             return error.flatten(1).mean(dim=1)  # (batch, ...) -> (batch,)
