@@ -61,15 +61,15 @@ class LabelEmbedder(nn.Module):
 
     def forward(self, labels: Tensor) -> Tensor:
         """labels: (batch,) int64 in 0..num_classes, where num_classes means "no label". Returns (batch, width)."""
-        _check_labels(labels, self.num_classes)
+        check_labels(labels, self.num_classes)
         if self.training and self.dropout > 0:
             dropped = torch.rand(labels.shape, device=labels.device) < self.dropout
             labels = labels.masked_fill(dropped, self.num_classes)
         return self.table(labels)
 
 
-def _check_labels(labels: Tensor, num_classes: int) -> None:
-    """Say what is wrong with labels before `nn.Embedding` says it in its own way."""
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise TypeError or ValueError and say what is wrong, before `nn.Embedding` says it in its own way."""
     if labels.dtype != torch.int64:
         raise TypeError(f"labels must be int64, these are {labels.dtype}: use labels.long()")
     # on a GPU looking at the values would stop the pipeline at every step

@@ -5,12 +5,14 @@ nothing of networks; guidance is a velocity made of two; so all of them compose.
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from dit_course.conditioning import check_labels
 from dit_course.flow import step
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -88,6 +90,8 @@ def guided(
         if cfg != 1:
             raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
         return lambda x, t: model(x, t)
+    if model.config.num_classes is None:
+        raise ValueError("this model has no classes: leave y out, and take cfg = 1")
     no_label = torch.full_like(y, model.config.num_classes)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def guided(
             return model(x, t, no_label)
         both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label]))  # (2 * batch, ...)
         with_label, without = both.chunk(2)
-        scale = torch.where(inside, cfg, 1.0).to(x.dtype)
+        scale = 1 + (cfg - 1) * inside.to(x.dtype)  # cfg inside, 1 outside
         return without + scale.reshape(-1, *[1] * (x.ndim - 1)) * (with_label - without)
 
     return velocity
@@ -152,6 +156,8 @@ class Sampler:
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise ValueError(f"n = {n!r}, but it must be a whole number of pictures, at least 1")
+        if batch_size < 1:
+            raise ValueError(f"batch_size = {batch_size!r}, but at least 1 picture must be drawn at once")
         y = self._labels(n, labels)
         noise = self._noise(n, seed)
         ts = torch.linspace(1, 0, self.steps + 1)
@@ -186,20 +192,27 @@ class Sampler:
             return None
         if labels is None:
             return torch.arange(n) % num_classes
-        if isinstance(labels, str | int):
+        if isinstance(labels, str) or not hasattr(labels, "__len__"):
             labels = [labels] * n
         if not isinstance(labels, Tensor):
             labels = torch.tensor([self._class_number(label) for label in labels])
         if labels.shape != (n,):
             raise ValueError(f"{n} pictures need {n} labels (or one for all), not shape {tuple(labels.shape)}")
-        return labels.cpu().long()
+        labels = labels.cpu()
+        check_labels(labels, num_classes)
+        return labels
 
     def _class_number(self, label: int | str) -> int:
         names = getattr(self.model, "class_names", None) or ()
         if isinstance(label, str) and label not in names:
             known = ", ".join(names) or "none by name: use numbers"
             raise ValueError(f"unknown class {label!r}; this model knows {known}")
-        return names.index(label) if isinstance(label, str) else int(label)
+        if isinstance(label, str):
+            return names.index(label)
+        try:
+            return operator.index(label)
+        except TypeError:
+            raise TypeError(f"labels are whole numbers or names of classes, not {label!r}") from None
 
 
 def _start(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
