@@ -20,6 +20,8 @@ settings.register_profile(
 )
 settings.load_profile("course")
 
+torch.set_num_threads(1)  # for models this small more threads only get into each other's way
+
 
 def pytest_configure(config):
     """`--strict-markers` knows what is declared here and in pyproject.toml."""
