@@ -54,8 +54,8 @@ def load_official(model: DiT, state_dict: Weights) -> DiT:
     state_dict: the weights alone; of a training checkpoint, its entry "ema" or "model".
     A model that fits is `DiT(config_of_official(state_dict, heads))`: LayerNorm, no QK-norm, no registers.
     The heads leave no trace in the weights: a wrong number gives wrong outputs, not an error.
-    `model(x, step / 1000, y)` then gives what theirs gives for the timestep `step`, to 1e-5. (In float32
-    1000 * t is the step again, but for ten of the thousand, from 127 to 511, off by at most 3.1e-5.)
+    `model(x, step / 1000, y)` then gives what theirs gives for the timestep `step`, to 1e-5; at ten of the
+    thousand steps, from 127 to 511, to 3e-5: there 1000 * t misses the step by a last digit of float32.
     Raises ValueError, and leaves the model as it was, when weights and model do not fit.
     """
     return _load(model, state_dict, _OFFICIAL, norm_eps=1e-6)
@@ -163,9 +163,10 @@ def _advice(state_dict: Weights, layout: _Layout) -> str:
     other = _DIFFUSERS if layout is _OFFICIAL else _OFFICIAL
     if f"{_NAMES[-1][other.column]}.weight" in state_dict:
         return f"these are {other.name} names: use load_{other.name}"
-    inner = {name for name, value in state_dict.items() if isinstance(value, dict)}
+    known = f"{_NAMES[-1][layout.column]}.weight"
+    inner = {name for name, value in state_dict.items() if isinstance(value, dict) and known in value}
     if inner:
-        return f"this is a whole checkpoint: hand over the weights in it, one of {_some(inner)}"
+        return f"this is a whole checkpoint: hand over the weights in it, {' or '.join(sorted(inner))}"
     return "hand over all weights of the network, and no others"
 
 
