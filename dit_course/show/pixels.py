@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-MOST_COLUMNS = 10
-
 
 def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
     """Check pictures and turn them into bytes on the CPU: (N, C, H, W) uint8.
@@ -42,7 +40,7 @@ def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
 def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int = 2) -> Tensor:
     """Tile pictures into one, in reading order, with white lines between them: (N, C, H, W) -> (C, rows, columns).
 
-    x: (N, C, H, W), uint8 or float in [0, 1]. columns: None chooses, at most 10. padding: pixels between two pictures.
+    x: (N, C, H, W), uint8 or float in [0, 1]. columns: None chooses. padding: pixels between two pictures.
     Returns (C, rows * (H + padding) - padding, columns * (W + padding) - padding), of the dtype of x.
     """
     x = _as_tensor(x)
@@ -58,14 +56,16 @@ def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int 
 
 
 def choose_columns(n: int, columns: int | None = None) -> int:
-    """A row for up to ten pictures, tens for round numbers, else about a square."""
+    """One row for up to eight pictures, fives and tens for round numbers, else about a square."""
     if columns is not None:
         if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
             raise ValueError(f"columns = {columns!r}, but it must be a whole number, at least 1")
         return min(columns, n)
-    if n <= MOST_COLUMNS or n % MOST_COLUMNS == 0:
-        return min(n, MOST_COLUMNS)
-    return min(math.ceil(math.sqrt(n)), MOST_COLUMNS)
+    if n <= 8:
+        return n
+    if n % 10 == 0:
+        return 5 if n <= 20 else 10
+    return min(math.ceil(math.sqrt(n)), 10)
 
 
 def enlarge(x: Tensor, zoom: int) -> Tensor:

@@ -23,7 +23,7 @@ INK = "#222222"
 FONT = "DejaVu Sans"  # comes with matplotlib
 
 DENSITY = 2  # pixels of the file for one pixel of the page
-PAGE_WIDTH = 880  # what a notebook shows without shrinking it, in pixels of the page
+PAGE_WIDTH = 820  # what a notebook shows without shrinking it, in pixels of the page
 TILE = 112  # the side that a picture is enlarged to where there is room
 MARGIN, GAP = 8, 4  # around the sheet, and between pictures
 CAPTION, TITLE = 12, 15  # sizes of the text
@@ -73,9 +73,9 @@ class Sheet:
         title: str | None = None,
     ):
         n, _, height, width = shape
-        fitting = max(1, PAGE_WIDTH // (width + GAP))  # large pictures: fewer in a row
+        fitting = max(1, (PAGE_WIDTH - 2 * MARGIN) // (width + GAP))  # large pictures: fewer in a row
         self.columns = choose_columns(n, columns or min(choose_columns(n), fitting))
-        room = min(TILE if n > 1 else 2 * TILE, PAGE_WIDTH // self.columns - GAP)
+        room = min(TILE if n > 1 else 2 * TILE, (PAGE_WIDTH - 2 * MARGIN) // self.columns - GAP)
         self.zoom = max(1, room // max(height, width))  # whole numbers keep every pixel a square
         self.tile = (self.zoom * height, self.zoom * width)
         self._lay_out(n, captions or [""] * n, title or "")
