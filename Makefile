@@ -59,8 +59,9 @@ lab: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) jupyterlab --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_FLAGS)
 
+# As a file: this runs even where the package cannot be imported.
 doctor: setup
-	@$(RUN) dit_course doctor
+	@$(VENV)/bin/python dit_course/doctor.py
 
 test: setup lint test-package test-notebooks
 
