@@ -30,6 +30,10 @@ class Dataset(tuple):
         dataset.name = name
         return dataset
 
+    def __getnewargs__(self):
+        """What copy and pickle hand to `__new__`."""
+        return (*self, self.class_names, self.name)
+
 
 def load_dataset(
     name: str, split: str = "train", image_size: int | tuple[int, int] | None = None, channels: int = 3
@@ -46,7 +50,8 @@ def load_dataset(
     if split not in SPLITS:
         raise ValueError(f'split must be "train" or "test", not {split!r}')
     if name.startswith("folder:"):
-        return _folder(Path(name.removeprefix("folder:")).expanduser(), split, image_size or 32, channels)
+        path = Path(name.removeprefix("folder:")).expanduser()
+        return _folder(path, split, 32 if image_size is None else image_size, channels)
     if name not in LOADERS:
         raise ValueError(f"unknown data set {name!r}: take {', '.join(LOADERS)}, or folder:PATH for your own pictures")
     return LOADERS[name](split)
@@ -79,10 +84,12 @@ def _fashion_mnist(split: str) -> Dataset:
         source = FashionMNIST(root, train=split == "train")
         if len(source.data) != len(source.targets):
             raise ValueError(f"{len(source.data)} images but {len(source.targets)} labels")
+        if source.targets.max() >= len(source.classes):
+            raise ValueError(f"a label of {int(source.targets.max())}, but there are {len(source.classes)} classes")
     except Exception as error:  # torchvision says neither which file nor what to do
         folder = root / "FashionMNIST" / "raw"
         raise OSError(
-            f"Fashion-MNIST in {folder} is damaged ({error or type(error).__name__}): "
+            f"Fashion-MNIST in {folder} is damaged ({_one_line(error)}): "
             "delete its files that end in -ubyte, and the course unpacks them again"
         ) from error
     names = tuple(name.lower() for name in source.classes)
@@ -128,7 +135,7 @@ def atomic_write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f".partial{path.suffix}")
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}; choose a folder you may write to"
-        raise OSError(error.errno, problem) from error
+        raise _os_error(error.errno, problem) from error
     os.close(handle)
     partial = Path(name)
     try:
@@ -142,9 +149,14 @@ def atomic_write(path: Path, content: bytes | Callable[[Path], None]) -> None:
         partial.replace(path)
     except OSError as error:
         problem = f"cannot write {path}: {error.strerror or error}; nothing was left behind"
-        raise OSError(error.errno, problem) from error
+        raise _os_error(error.errno, problem) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _os_error(errno: int | None, problem: str) -> OSError:
+    """Of the kind that belongs to errno, such as PermissionError. (Pillow's and ffmpeg's have none.)"""
+    return OSError(problem) if errno is None else OSError(errno, problem)
 
 
 def _cifar10(split: str) -> Dataset:
@@ -155,7 +167,7 @@ def _cifar10(split: str) -> Dataset:
         source = CIFAR10(root, train=split == "train", download=True)
     except Exception as error:  # no network, a broken archive, a full disk: torchvision raises many kinds
         raise FileNotFoundError(
-            f"CIFAR-10 is not in {root} and could not be downloaded ({type(error).__name__}: {error}): "
+            f"CIFAR-10 is not in {root} and could not be downloaded ({type(error).__name__}: {_one_line(error)}): "
             "connect to a network once, or put the folder cifar-10-batches-py there, "
             "or use --data folder:PATH with pictures of your own"
         ) from error
@@ -166,26 +178,32 @@ def _cifar10(split: str) -> Dataset:
 def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels: int) -> Dataset:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
+    suffixes = (*IMG_EXTENSIONS, ".gif", ".avif")
     if channels not in (1, 3):
         raise ValueError(f"channels = {channels}: pictures from a folder are gray (1) or in colour (3)")
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        raise ValueError(f"image_size = {image_size!r}, but it must be a whole number of pixels, or (height, width)")
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder: give folder:PATH, where PATH holds one sub-folder a class")
     if (path / "train").is_dir() and (path / "test").is_dir():
+        odd = sorted(set(_classes(path / "train")) ^ set(_classes(path / "test")))
+        if odd:  # else the same number would mean different classes
+            raise ValueError(f"{path}: train and test must hold the same classes, but only one has {', '.join(odd)}")
         path = path / split
     elif split == "test":
         raise FileNotFoundError(
             f"{path} has no test split: it needs the sub-folders train and test, each with one folder a class"
         )
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = _classes(path)
     images, labels, skipped = [], [], []
     for label, name in enumerate(classes):
-        for file in sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in IMG_EXTENSIONS):
+        for file in sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in suffixes):
             try:
                 images.append(_read_image(file, size, channels))
                 labels.append(label)
-            except (OSError, ValueError, SyntaxError) as error:  # all of which Pillow raises for broken files
-                skipped.append(f"{file} ({error})")
+            except Exception as error:  # for broken files Pillow raises nearly anything, struct.error included
+                skipped.append(f"{file} ({_one_line(error)})")
     if skipped:
         listed = "; ".join(skipped[:5]) + (f"; and {len(skipped) - 5} more" if len(skipped) > 5 else "")
         warnings.warn(f"skipped {len(skipped)} unreadable file(s): {listed}", stacklevel=3)
@@ -194,6 +212,15 @@ def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels:
         where = f"the folder(s) {', '.join(classes[i] for i in empty)} of {path}" if images else str(path)
         raise FileNotFoundError(f"no readable picture in {where}: expected PATH/class/picture.png (or jpg, webp, ...)")
     return Dataset(torch.stack(images), torch.tensor(labels), classes, f"folder:{path.name}")
+
+
+def _classes(path: Path) -> list[str]:
+    """The names of the sub-folders, in alphabetical order: a class's number is its place here."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _read_image(file: Path, size: tuple[int, int], channels: int) -> Tensor:
