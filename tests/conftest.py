@@ -23,18 +23,6 @@ settings.load_profile("course")
 torch.set_num_threads(1)  # for models this small more threads only get into each other's way
 
 
-def pytest_configure(config):
-    """`--strict-markers` knows what is declared here and in pyproject.toml."""
-    config.addinivalue_line("markers", "needs_data: reads the Fashion-MNIST that ships with the course")
-
-
-def pytest_collection_modifyitems(items):
-    """Whoever asks for a fixture with shipped data carries its marker."""
-    for item in items:
-        if {"fashion_train", "fashion_test"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker("needs_data")
-
-
 @pytest.fixture(autouse=True)
 def _seeded():
     """Every test starts from the same random state and on the same default dtype, whatever ran before."""
@@ -104,6 +92,7 @@ def one_line_error():
             return self
 
         def __exit__(self, kind, error, traceback):
+            self.error = error
             assert kind is not None, f"no {self.kind.__name__} was raised"
             if not issubclass(kind, self.kind):
                 return False
