@@ -33,7 +33,13 @@ class Recorder:
         self.times.append(t)
 
 
-def animation(frames: Sequence[Tensor], fps: float = 10, scale: int | None = None, columns: int | None = None):
+def animation(
+    frames: Sequence[Tensor],
+    fps: float = 10,
+    scale: int | None = None,
+    columns: int | None = None,
+    hold: float = 1.0,
+):
     """A film that plays in the notebook: an `IPython.display.Image` that holds the whole GIF.
 
     With 32 shades instead of 256, because noise does not compress, and a notebook should stay small. Arguments as in
@@ -42,11 +48,9 @@ def animation(frames: Sequence[Tensor], fps: float = 10, scale: int | None = Non
     from IPython.display import Image
 
     shades = [(to_bytes(frame) / 255 * 31).round() / 31 for frame in frames]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "film.gif"
-        save_animation(shades, path, fps, scale, columns)
-        alt = f"Animation of {len(frames)} moments: {len(frames[0])} picture(s) coming out of noise"
-        return Image(data=path.read_bytes(), format="gif", alt=alt)
+    film = _encode(_stills(shades, scale, columns), ".gif", fps, hold)
+    alt = f"Animation of {len(frames)} moments: {len(frames[0])} picture(s) coming out of noise"
+    return Image(data=film, format="gif", alt=alt)
 
 
 def save_animation(
@@ -67,11 +71,12 @@ def save_animation(
     path = Path(path)
     if path.suffix.lower() not in (".gif", ".mp4"):
         raise ValueError(f"a film is a .gif or a .mp4, not {path.name!r}: choose one of these endings")
-    if not 0 < fps <= 100:
-        raise ValueError(f"fps = {fps}, but it must lie above 0, up to 100 pictures a second (10 is usual)")
     stills = _stills(frames, scale, columns)
-    stills += [stills[-1]] * round(hold * fps)
-    atomic_write(path, lambda partial: _encode(stills, partial, fps))
+    try:
+        film = _encode(stills, path.suffix.lower(), fps, hold)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
+    atomic_write(path, film)
 
 
 def _stills(frames: Sequence[Tensor], scale: int | None, columns: int | None) -> list[np.ndarray]:
@@ -94,28 +99,30 @@ def _stills(frames: Sequence[Tensor], scale: int | None, columns: int | None) ->
     return stills
 
 
-def _encode(stills: list[np.ndarray], path: Path, fps: float) -> None:
-    """Let moviepy write the file; whatever ffmpeg says at length becomes one line."""
+def _encode(stills: list[np.ndarray], suffix: str, fps: float, hold: float) -> bytes:
+    """Let moviepy make the file, in a temporary folder; whatever ffmpeg says at length becomes one line."""
+    if not 0 < fps <= 50:  # a GIF cannot go faster
+        raise ValueError(f"fps = {fps}, but it must lie above 0, up to 50 pictures a second (10 is usual)")
+    if not 0 <= hold <= 60:
+        raise ValueError(f"hold = {hold}, but it must lie between 0 and 60 seconds (1 is usual)")
+    stills = stills + [stills[-1]] * round(hold * fps)
     try:
+        from imageio_ffmpeg import count_frames_and_secs
         from moviepy import ImageSequenceClip
 
-        with ImageSequenceClip(stills, fps=fps) as clip:
-            if path.suffix.lower() == ".gif":
-                clip.write_gif(path, logger=None)
-            else:
-                clip.write_videofile(
-                    path,
-                    codec="libx264",
-                    audio=False,
-                    logger=None,
-                    pixel_format="yuv420p",
-                    ffmpeg_params=["-crf", "18"],
-                )
+        with tempfile.TemporaryDirectory() as folder, ImageSequenceClip(stills, fps=fps) as clip:
+            clip = clip.with_duration((len(stills) + 0.5) / fps)  # moviepy rounds down, and would lose the last
+            file = Path(folder) / f"film{suffix}"
+            if suffix == ".gif":
+                clip.write_gif(file, logger=None)
+                return file.read_bytes()
+            h264 = {"codec": "libx264", "pixel_format": "yuv420p", "ffmpeg_params": ["-crf", "18"]}
+            clip.write_videofile(file, audio=False, logger=None, **h264)
+            # moviepy does not see when ffmpeg stops at the end, on a full disk for one
+            if count_frames_and_secs(file)[0] != len(stills):
+                raise OSError("the film was cut short")
+            return file.read_bytes()
     except Exception as error:
-        if isinstance(error, OSError) and error.errno and error.strerror:
-            raise  # a plain "No space left on device" needs no translation
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        full = "No space left" in str(error)
-        hint = "free some space" if full else "check the free space and ffmpeg with `python -m dit_course doctor`"
-        code = errno.ENOSPC if full else errno.EIO
-        raise OSError(code, f"the film could not be encoded ({lines[-1][:120]}): {hint}") from error
+        advice = "free some space for temporary files, or look at ffmpeg with `python -m dit_course doctor`"
+        raise OSError(errno.EIO, f"the film could not be encoded ({lines[-1][:120]}): {advice}") from error

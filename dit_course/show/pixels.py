@@ -14,10 +14,10 @@ def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
     Raises TypeError or ValueError with the way to convert, when x is anything else.
     """
     x = _as_tensor(x)
+    if x.ndim not in (3, 4) or x.shape[-3] not in (1, 3):
+        raise ValueError(f"pictures are (N, C, H, W) or (C, H, W) with C = 1 or 3, not {tuple(x.shape)}{_advice(x)}")
     if x.ndim == 3:
         x = x[None]  # (c, h, w) -> (1, c, h, w)
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError(f"pictures are (N, C, H, W) or (C, H, W) with C = 1 or 3, not {tuple(x.shape)}{_advice(x)}")
     if not x.numel():
         raise ValueError(f"there is nothing to show: the shape is {tuple(x.shape)}")
     if x.dtype in (torch.uint8, torch.bool):
@@ -86,10 +86,9 @@ def _as_tensor(x: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _advice(x: Tensor) -> str:
-    if x.ndim in (2, 3) and (x.ndim == 2 or x.shape[0] not in (1, 3)):
-        if x.ndim == 3 and x.shape[-1] in (1, 3):
-            return ": the channels come last here, so use x.permute(2, 0, 1)"
+    """What to do with pictures of an odd shape, where one can guess."""
+    if x.ndim in (3, 4) and x.shape[-1] in (1, 3):
+        return f": the channels come last here, so use x.permute{(2, 0, 1) if x.ndim == 3 else (0, 3, 1, 2)}"
+    if x.ndim in (2, 3):
         return ": gray pictures need their channel, so use " + ("x[None]" if x.ndim == 2 else "x[:, None]")
-    if x.ndim == 4 and x.shape[-1] in (1, 3):
-        return ": the channels come last here, so use x.permute(0, 3, 1, 2)"
     return ""

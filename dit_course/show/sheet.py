@@ -99,7 +99,7 @@ class Sheet:
         if title:  # a narrow sheet grows a little for its title
             self.width = max(self.width, 2 * MARGIN + min(400, int(LETTER * TITLE * len(title))))
         self.title = textwrap.wrap(title, max(10, int((self.width - 2 * MARGIN) / (LETTER * TITLE))))
-        top = MARGIN + int(1.35 * TITLE * len(self.title)) + (MARGIN if title else 0)
+        top = MARGIN + int(1.3 * TITLE * len(self.title)) + (MARGIN if title else 0)
         self.corners = []  # (top, left) of each picture
         for first in range(0, n, self.columns):
             row = range(first, min(first + self.columns, n))
@@ -110,12 +110,12 @@ class Sheet:
 
     def _draw_text(self) -> None:
         figure = blank_figure(self.width, self.height)
-        text = {"color": INK, "family": FONT, "linespacing": 1.2}
 
         def write(x: float, y: float, lines: Sequence[str], size: int, **style) -> None:
-            if lines:
-                x, y = x / self.width, 1 - (y + size) / self.height  # matplotlib counts from the bottom left
-                figure.text(x, y, "\n".join(lines), fontsize=size, va="baseline", **text, **style)
+            for number, line in enumerate(lines):
+                base = y + size + number * 1.3 * size
+                place = (x / self.width, 1 - base / self.height)  # matplotlib counts from the bottom
+                figure.text(*place, line, fontsize=size, color=INK, family=FONT, va="baseline", **style)
 
         write(MARGIN, MARGIN, self.title, TITLE)
         tile_height, tile_width = self.tile
