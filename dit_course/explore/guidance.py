@@ -56,6 +56,7 @@ class Guidance(widgets.VBox):
     def __init__(self, model: nn.Module, cfg: float, label: int | str | None, seed: int, steps: int):
         if model.config.num_classes is None:
             raise ValueError("this model has no classes, so there is nothing to guide it with: load one that has")
+        Sampler(model, steps=steps, cfg=cfg)  # says what is wrong with these before a slider bends them
         self.model = model
         self.names = _class_names(model)
         self._drawing = threading.Lock()

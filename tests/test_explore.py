@@ -1,0 +1,163 @@
+"""Sliders: their callbacks are plain functions, run in any thread, and say what went wrong."""
+
+import base64
+import io
+import threading
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dit_course import explore
+from dit_course.dit import DiT, DiTConfig
+from dit_course.explore.guidance import EVERY_CLASS, draw
+from dit_course.explore.keyboard import Accessible
+from dit_course.notebooks import WIDGET_VIEW
+from dit_course.sampling import Sampler
+
+NAMES = ("hat", "sock", "glove")
+
+
+@pytest.fixture
+def model(perturbed):
+    """A tiny model whose classes have names."""
+    model = perturbed(DiT(DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=3)))
+    model.class_names = NAMES
+    return model.eval()
+
+
+def shown(view):
+    """The pixels in the view's image."""
+    return np.array(Image.open(io.BytesIO(view.image.value)))
+
+
+def test_draw_is_what_the_sampler_draws(model):
+    pictures, labels = draw(model, cfg=3.0, label=None, seed=5, steps=4)
+    expected = Sampler(model, steps=4, solver="ab2", cfg=3.0).sample(3, seed=5)
+    assert labels == [0, 1, 2]
+    assert pictures.dtype == torch.uint8
+    assert torch.equal(pictures, (expected * 255).round().byte())
+    pictures, labels = draw(model, cfg=3.0, label=1, seed=5, steps=4)
+    assert labels == [1] * 10
+    expected = Sampler(model, steps=4, solver="ab2", cfg=3.0).sample(10, "sock", seed=5)
+    assert torch.equal(pictures, (expected * 255).round().byte())
+
+
+def test_of_many_classes_the_first_ten_are_drawn(perturbed):
+    model = perturbed(DiT(DiTConfig(image_size=8, channels=3, width=16, depth=1, heads=2, num_classes=1000)))
+    view = explore.guidance(model, steps=1, label=999)
+    assert view.picture.alt == "class 999, guidance 2.5, seed 0, 1 steps"
+    assert draw(model, 1.0, None, 0, 1)[1] == list(range(10))
+
+
+def test_every_control_draws_again_and_says_what_is_shown(model):
+    view = explore.guidance(model, cfg=1.5, label="glove", seed=7, steps=2)
+    assert view.label.value == 2
+    assert "glove, guidance 1.5, seed 7, 2 steps" in view.message.value
+    seen = [shown(view).tobytes()]
+    for control, value in [
+        (view.cfg, 4.0),
+        (view.label, EVERY_CLASS),
+        (view.seed, 8),
+        (view.steps, 3),
+        (view.label, 0),
+    ]:
+        control.value = value
+        seen.append(shown(view).tobytes())
+    assert len(set(seen)) == len(seen)
+    assert "hat, guidance 4.0, seed 8, 3 steps" in view.message.value
+    assert view.image.tooltip == "10 pictures: hat, guidance 4.0, seed 8, 3 steps"
+    view.label.value = EVERY_CLASS
+    view.label.value = 0
+    assert shown(view).tobytes() == seen[-1]
+
+
+def test_controls_have_names_and_keys(model):
+    view = explore.guidance(model, steps=1)
+    assert [control.description for control in view.controls] == ["guidance", "class", "seed", "steps"]
+    assert [name for name, _ in view.label.options] == [EVERY_CLASS, *NAMES]
+    helper = view.children[-1]
+    assert isinstance(helper, Accessible)
+    assert "aria-label" in helper._esm
+    assert "lmSuppressShortcuts" in helper._esm
+
+
+def test_a_callback_in_another_thread_draws_the_same_without_gradients(model):
+    """JupyterLab sends all events but the first to another thread, where gradients are on."""
+    gradients = []
+    model.register_forward_pre_hook(lambda *_: gradients.append(torch.is_grad_enabled()))
+    view = explore.guidance(model, steps=2)
+
+    def move():
+        assert torch.is_grad_enabled()
+        view.cfg.value = 5.0
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    thread.join()
+    assert len(gradients) == 4
+    assert not any(gradients)
+    assert np.array_equal(shown(view), shown(explore.guidance(model, cfg=5.0, steps=2)))
+
+
+def test_many_events_at_once_end_with_what_the_sliders_say(model):
+    view = explore.guidance(model, steps=1)
+    threads = [threading.Thread(target=setattr, args=(view.seed, "value", seed)) for seed in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert f"seed {view.seed.value}," in view.message.value
+    assert np.array_equal(shown(view), shown(explore.guidance(model, seed=view.seed.value, steps=1)))
+
+
+def test_the_model_stays_in_the_mode_it_was_in(model):
+    for training in (True, False):
+        model.train(training)
+        explore.guidance(model, steps=1).cfg.value = 1.0
+        assert model.training is training
+
+
+def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model):
+    view = explore.guidance(model, steps=1)
+    hook = model.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("out of <memory>")))
+    view.seed.value = 1
+    assert "alert" in view.message.value
+    assert "RuntimeError: out of &lt;memory&gt;" in view.message.value
+    hook.remove()
+    view.seed.value = 2
+    assert "seed 2" in view.message.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label": "shoe"}, "unknown class 'shoe'; this model knows hat, sock, glove"),
+        ({"label": 3}, "unknown class 3"),
+        ({"cfg": -1.0}, "cfg|guidance"),
+        ({"steps": 0}, "steps = 0"),
+    ],
+)
+def test_settings_that_make_no_sense(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        explore.guidance(model, **settings)
+
+
+def test_a_model_without_classes_cannot_be_guided():
+    model = DiT(DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=None))
+    with pytest.raises(ValueError, match="no classes"):
+        explore.guidance(model)
+
+
+def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
+    view = explore.guidance(model, cfg=3.0, label="hat", steps=1)
+    data, metadata = view._repr_mimebundle_()
+    assert data[WIDGET_VIEW]["model_id"] == view.model_id
+    still = np.array(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))))
+    live = shown(view)
+    assert np.array_equal(still[-live.shape[0] + 20 :, : live.shape[1]], live[20:])  # the same below its title
+    assert metadata["image/png"]["alt"] == "hat, guidance 3.0, seed 0, 1 steps"
+    assert "hat, guidance 3.0" in data["text/plain"]
+    assert isinstance(view, ipywidgets.DOMWidget)
