@@ -10,6 +10,7 @@ TORCH_BACKEND ?=
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/set-up-in
+UV_FLAGS := --python $(VENV)/bin/python
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 # OpenMP threads that spin while they wait steal the second core of a laptop from JupyterLab and from each other.
@@ -40,18 +41,20 @@ endif
 
 setup: $(STAMP)
 
-# Package edits need no new set-up: the package is installed as a link to this folder. The stamp is written last, so that
-# an interrupted set-up is taken up again by the next run.
+# Package edits need no new set-up: the package is installed as a link to this folder. The stamp is away while packages
+# are moved in: where it is missing, a set-up was killed, and the next one starts over (what was downloaded is kept).
+# Once the pins are installed nothing here asks the network; the package is built by the pinned hatchling among them.
 $(STAMP): requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo 'Set-up stopped: there is no $(PYTHON) here. Install Python 3.11 to 3.14, or name yours: make setup PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Set-up stopped: the course needs Python 3.11 to 3.14, and $(PYTHON) is %d.%d. Name another: make setup PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'Set-up stopped: $(PYTHON) comes without venv. On Debian and Ubuntu: sudo apt install python3-venv' >&2; exit 1; }
-	@rm -f $(STAMP)
-	@$(RUN) pip --version >/dev/null 2>&1 || { echo 'Making $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }
+	@{ test -f $(STAMP) && $(RUN) pip --version >/dev/null 2>&1; } || \
+	  { echo 'Making $(VENV)'; $(PYTHON) -m venv --clear $(VENV) && touch $(STAMP); }
 	@echo 'Installing packages into $(VENV): some minutes the first time'
 	@$(RUN) pip install --quiet --disable-pip-version-check --constraint requirements.txt uv
-	@$(RUN) uv pip install --python $(VENV)/bin/python --requirement requirements.txt $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND))
-	@$(RUN) uv pip install --python $(VENV)/bin/python --quiet --no-deps --editable .
+	@rm -f $(STAMP); $(RUN) uv pip install $(UV_FLAGS) --requirement requirements.txt \
+	  $(if $(TORCH_BACKEND),--torch-backend=$(TORCH_BACKEND)) || { touch $(STAMP); exit 1; }
+	@$(RUN) uv pip install $(UV_FLAGS) --quiet --no-deps --no-build-isolation --editable .
 	@echo '$(CURDIR)' > $(STAMP)
 
 # The repository is JupyterLab's root folder; its terminals find the course's Python first.

@@ -18,7 +18,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
 # What torch brings on Linux for GPUs: torch names it, so the pins do not (see `pins` in the Makefile).
 GPU_ONLY = re.compile(r"cuda-|nvidia-|triton$")
@@ -50,8 +51,10 @@ def pins() -> list[Requirement]:
 
 
 def direct_requirements() -> list[Requirement]:
-    """What pyproject.toml asks for itself, all extras included."""
-    lines = chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    """What pyproject.toml asks for itself: to run, with all extras, and to be built."""
+    lines = chain(
+        PROJECT["dependencies"], *PROJECT["optional-dependencies"].values(), PYPROJECT["build-system"]["requires"]
+    )
     return [requirement for requirement in map(Requirement, lines) if requirement.name != PROJECT["name"]]
 
 
