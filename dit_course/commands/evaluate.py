@@ -39,22 +39,34 @@ class Evaluate:
     out: Path | None = None
     """Also write the result as JSON."""
 
-    def run(self) -> dict:
-        """Draw, judge, print; returns the result."""
+    def run(self) -> None:
+        """Draw, judge, print, write."""
+        result = self.measure()
+        self._report(result)
+        if self.out:
+            atomic_write(self.out, (json.dumps(result, indent=2) + "\n").encode())
+
+    def measure(self) -> dict:
+        """Draw and judge; the result states its protocol."""
+        if self.samples < 2:
+            raise ValueError(f"samples = {self.samples}, but a distribution needs at least 2 (1000 is usual)")
         model, classifier = load_pretrained(self.model), load_classifier(self.data)
         sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
         evaluations = count_evaluations(sampler)
+        test = load_dataset(self.data, "test")
+        if model.config.num_classes != len(test.class_names):
+            raise ValueError(
+                f"{self.model} knows {model.config.num_classes} classes, {self.data} has {len(test.class_names)}"
+            )
         start = time.perf_counter()
-        labels = torch.arange(self.samples) % model.config.num_classes
+        labels = torch.arange(self.samples) % len(test.class_names)
         pictures = sampler.sample(self.samples, labels, seed=self.seed)
         seconds = time.perf_counter() - start
-        test = load_dataset(self.data, "test")
         real, drawn = (in_batches(classifier.features, images) for images in (test.images, pictures))
-        # what a perfect model would get with so few samples: as many real training pictures, never drawn
-        # before
-        order = torch.randperm(60_000, generator=torch.Generator().manual_seed(self.seed))
+        # what a perfect model would get with so few samples: as many real pictures, of the training split
         train_images = load_dataset(self.data, "train").images
-        chosen = order[order < len(train_images)][: self.samples]
+        order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(self.seed))
+        chosen = order[: self.samples]
         floor = frechet_distance(in_batches(classifier.features, train_images[chosen]), real)
         correct = {
             name: class_accuracy(classifier, pictures[labels == i], labels[labels == i])
@@ -68,7 +80,7 @@ class Evaluate:
             "features": f"{self.data}-classifier",
             "real_accuracy": class_accuracy(classifier, *test),
         }
-        result = {
+        return {
             "class_accuracy": class_accuracy(classifier, pictures, labels),
             "frechet_distance": frechet_distance(drawn, real),
             "frechet_distance_of_real_pictures": floor,
@@ -76,10 +88,6 @@ class Evaluate:
             "seconds": round(seconds, 1),
             "protocol": protocol,
         }
-        self._report(result)
-        if self.out:
-            atomic_write(self.out, (json.dumps(result, indent=2) + "\n").encode())
-        return result
 
     def _report(self, result: dict) -> None:
         protocol = result["protocol"]
@@ -88,10 +96,7 @@ class Evaluate:
         print(f"{protocol['evaluations_per_sample']} network evaluations each (guided ones counted twice)")
         real, floor = protocol["real_accuracy"], result["frechet_distance_of_real_pictures"]
         print(f"in the class asked for {result['class_accuracy']:8.1%}  (real test pictures: {real:.1%})")
-        print(
-            f"Frechet distance       {result['frechet_distance']:8.2f}  (as many real ones: {floor:.2f};",
-            end="",
-        )
+        print(f"Frechet distance       {result['frechet_distance']:8.2f}  (as many real ones: {floor:.2f};", end="")
         print(" in the classifier's features, not Inception's)")
         for name, accuracy in result["class_accuracy_by_class"].items():
             print(f"  {name:<22} {accuracy:7.1%}")

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +25,49 @@ from dit_course.flow import RectifiedFlow
 from dit_course.sampling import Sampler
 from dit_course.training import Step, TrainConfig, train
 
-# what three minutes on two cores can train
-LAPTOP = DiTConfig(patch_size=4, width=96, depth=4, heads=4)
+
+@dataclass
+class Network:
+    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit three minutes on two cores."""
+
+    size: str | None = None
+    """A size of the DiT paper, such as DiT-S/2, instead of patch size, width, depth and heads."""
+    patch_size: int = 4
+    """Side of a patch in pixels; a divisor of the image's sides."""
+    width: int = 96
+    """Features of a token; a multiple of 4 and of the heads."""
+    depth: int = 4
+    """How many blocks."""
+    heads: int = 4
+    """How many attention heads share the width."""
+    mlp_ratio: float = 4.0
+    """How much wider than a token the MLP is inside."""
+    registers: int = 4
+    """Extra learned tokens that belong to no patch."""
+    label_dropout: float = 0.1
+    """How often training hides the label; without it there is no guidance."""
+    qk_norm: bool = True
+    """Whether queries and keys pass through an RMSNorm."""
+    norm: Literal["rms", "layer"] = "rms"
+    """The blocks' norm: RMSNorm, or LayerNorm as in the paper."""
+    unconditional: bool = False
+    """Train without classes."""
+
+    def config_for(self, dataset: Dataset) -> DiTConfig:
+        """The network's configuration, with the shape and the classes of the data."""
+        channels, height, width = dataset.images.shape[1:]
+        options = {name: value for name, value in vars(self).items() if name not in ("size", "unconditional")}
+        options |= {
+            "image_size": height if height == width else (height, width),
+            "channels": channels,
+            "num_classes": None if self.unconditional else len(dataset.class_names),
+        }
+        if self.size is None:
+            return DiTConfig(**options)
+        return named_config(self.size, **{name: options[name] for name in options if name not in NAMED_BY_SIZE})
+
+
+NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
 
 
 @dataclass
@@ -39,10 +80,12 @@ class Train:
     """The run's folder; runs/DATA unless told."""
     fresh: bool = False
     """Start again, even if the folder holds a run."""
-    size: str | None = None
-    """A size of the DiT paper, such as DiT-S/2, instead of width, depth, heads and patch size."""
-    model: DiTConfig = LAPTOP
-    """The network. Image size, channels and classes come from the data; for folder:PATH say the first two."""
+    image_size: int = 32
+    """For folder:PATH: every picture is cropped and scaled to this many pixels a side."""
+    channels: Literal[1, 3] = 3
+    """For folder:PATH: gray (1) or colour (3)."""
+    model: Network = field(default_factory=Network)
+    """The network."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training."""
     timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
@@ -64,16 +107,16 @@ class Train:
         """Train, draw, save."""
         if self.sample_every < 1:
             raise ValueError(f"sample_every = {self.sample_every}, but it must be at least 1")
-        channels = self.model.channels
-        dataset = load_dataset(self.data, "train", image_size=self.model.image_size, channels=channels)
-        config = self._model_config(dataset)
+        dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
+        config = self.model.config_for(dataset)
+        device = _device(self.device)
         out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
         if self.fresh:
             _forget(out)
         _remember(out / "config.json", {"data": self.data, "model": asdict(config), "timesteps": self.timesteps})
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
-        model = DiT(config).to(_device(self.device))
+        model = DiT(config).to(device)
         model.class_names = dataset.class_names if config.num_classes else None
         ema = EMA(model, self.ema_decay)
         flow = RectifiedFlow(self.timesteps)
@@ -125,18 +168,6 @@ class Train:
         if self.train.minutes is not None:
             decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"]["decay_steps"]
             print(f"the same run, bit for bit: --steps {last.index} --decay-steps {decay_steps}, no --minutes")
-
-    def _model_config(self, dataset: Dataset) -> DiTConfig:
-        """The network's shape, as far as the data decides it."""
-        channels, height, width = dataset.images.shape[1:]
-        facts = {
-            "image_size": height if height == width else (height, width),
-            "channels": channels,
-            "num_classes": None if self.model.num_classes is None else len(dataset.class_names),
-        }
-        if self.size is None:
-            return replace(self.model, **facts)
-        return named_config(self.size, **{**asdict(replace(LAPTOP, patch_size=1)), **facts})
 
 
 class Gallery:

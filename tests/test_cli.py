@@ -1,0 +1,270 @@
+"""The command line as a user types it: what it writes, that seeds decide everything, and one line for every mistake."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dit_course.__main__ import main
+from dit_course.checkpoints import load_pretrained
+
+TINY = "--width 16 --depth 1 --heads 2 --batch-size 8 --sample-steps 2 --checkpoint-every 3".split()
+
+
+def train_tiny(out: Path, *more: str) -> int:
+    return main(["train", "--out", str(out), *TINY, *more])
+
+
+def losses(run: Path) -> list[str]:
+    with (run / "log.csv").open(newline="") as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    assert train_tiny(out, "--steps", "6", "--sample-every", "4") == 0
+    return out
+
+
+def test_train_leaves_weights_a_log_grids_and_gifs_at_three_scales(run: Path):
+    assert len(losses(run)) == 6
+    for step in (4, 6):
+        for kind in ("raw", "ema"):
+            for cfg in ("1.0", "2.5", "5.0"):
+                stem = run / "samples" / f"step-{step:07d}-{kind}-cfg-{cfg}"
+                with Image.open(f"{stem}.png") as grid, Image.open(f"{stem}.gif") as film:
+                    assert grid.width > 10 * 28
+                    assert film.n_frames >= 3
+    model = load_pretrained(run)
+    assert model.class_names[7] == "sneaker"
+    assert not model.training
+    facts = json.loads((run / "model.json").read_text())
+    assert facts["training"]["steps"] == 6
+    assert (facts["config"]["width"], facts["config"]["channels"], facts["config"]["num_classes"]) == (16, 1, 10)
+
+
+def test_the_shipped_weights_are_the_average_and_not_the_raw_ones(run: Path):
+    from safetensors.torch import load_file
+
+    last = load_file(run / "checkpoint-00000006.safetensors")
+    shipped = load_file(run / "model.safetensors")
+    name = "blocks.0.mlp.up.weight"
+    assert torch.equal(shipped[name], last[f"ema.{name}"])
+    assert not torch.equal(shipped[name], last[f"model.{name}"])
+
+
+def test_the_same_seed_trains_the_same_network_and_another_another(run: Path, tmp_path: Path):
+    assert train_tiny(tmp_path / "same", "--steps", "6", "--sample-every", "4") == 0
+    assert train_tiny(tmp_path / "other", "--steps", "6", "--seed", "1") == 0
+    assert losses(tmp_path / "same") == losses(run) != losses(tmp_path / "other")
+    assert (tmp_path / "same/model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (tmp_path / "other/model.safetensors").read_bytes() != (run / "model.safetensors").read_bytes()
+
+
+def test_a_finished_run_is_left_alone_and_fresh_starts_again(run: Path, capsys: pytest.CaptureFixture):
+    before = (run / "model.safetensors").read_bytes()
+    assert train_tiny(run, "--steps", "6", "--sample-every", "4") == 0
+    assert "finished run" in capsys.readouterr().out
+    assert (run / "model.safetensors").read_bytes() == before
+    assert train_tiny(run, "--steps", "6", "--sample-every", "4", "--fresh") == 0
+    assert len(losses(run)) == 6
+
+
+def test_another_model_in_the_same_folder_is_refused(run: Path, capsys: pytest.CaptureFixture):
+    assert train_tiny(run, "--steps", "6", "--depth", "2") == 1
+    assert "another model or other data" in capsys.readouterr().err
+
+
+def test_minutes_say_how_to_repeat_the_run_by_steps(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert train_tiny(tmp_path / "clock", "--minutes", "0.01") == 0
+    words = capsys.readouterr().out.split()
+    repeat = words[words.index("--steps") : words.index("--decay-steps") + 2]
+    assert train_tiny(tmp_path / "steps", *[word.strip(",") for word in repeat]) == 0
+    assert losses(tmp_path / "clock") == losses(tmp_path / "steps")
+    assert (tmp_path / "clock/model.safetensors").read_bytes() == (tmp_path / "steps/model.safetensors").read_bytes()
+
+
+def test_sample_writes_grid_gif_and_mp4_and_honours_the_seed(run: Path, tmp_path: Path):
+    def sample(name: str, *more: str) -> bytes:
+        arguments = ["--model", str(run), "--per-class", "1", "--steps", "2", "--out", str(tmp_path / name)]
+        assert main(["sample", *arguments, *more]) == 0
+        return (tmp_path / name).read_bytes()
+
+    films = ["--gif", str(tmp_path / "a.gif"), "--mp4", str(tmp_path / "a.mp4")]
+    first = sample("a.png", "--seed", "4", *films)
+    assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF8")
+    assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:32]
+    assert first == sample("b.png", "--seed", "4")
+    assert first != sample("c.png", "--seed", "5")
+    assert sample("d.png", "--seed", "4", "--classes", "bag", "7")
+
+
+def test_training_on_a_folder_of_pictures_and_without_classes(tmp_path: Path):
+    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (20 + i, 30), colour).save(tmp_path / "pictures" / name / f"{i}.png")
+    data = ["--data", f"folder:{tmp_path / 'pictures'}", "--image-size", "8", "--steps", "2"]
+    assert train_tiny(tmp_path / "run", *data) == 0
+    assert load_pretrained(tmp_path / "run").class_names == ("blue", "red")
+    assert train_tiny(tmp_path / "free", *data, "--unconditional") == 0
+    assert load_pretrained(tmp_path / "free").config.num_classes is None
+    grid = tmp_path / "free.png"
+    assert main(["sample", "--model", str(tmp_path / "free"), "--steps", "2", "--per-class", "1", "--out", str(grid)]) == 0
+    assert grid.exists()
+
+
+def test_patch_sizes_that_fit_the_data_are_taken(tmp_path: Path):
+    assert train_tiny(tmp_path, "--patch-size", "7", "--steps", "1", "--sample-cfg", "1.0") == 0
+
+
+def test_tensorboard_gets_numbers_and_pictures(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert train_tiny(tmp_path, "--steps", "10", "--sample-cfg", "1.0", "--track", "tensorboard") == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [10]
+    assert events.Scalars("loss")[0].value == pytest.approx(float(losses(tmp_path)[-1]))
+    assert set(events.Tags()["images"]) == {"samples/raw cfg 1.0", "samples/ema cfg 1.0"}
+
+
+def test_wandb_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert train_tiny(tmp_path, "--steps", "10", "--sample-cfg", "1.0", "--track", "wandb") == 0
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert log.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_tracker_that_is_not_installed_is_a_line_with_the_cure(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    import sys
+
+    monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
+    assert train_tiny(tmp_path, "--steps", "1", "--track", name) == 1
+    assert f"pip install 'dit-course[{name}]'" in one_line_of(capsys)
+
+
+def one_line_of(capsys: pytest.CaptureFixture) -> str:
+    """The error, once it is sure that it is one line without a traceback."""
+    text = capsys.readouterr().err.strip()
+    assert text.startswith("error: ")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sample --cfg nan", "finite number"),
+        ("sample --steps -3", "steps = -3"),
+        ("sample --per-class 0", "at least 1"),
+        ("sample --classes sneeker", "unknown class 'sneeker'.*sneaker"),
+        ("sample --classes 12", "12.*0 to 9"),
+        ("sample --cfg-interval 0.8 0.2", "low <= high"),
+        ("sample --solver rk4", "'euler', 'heun', 'ab2'"),
+        ("train --steps -5", "steps = -5"),
+        ("train --patch-size 5", r"28x28 image cannot be cut into patches of 5.*try 4 or 7"),
+        ("train --width 100 --heads 3", "multiple of the number of heads"),
+        ("train --data imagenet", "fashion-mnist, cifar10, or folder:PATH"),
+        ("train --data folder:nowhere", "nowhere is no folder"),
+        ("train --device cuda:99", "device 'cuda:99'"),
+        ("train --size DiT-Q/2", "no known size"),
+        ("train --lr nan", "lr = nan"),
+        ("train --sample-every 0", "sample_every"),
+        ("evaluate --samples 1", "at least 2"),
+        ("trian", "trian"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(
+    arguments: str, message: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", str(run)] if arguments.startswith(("sample", "evaluate")) else []
+    try:
+        status = main([*arguments.split(), *model])
+    except SystemExit as stop:
+        status = stop.code
+    assert status in (1, 2)
+    assert re.search(message, one_line_of(capsys))
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_damaged_missing_and_misfitting_checkpoints(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    def error_of(model: Path | str) -> str:
+        assert main(["sample", "--model", str(model), "--out", str(tmp_path / "x.png")]) == 1
+        assert not (tmp_path / "x.png").exists()
+        return one_line_of(capsys)
+
+    assert "does not exist" in error_of("atlantis")
+    weights, about = (run / "model.safetensors").read_bytes(), json.loads((run / "model.json").read_text())
+
+    def write(name: str, weights: bytes, about: dict) -> Path:
+        (tmp_path / f"{name}.safetensors").write_bytes(weights)
+        (tmp_path / f"{name}.json").write_text(json.dumps(about))
+        return tmp_path / f"{name}.safetensors"
+
+    assert "is damaged" in error_of(write("cut", weights[:-50], about))
+    unsized = {key: value for key, value in about.items() if key != "bytes"}
+    assert "is damaged" in error_of(write("cut2", weights[:100], unsized))
+    wider = about | {"config": about["config"] | {"width": 32}}
+    assert "does not fit the model's configuration" in error_of(write("wide", weights, wider))
+    assert "describes no DiT" in error_of(write("odd", weights, about | {"config": {"wings": 2}}))
+    (tmp_path / "odd.json").write_text("{")
+    assert "no JSON" in error_of(tmp_path / "odd.safetensors")
+
+
+def test_a_folder_that_cannot_be_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "file").write_text("a file, where a folder is wanted")
+    target = tmp_path / "file" / "x.png"
+    assert main(["sample", "--model", str(run), "--steps", "1", "--per-class", "1", "--out", str(target)]) == 1
+    assert "cannot write" in one_line_of(capsys)
+    assert train_tiny(tmp_path / "file" / "run", "--steps", "1") == 1
+    assert "cannot write" in one_line_of(capsys)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the file-size limit is a matter of POSIX")
+def test_a_full_disk_leaves_nothing_half_written(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    """A limit on the size of files stands in for the full disk: writes fail in the same place, half-way."""
+    import resource
+    import signal
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        status = main(["sample", "--model", str(run), "--steps", "1", "--out", str(tmp_path / "x.png")])
+        sampled = one_line_of(capsys)
+        trained = train_tiny(tmp_path / "run", "--steps", "3")
+        full = one_line_of(capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert (status, trained) == (1, 1)
+    assert "cannot write" in sampled
+    assert "cannot write" in full
+    left = sorted(f.name for f in tmp_path.rglob("*") if f.is_file())
+    assert left == ["config.json", "log.csv"]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("train", "sample", "evaluate", "classifier", "doctor"))
+
+
+def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(os.environ, "DIT_COURSE_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["sample", "--model", "atlantis"])

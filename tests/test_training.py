@@ -1,0 +1,284 @@
+"""The training loop: it learns, it repeats itself exactly, and it survives being killed at any moment."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
+from dit_course.batches import batch_indices, randomness
+from dit_course.checkpoints import checkpoints_in
+from dit_course.training import Plan
+
+CONFIG = DiTConfig(image_size=8, patch_size=4, channels=1, width=16, depth=2, heads=2, num_classes=3)
+
+
+def small_data(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(n) % 3
+    images = (labels * 100).to(torch.uint8)[:, None, None, None].expand(n, 1, 8, 8).clone()
+    return images, labels
+
+
+def new_model() -> DiT:
+    torch.manual_seed(0)
+    return DiT(CONFIG)
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_the_loss_falls_and_the_ema_follows():
+    model = new_model()
+    ema = EMA(model)
+    steps = list(train(model, small_data(), TrainConfig(steps=150, batch_size=16, lr=5e-3, warmup=10), ema=ema))
+    assert [s.index for s in steps] == list(range(1, 151))
+    first, last = (sum(s.loss for s in part) / 10 for part in (steps[:10], steps[-10:]))
+    assert last < 0.5 * first
+    assert ema.updates == 150
+    assert 0 < (weights(model) - weights(ema.model)).abs().max() < 0.5
+    assert steps[-1].progress == 1
+    assert steps[-1].seconds_left == 0
+
+
+def test_a_step_is_adamw_on_the_gradient_of_the_flow_loss():
+    """One step, by hand: the same pictures, noise, clipping and learning rate give the same weights."""
+    data = small_data(16)
+    config = TrainConfig(steps=1, batch_size=16, warmup=0, decay=0, clip=0.1, seed=5)
+    trained = new_model()
+    (done,) = train(trained, data, config)
+
+    by_hand = new_model().train()
+    optimizer = torch.optim.AdamW(by_hand.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay)
+    with randomness(5, 0, torch.device("cpu")):
+        chosen = batch_indices(16, 16, 5, 0)
+        loss = RectifiedFlow().loss(by_hand, data[0][chosen].float() / 127.5 - 1, data[1][chosen])
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 0.1)
+    optimizer.step()
+    assert done.loss == loss.item()
+    assert done.gradient_norm == pytest.approx(norm.item())
+    torch.testing.assert_close(weights(trained), weights(by_hand))
+
+
+def test_a_seed_decides_everything_and_the_callers_randomness_is_left_alone():
+    config = TrainConfig(steps=5, batch_size=8, seed=3)
+    torch.manual_seed(11)
+    expected_next = torch.rand(1)
+
+    def run(outer_seed: int, config: TrainConfig) -> tuple[list[float], torch.Tensor, torch.Tensor]:
+        model = new_model()
+        torch.manual_seed(outer_seed)
+        losses = [step.loss for step in train(model, small_data(), config)]
+        return losses, weights(model), torch.rand(1)
+
+    (losses_a, weights_a, next_a), (losses_b, weights_b, _) = run(11, config), run(12, config)
+    assert losses_a == losses_b
+    assert torch.equal(weights_a, weights_b)
+    assert torch.equal(next_a, expected_next)
+    assert run(11, TrainConfig(steps=5, batch_size=8, seed=4))[0] != losses_a
+
+
+def test_every_epoch_sees_every_picture_once():
+    seen = torch.cat([batch_indices(20, 5, 0, step) for step in range(8)])
+    assert seen[:20].sort().values.tolist() == list(range(20))
+    assert seen[20:].sort().values.tolist() == list(range(20))
+    assert seen[:20].tolist() != seen[20:].tolist()
+    assert batch_indices(3, 8, 0, 0).shape == (8,)  # fewer pictures than a batch holds
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 10])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int):
+    config = TrainConfig(steps=14, batch_size=8, checkpoint_every=5)
+
+    def run(folder: Path, steps: int) -> tuple[list[float], DiT, EMA]:
+        model = new_model()
+        ema = EMA(model)
+        losses = []
+        for step in train(model, small_data(), config, ema=ema, folder=folder):
+            losses.append(step.loss)
+            if step.index == steps:
+                break
+        return losses, model, ema
+
+    whole, model, ema = run(tmp_path / "whole", 14)
+    first, _, _ = run(tmp_path / "parts", stop_at)
+    second, resumed, resumed_ema = run(tmp_path / "parts", 14)
+    assert first + second == whole
+    assert torch.equal(weights(resumed), weights(model))
+    assert torch.equal(weights(resumed_ema.model), weights(ema.model))
+    assert resumed_ema.updates == ema.updates == 14
+    assert run(tmp_path / "parts", 14)[0] == []  # finished: nothing left to do
+
+
+CHILD = """
+import sys, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from test_training import *
+model = new_model(); ema = EMA(model)
+for step in train(model, small_data(), TrainConfig(steps=4000, batch_size=8, checkpoint_every=3), ema=ema,
+                  folder={folder!r}):
+    print(step.index, repr(step.loss), flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_loses_only_the_steps_since_the_checkpoint(tmp_path: Path):
+    """Kill a training process a few times while it writes checkpoints all the time; the run equals an undisturbed one."""
+    code = CHILD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    losses: dict[int, float] = {}
+    restarts = []
+    for steps, patience in ((8, 0.0), (5, 0.007), (9, 0.013)):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+            first = "".join(child.stdout.readline() for _ in range(steps))  # training has begun
+            time.sleep(patience)
+            os.kill(child.pid, signal.SIGKILL)
+            lines = (first + child.stdout.read()).splitlines()
+        rows = [line.split() for line in lines if len(line.split()) == 2]
+        restarts.append(int(rows[0][0]))
+        for index, loss in rows[:-1]:  # the last line may be cut
+            assert losses.setdefault(int(index), float(loss)) == float(loss), f"step {index} differs after a restart"
+    assert restarts[0] == 1
+    assert restarts[2] > restarts[1] > 1
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the children: sums must be taken in the same order
+    undisturbed = [
+        step.loss
+        for step, _ in zip(
+            train(new_model(), small_data(), TrainConfig(steps=4000, batch_size=8)), range(max(losses)), strict=False
+        )
+    ]
+    torch.set_num_threads(threads)
+    assert [losses[i] for i in range(1, max(losses) + 1)] == undisturbed
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path):
+    config = TrainConfig(steps=20, batch_size=8, checkpoint_every=5)
+    for step in train(new_model(), small_data(), config, folder=tmp_path):
+        if step.index == 11:
+            break
+    newest, older = checkpoints_in(tmp_path)
+    assert (newest.name, older.name) == ("checkpoint-00000011", "checkpoint-00000010")
+    file = newest.with_suffix(".safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert next(iter(train(new_model(), small_data(), config, folder=tmp_path))).index == 11
+
+
+def test_another_run_in_the_folder_is_an_error_that_names_the_difference(tmp_path: Path):
+    list(train(new_model(), small_data(), TrainConfig(steps=2, batch_size=8), folder=tmp_path))
+    with pytest.raises(ValueError, match=r"lr was 0\.002 and is now 0\.1.*another folder"):
+        list(train(new_model(), small_data(), TrainConfig(steps=2, batch_size=8, lr=0.1), folder=tmp_path))
+
+
+def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(tmp_path: Path):
+    model = new_model()
+    with pytest.raises(NonFiniteLoss, match=r"nan.*step 6.*checkpoint-00000005.*half the learning rate"):
+        for step in train(model, small_data(), TrainConfig(steps=9, checkpoint_every=5), folder=tmp_path):
+            if step.index == 5:
+                with torch.no_grad():
+                    next(model.parameters()).fill_(float("nan"))
+    # the file, written before the poison, is whole
+    assert checkpoints_in(tmp_path)[0].name == "checkpoint-00000005"
+
+
+def test_warm_up_then_flat_then_a_straight_line_to_zero():
+    config = TrainConfig(steps=100, lr=1.0, warmup=9, decay=0.5)
+    rates = [Plan.of(config).learning_rate(config, done) for done in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert rates[9:51] == [1.0] * 42
+    assert rates[50:] == pytest.approx([1 - i / 50 for i in range(50)])
+
+
+def test_minutes_fix_the_steps_when_the_decay_begins_and_can_be_repeated_by_number():
+    config = TrainConfig(minutes=1, decay=0.4, lr=1.0, warmup=0)
+    plan = Plan.of(config)
+    plan.fix(config, 100, 35.9)
+    assert plan.total is None
+    plan.fix(config, 101, 36.36)  # 60 % of the time is over at 2.78 steps a second
+    assert (plan.total, plan.decay_steps) == (167, 66)
+    plan.fix(config, 150, 59.0)
+    assert plan.total == 167  # fixed is fixed
+    repeat = TrainConfig(steps=167, decay_steps=66, lr=1.0, warmup=0)
+    for done in range(167):
+        assert plan.learning_rate(config, done) == Plan.of(repeat).learning_rate(repeat, done)
+
+
+def test_minutes_end_in_time():
+    start = time.perf_counter()
+    steps = list(train(new_model(), small_data(), TrainConfig(minutes=0.02, batch_size=8)))
+    assert steps[-1].index == steps[-1].total > 5
+    assert 0.6 < steps[-1].seconds < 3 < 10 > time.perf_counter() - start
+
+
+def test_an_unconditional_model_trains():
+    model = DiT(DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=None))
+    assert len(list(train(model, small_data(), TrainConfig(steps=3, batch_size=8)))) == 3
+
+
+def test_flip_mirrors_about_half_of_the_pictures():
+    images = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
+    images[..., 0] = 255
+    from dit_course.batches import prepare
+
+    x, _ = prepare(images, torch.zeros(200, dtype=torch.int64), torch.arange(200), flip=True)
+    left = (x[:, 0, 0, 0] == 1).sum().item()
+    assert 60 < left < 140
+    assert ((x[:, 0, 0, 0] == 1) ^ (x[:, 0, 0, 7] == 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"minutes": -1.0}, "minutes"),
+        ({"minutes": float("nan")}, "minutes"),
+        ({"lr": float("nan")}, "lr"),
+        ({"lr": 0.0}, "lr"),
+        ({"clip": float("inf")}, "clip"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"decay": 1.5}, "decay"),
+        ({"precision": "fp8"}, "precision"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(setting: dict, message: str):
+    with pytest.raises(ValueError, match=message) as error:
+        TrainConfig(**setting)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (torch.zeros(3), "pair of tensors"),
+        ((torch.zeros(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64)), "uint8 images"),
+        ((torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3)), "int64 labels"),
+        ((torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)), "as many of each"),
+        ((torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)), r"made for \(1, 8, 8\)"),
+        ((torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.full((3,), 7)), "a label is 7"),
+    ],
+)
+def test_data_that_does_not_fit_is_named(dataset, message: str):
+    with pytest.raises(ValueError, match=message):
+        next(iter(train(new_model(), dataset, TrainConfig(steps=1))))
+
+
+def test_csv_log_holds_full_precision(tmp_path: Path):
+    from dit_course.commands.train import Log
+
+    step = next(iter(train(new_model(), small_data(), TrainConfig(steps=1, batch_size=4))))
+    log = Log(tmp_path / "log.csv", 1)
+    log.write(step)
+    with (tmp_path / "log.csv").open() as file:
+        assert float(next(csv.DictReader(file))["loss"]) == step.loss
+    (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text() + "2,0.5,0.")  # cut by a kill
+    Log(tmp_path / "log.csv", 2)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 2
