@@ -1,5 +1,6 @@
 """Sliders: move one, and the model draws again."""
 
 from dit_course.explore.guidance import guidance
+from dit_course.explore.patches import patches
 
-__all__ = ["guidance"]
+__all__ = ["guidance", "patches"]

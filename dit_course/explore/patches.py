@@ -1,0 +1,146 @@
+"""A slider for the patch size: the picture, its tokens and what they cost, side by side."""
+
+import html
+import threading
+
+import ipywidgets as widgets
+from torch import Tensor
+
+from dit_course.explore.guidance import NamedImage
+from dit_course.explore.keyboard import Accessible
+from dit_course.patches import patch_grid, patchify
+from dit_course.show import PALETTE, Picture
+from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
+from dit_course.show.sheet import DENSITY, MARGIN, blank_figure, rendered
+
+WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the drawing and of the picture in it, in pixels of the page
+MOST_TOKENS = 4096
+
+
+def patches(image: Tensor, patch_size: int | None = None, width: int = 128) -> "Patches":
+    """A slider for the patch size, over all that fit: the picture cut up, its tokens, and what a block costs.
+
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. patch_size: where the slider starts; None takes one in
+    the middle. width: of the tokens inside the transformer whose cost is drawn.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    """
+    return Patches(one_image(image), patch_size, width)
+
+
+def fitting(height: int, width: int) -> list[int]:
+    """The patch sizes that cut an image evenly, the largest first; those with too many tokens to draw left out."""
+    sizes = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
+    few = [p for p in sizes if height * width // p**2 <= MOST_TOKENS]
+    return sorted(few or sizes[-1:], reverse=True)
+
+
+def block_cost(tokens: int, width: int) -> tuple[int, int]:
+    """Multiply-adds of one transformer block (MLP four times as wide): (its linear layers, tokens meeting tokens)."""
+    return 12 * tokens * width**2, 2 * tokens**2 * width
+
+
+def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
+    """What the slider shows for one patch size.
+
+    pixels: (C, H, W) uint8.
+    """
+    table = patchify(pixels[None], patch_size)[0]  # (tokens, c * p * p)
+    count, numbers = table.shape
+    linear, pairs = block_cost(count, width)
+    figure = blank_figure(WIDTH, HEIGHT)
+    cut = cut_up(pixels, patch_size, SIDE)
+    tall = cut.shape[0] / DENSITY
+    draw_cut(figure, cut, patch_grid(*pixels.shape[1:], patch_size), (MARGIN, HEIGHT - 34 - tall))
+    table_axes = figure.add_axes((0.37, 0.17, 0.23, 0.71))
+    draw_table(table_axes, table.float())
+    cost_axes = figure.add_axes((0.70, 0.17, 0.28, 0.71), facecolor="white")
+    _draw_cost(cost_axes, pixels, patch_size, width)
+    share = pairs / (linear + pairs)
+    captions = (
+        f"patches of {patch_size} x {patch_size}",
+        f"{count:,} token{'s' * (count > 1)} of {numbers:,}",
+        f"{_millions(linear + pairs)} multiply-adds a block",
+    )
+    for left, caption in zip((MARGIN / WIDTH, 0.37, 0.70), captions, strict=True):
+        figure.text(left, 1 - 22 / HEIGHT, caption, **TEXT | {"fontsize": 14})
+    alt = ", ".join(captions) + f", {share:.0%} of them where tokens look at each other"
+    return Picture.of(rendered(figure), alt)
+
+
+class Patches(widgets.VBox):
+    """The view that `patches` makes. `picture` is what it shows at the moment."""
+
+    def __init__(self, pixels: Tensor, patch_size: int | None, width: int):
+        sizes = fitting(*pixels.shape[1:])
+        if patch_size is not None:
+            patch_grid(*pixels.shape[1:], patch_size)  # says what is wrong with it
+        start = patch_size if patch_size in sizes else sizes[len(sizes) // 2]
+        self.pixels, self.width = pixels, width
+        self._drawing = threading.Lock()
+        self._drawn: dict[int, Picture] = {}
+        self.patch_size = widgets.SelectionSlider(
+            options=sizes,
+            value=start,
+            description="patch size",
+            style={"description_width": "80px"},
+            layout={"width": "400px"},
+        )
+        self.image = NamedImage(format="png", layout={"max_width": "100%"})
+        self.message = widgets.HTML()
+        self.patch_size.observe(self._changed, "value")
+        self._redraw()
+        super().__init__([self.patch_size, self.image, self.message, Accessible()])
+
+    def _changed(self, _change) -> None:
+        try:
+            self._redraw()
+        except Exception as error:  # what a callback raises is shown nowhere
+            self.message.value = f'<span role="alert">{html.escape(f"{type(error).__name__}: {error}")}</span>'
+
+    def _redraw(self) -> None:
+        with self._drawing:  # events may come in two threads at once
+            size = self.patch_size.value
+            if size not in self._drawn:  # there are few: each is drawn once
+                self._drawn[size] = draw(self.pixels, size, self.width)
+            self.picture = self._drawn[size]
+            with self.image.hold_sync():
+                self.image.value = self.picture.png
+                self.image.width = str(self.picture.width)
+                self.image.tooltip = self.picture.alt
+            self.message.value = f'<span role="status">{html.escape(self.picture.alt)}</span>'
+
+    def _repr_mimebundle_(self, **kwargs):
+        """The live view for JupyterLab, and the still picture for GitHub, a printed page or a run without a browser."""
+        live = super()._repr_mimebundle_(**kwargs) or {}
+        still, metadata = self.picture._repr_mimebundle_()
+        return {**live, **still}, metadata
+
+
+def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:
+    """Both parts of the cost at all patch sizes, the one at hand as bars from the ground up to its dots."""
+    _, height, wide = pixels.shape
+    counts = [height * wide // p**2 for p in fitting(height, wide)]
+    parts = list(zip(*(block_cost(count, width) for count in counts), strict=True))
+    here = counts.index(height * wide // patch_size**2)
+    for part, colour, name in zip(parts, ("noise", "model"), ("linear layers", "pairs of tokens"), strict=True):
+        axes.loglog(counts, part, color=PALETTE[colour], linewidth=1.5, marker="o", markersize=3)
+        axes.plot(counts[here], part[here], color=PALETTE[colour], marker="o", markersize=10)
+        upper = part[0] == max(pair[0] for pair in parts)
+        axes.annotate(
+            name,
+            (counts[len(counts) // 2], part[len(counts) // 2]),
+            xytext=(-8, 10) if upper else (8, -16),
+            textcoords="offset points",
+            ha="right" if upper else "left",
+            **TEXT | {"color": "#555555" if colour == "noise" else PALETTE[colour]},
+        )
+    axes.axvline(counts[here], color=PALETTE["data"], linewidth=1, linestyle=":")
+    plain_axes(axes, [counts[0], counts[here], counts[-1]], "tokens", "multiply-adds")
+    axes.yaxis.set_major_formatter(lambda value, _: _millions(value))
+
+
+def _millions(count: float) -> str:
+    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count:.3g}"
