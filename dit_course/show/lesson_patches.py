@@ -91,13 +91,16 @@ def maps(
 
 
 def difference(first: Tensor, second: Tensor, after: str = "the change", title: str | None = None) -> Picture:
-    """Show the tokens of two runs and what lies between them, all three on one scale.
+    """Show the tokens of two runs and what lies between them, all three on one scale, a column for each token.
 
+    What all tokens of the first run share is taken off both, so that one sees how they differ.
     first, second: (N, D) or (1, N, D), of one shape. after: what was done before the second run.
     """
     if first.shape != second.shape:
         raise ValueError(f"what is compared needs one shape, these have {tuple(first.shape)} and {tuple(second.shape)}")
     pair = [x.detach().cpu().float().reshape(-1, x.shape[-1]).T for x in (first, second)]  # (1, n, d) -> (d, n)
+    shared = pair[0].mean(dim=1, keepdim=True)  # (d, 1)
+    pair = [x - shared for x in pair]
     gap = float((pair[0] - pair[1]).abs().max())
     size = float(torch.stack(pair).abs().max())
     captions = ["before", f"after {after}", f"difference: at most {gap:.1g}"]
@@ -143,7 +146,7 @@ def one_image(image: Tensor) -> Tensor:
 
 def cut_up(pixels: Tensor, patch_size: int, side: int = SIDE) -> np.ndarray:
     """Patches moved apart, about `side` wide on the page: (height, width, 3) uint8, drawn at `DENSITY`."""
-    channels, height, width = pixels.shape
+    height, width = pixels.shape[1:]
     rows, columns = patch_grid(height, width, patch_size)
     gap = DENSITY * (6 if columns <= 7 else 3 if columns <= 14 else 1)
     zoom = max(1, (DENSITY * side - gap * (columns - 1)) // width)
