@@ -183,7 +183,7 @@ def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float
 
 def draw_table(axes, table: Tensor) -> None:
     """Draw tokens (N, D) as grays."""
-    axes.imshow(table, cmap="gray", aspect="auto", interpolation="nearest")
+    axes.imshow(table.numpy(), cmap="gray", aspect="auto", interpolation="nearest")
     axes.set_xlabel("the numbers of a token", **TEXT)
     axes.set_ylabel("tokens", **TEXT)
     for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
