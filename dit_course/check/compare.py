@@ -1,0 +1,128 @@
+"""Says in what an answer differs from the right one, and what it looks like: in words a beginner can use."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KINDS = {
+    type(None): "your answer returns nothing: is the `return` missing?",
+    np.ndarray: "your answer returns a numpy array: stay in torch, which also keeps the gradients",
+    list: "your answer returns a list: make one tensor of it, as torch.stack and torch.cat do",
+    tuple: "your answer returns a tuple: make one tensor of it, as torch.stack and torch.cat do",
+}
+
+
+def same(got: object, expected: object, tolerance: float = 1e-4) -> bool:
+    """Whether both are tensors of one shape with equal values, up to rounding; whatever their dtypes."""
+    if not (isinstance(got, Tensor) and isinstance(expected, Tensor)) or got.shape != expected.shape:
+        return False
+    return got.device == expected.device and bool(_close(got, expected, tolerance).all())
+
+
+def difference(got: object, expected: Tensor, tolerance: float = 1e-4) -> tuple[str, str]:
+    """What is wrong with `got`: ("type" | "shape" | "device" | "values" | "dtype", a sentence), or ("", "")."""
+    if not isinstance(got, Tensor):
+        return "type", _kind(got)
+    if got.shape != expected.shape:
+        return "shape", f"your answer has shape {tuple(got.shape)}, it should have {tuple(expected.shape)}"
+    if got.device != expected.device:
+        return "device", f"your answer lies on the device {got.device}, it should stay on {expected.device}"
+    wrong = ~_close(got, expected, tolerance)
+    if wrong.any():
+        return "values", how_far(got, expected, wrong)
+    if got.dtype != expected.dtype:
+        advice = "a new tensor gets the dtype of x by x.new_zeros(...) or dtype=x.dtype"
+        return "dtype", f"your values are right, but they are {got.dtype} and should be {expected.dtype}: {advice}"
+    return "", ""
+
+
+def how_far(got: Tensor, expected: Tensor, wrong: Tensor) -> str:
+    """How many values are wrong, by how much, and the first of them."""
+    share = 100 * wrong.float().mean().item()
+    first = tuple(wrong.nonzero()[0].tolist())
+    furthest = (_plain(got) - _plain(expected)).abs().nan_to_num(0, 0).max().item()
+    here = ", ".join(map(str, first))
+    return (
+        f"{max(share, 1):.0f} % of the values are wrong, by up to {furthest:.2g}; "
+        f"the first, at [{here}], is {got[first].item():.4g} instead of {expected[first].item():.4g}"
+    )
+
+
+def resemblances(got: object, expected: Tensor, inputs: tuple) -> Iterator[str]:
+    """What an answer of any exercise may have done, the likeliest first."""
+    if not isinstance(got, Tensor) or got.device != expected.device:
+        return
+    if got.is_complex() or (got.is_floating_point() and not got.isfinite().all()):
+        bad = (~got.isfinite()).sum().item()
+        yield f"{bad} of your {got.numel()} values are NaN or infinite: look for a division by zero or for torch.empty"
+    for given in inputs:
+        if same(got, given):
+            yield "your answer is its input, unchanged"
+    if got.numel() and not got.count_nonzero() and expected.count_nonzero():
+        yield "your answer is all zeros: is the result ever written into it?"
+    if got.shape == expected.shape:
+        yield from _alike(_plain(got), _plain(expected))
+    else:
+        yield from _reshaped(got, expected)
+
+
+def _alike(got: Tensor, expected: Tensor) -> Iterator[str]:
+    """For an answer of the right shape."""
+    if same(-got, expected):
+        yield "the sign is wrong everywhere"
+    factor = (got * expected).sum() / (expected * expected).sum().clamp(min=1e-12)
+    if factor.abs() > 1e-3 and same(got, factor * expected):
+        yield f"your answer is {factor.item():.3g} times the right one"
+    shift = (got - expected).mean()
+    if same(got, expected + shift):
+        yield f"your answer is the right one plus {shift.item():.3g}"
+    if got.ndim and len(got) > 1 and same(got[0], expected[0]):
+        yield "only the first of the batch is right: is there a 0 where all of them are meant?"
+    if same(got.flatten().sort().values, expected.flatten().sort().values):
+        yield "all values are there, but in another order: follow one of them through each reshape and permute"
+
+
+def _reshaped(got: Tensor, expected: Tensor) -> Iterator[str]:
+    """For an answer of another shape."""
+    have, want = tuple(got.shape), tuple(expected.shape)
+    for axis in range(len(want)):
+        for other in range(axis):
+            swapped = list(want)
+            swapped[axis], swapped[other] = want[other], want[axis]
+            if have == tuple(swapped) and have != want:
+                values = same(_plain(got).transpose(axis, other), _plain(expected))
+                rest = "; apart from that it is right" if values else ""
+                yield f"axes {other} and {axis} of your answer are swapped{rest}"
+    if have == want[1:]:
+        yield "the batch axis is missing: many inputs come at once, along the first axis"
+    if have == (*want[:1], 1, *want[1:]) or have == (1, *want):
+        yield "your answer has an axis of size 1 too many"
+    if got.numel() == expected.numel():
+        yield "all the values are there, but the axes are not: how should they be grouped at the end?"
+    elif len(have) == len(want) and have[0] == 1 != want[0]:
+        yield "only one of the batch came back: is there a 0 or a 1 where all of them are meant?"
+
+
+def _kind(got: object) -> str:
+    for kind, text in KINDS.items():
+        if isinstance(got, kind):
+            return text
+    if hasattr(got, "__next__"):
+        return "your answer returns a generator: `yield` hands out one thing at a time, `return` is meant"
+    if isinstance(got, bool | int | float | complex):
+        return f"your answer returns a plain number ({got}), it should be a tensor"
+    return f"your answer returns a {type(got).__name__}, it should be a tensor"
+
+
+def _close(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+    return torch.isclose(_plain(got), _plain(expected), rtol=tolerance, atol=tolerance)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """Without history, in float64. The imaginary part of a complex number counts as NaN: nothing equals it."""
+    x = x.detach()
+    if x.layout != torch.strided:
+        x = x.to_dense()
+    return torch.full(x.shape, torch.nan, dtype=torch.float64) if x.is_complex() else x.to(torch.float64)

@@ -1,0 +1,72 @@
+"""Building a learner's module and giving it the course's weights, so that both must compute the same."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Complaint(Exception):
+    """Something about an answer that is said to the learner as it is."""
+
+
+def perturb(module: nn.Module, normal: Callable[..., Tensor]) -> None:
+    """Give all parameters random values, in place: what starts at zero hides what comes after it."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(normal(*parameter.shape) / max(1, parameter[0].numel()) ** 0.5)
+
+
+def build(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:
+    """An instance of a learner's class with the weights of the course's module, in its dtype.
+
+    Raises Complaint when it is no module, or has other parameters.
+    """
+    module = answer(*args)
+    if not isinstance(module, nn.Module):
+        raise Complaint(f"`{answer.__name__}` is no module: let the class inherit from nn.Module")
+    module.to(next(model.parameters()).dtype).train(model.training)
+    with torch.no_grad():
+        for own, (_, value) in matched(module, model):
+            own.copy_(value)
+    return module
+
+
+def matched(module: nn.Module, model: nn.Module) -> list[tuple[Tensor, tuple[str, Tensor]]]:
+    """Pairs of a learner's parameters and the course's (name, values), brought into the learner's shape.
+
+    The same shape is preferred, then a matrix the other way round, then as many numbers in another shape (a
+    convolution's kernel is a linear map's weight); among several the first that is left.
+    """
+    left = list(module.named_parameters())
+    pairs = []
+    fits = (
+        lambda own, value: own.shape == value.shape,
+        lambda own, value: value.ndim == 2 and own.shape == value.T.shape,
+        lambda own, value: own.numel() == value.numel(),
+    )
+    for name, value in model.named_parameters():
+        for level, fit in enumerate(fits):
+            found = next((i for i, (_, own) in enumerate(left) if fit(own, value)), None)
+            if found is not None:
+                own = left.pop(found)[1]
+                pairs.append((own, (name, value.T if level == 1 else value.reshape(own.shape))))
+                break
+        else:
+            raise Complaint(_missing(name, value, module))
+    if left:
+        names = ", ".join(f"{name} {tuple(own.shape)}" for name, own in left)
+        raise Complaint(f"your module has parameters that it does not need: {names}")
+    return pairs
+
+
+def _missing(name: str, value: Tensor, module: nn.Module) -> str:
+    shapes = [f"{own} {tuple(x.shape)}" for own, x in module.named_parameters()]
+    if not shapes:
+        hidden = [
+            key for key, x in vars(module).items() if isinstance(x, Tensor | list | dict) and not key.startswith("_")
+        ]
+        where = f" (`self.{hidden[0]}` is not seen)" if hidden else ""
+        return f"your module has no parameters: only layers and nn.Parameter that are kept in `self` count{where}"
+    kind = "bias" if name.endswith("bias") else "weight"
+    return f"your module has no {kind} of shape {tuple(value.shape)}; it has {', '.join(shapes)}"

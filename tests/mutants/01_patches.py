@@ -1,0 +1,671 @@
+"""Lesson 01: what people write for patches, embedding and positions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mutants import mutant, right_answer
+from torch import nn
+
+# -- patchify --------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="patchify")
+def by_unfold(images, patch_size):
+    return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)
+
+
+@right_answer(exercise="patchify")
+def by_loops(images, patch_size):
+    tokens = []
+    for top in range(0, images.shape[2], patch_size):
+        for left in range(0, images.shape[3], patch_size):
+            tokens.append(images[:, :, top : top + patch_size, left : left + patch_size].flatten(1))
+    return torch.stack(tokens, dim=1)
+
+
+@right_answer(exercise="patchify")
+def by_windows(images, patch_size):
+    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
+    return x.permute(0, 2, 3, 1, 4, 5).reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
+@right_answer(exercise="patchify")
+def by_filling(images, patch_size):
+    batch, channels, height, width = images.shape
+    columns = width // patch_size
+    out = images.new_zeros(batch, height // patch_size * columns, channels * patch_size**2)
+    for token in range(out.shape[1]):
+        y, x = patch_size * (token // columns), patch_size * (token % columns)
+        out[:, token] = images[:, :, y : y + patch_size, x : x + patch_size].reshape(batch, -1)
+    return out
+
+
+@right_answer(exercise="patchify")
+def by_chunks(images, patch_size):
+    rows = images.split(patch_size, dim=2)
+    return torch.stack([patch.flatten(1) for row in rows for patch in row.split(patch_size, dim=3)], 1)
+
+
+@mutant(exercise="patchify", hint="the pixels inside each patch are transposed")
+def transposed_pixels(images, patch_size):
+    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
+    return x.permute(0, 2, 3, 1, 5, 4).flatten(3).flatten(1, 2)
+
+
+@mutant(exercise="patchify", hint="rows and columns of patches are swapped")
+def swapped_grid(images, patch_size):
+    columns = images.split(patch_size, dim=3)
+    return torch.stack([patch.flatten(1) for column in columns for patch in column.split(patch_size, dim=2)], 1)
+
+
+@mutant(exercise="patchify", hint="rows and columns are swapped, of the patches and of the pixels in them")
+def transposed_picture(images, patch_size):
+    return F.unfold(images.transpose(2, 3), patch_size, stride=patch_size).transpose(1, 2)
+
+
+@mutant(exercise="patchify", hint="channels come last in each token")
+def channels_last(images, patch_size):
+    b, c, h, w = images.shape
+    x = images.permute(0, 2, 3, 1).reshape(b, h // patch_size, patch_size, w // patch_size, patch_size, c)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(b, -1, patch_size * patch_size * c)
+
+
+@mutant(exercise="patchify", hint="one token holds pieces of several patches")
+def channels_before_grid(images, patch_size):
+    b, c, h, w = images.shape
+    x = images.reshape(b, c, h // patch_size, patch_size, w // patch_size, patch_size).transpose(3, 4)
+    return x.reshape(b, -1, c * patch_size * patch_size)
+
+
+@mutant(exercise="patchify", hint="the picture is only reshaped")
+def only_reshape(images, patch_size):
+    return images.reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
+@mutant(exercise="patchify", hint="tokens come last, as F.unfold leaves them")
+def unfold_alone(images, patch_size):
+    return F.unfold(images, patch_size, stride=patch_size)
+
+
+@mutant(exercise="patchify", hint="batch and tokens have become one axis")
+def merged_batch(images, patch_size):
+    return by_unfold(images, patch_size).reshape(-1, images.shape[1] * patch_size**2)
+
+
+@mutant(exercise="patchify", hint="only the first picture of the batch comes back")
+def first_picture(images, patch_size):
+    x = images[0].unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
+    return x.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+
+
+@mutant(exercise="patchify", hint="grid of patches still has two axes")
+def still_a_grid(images, patch_size):
+    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
+    return x.permute(0, 2, 3, 1, 4, 5).flatten(3)
+
+
+@mutant(exercise="patchify", hint="not yet flattened into tokens")
+def still_cut(images, patch_size):
+    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
+    return x.permute(0, 2, 3, 1, 4, 5)
+
+
+@mutant(exercise="patchify", hint="tokens come before the batch")
+def tokens_first(images, patch_size):
+    return by_unfold(images, patch_size).transpose(0, 1)
+
+
+@mutant(exercise="patchify", hint="run backwards")
+def backwards(images, patch_size):
+    return by_unfold(images, patch_size).flip(1)
+
+
+@mutant(exercise="patchify", hint="is a size written into the code as a number")
+def hard_coded_channels(images, patch_size):
+    return by_unfold(images, patch_size).reshape(len(images), -1, 1 * patch_size**2)
+
+
+@mutant(exercise="patchify", hint="is a size written into the code as a number")
+def hard_coded_28(images, patch_size):
+    side = 28 // patch_size
+    x = images.reshape(len(images), images.shape[1], side, patch_size, side, patch_size)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(len(images), side * side, -1)
+
+
+@mutant(exercise="patchify", hint="one size taken for another")
+def square_only(images, patch_size):
+    batch, channels, height, width = images.shape
+    side = height // patch_size
+    x = images.reshape(batch, channels, side, patch_size, side, patch_size)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, side * side, -1)
+
+
+@mutant(exercise="patchify", hint="one size taken for another")
+def patch_size_of_four(images, patch_size):
+    return by_unfold(images, 4)
+
+
+@mutant(exercise="patchify", hint="they are torch.float32 and should be torch.float64")
+def filled_in_single_precision(images, patch_size):
+    out = torch.zeros(by_unfold(images, patch_size).shape)
+    out[:] = by_unfold(images, patch_size)
+    return out
+
+
+@mutant(exercise="patchify", hint="another order")
+def shuffled_features(images, patch_size):
+    return by_unfold(images, patch_size).roll(1, dims=2)
+
+
+# -- unpatchify ------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="unpatchify")
+def by_fold(tokens, patch_size, channels, height, width):
+    return F.fold(tokens.transpose(1, 2), (height, width), patch_size, stride=patch_size)
+
+
+@right_answer(exercise="unpatchify")
+def by_pasting(tokens, patch_size, channels, height, width):
+    images = tokens.new_empty(len(tokens), channels, height, width)
+    for i, patch in enumerate(tokens.unbind(1)):
+        y, x = divmod(i, width // patch_size)
+        square = patch.view(-1, channels, patch_size, patch_size)
+        images[..., y * patch_size : (y + 1) * patch_size, x * patch_size : (x + 1) * patch_size] = square
+    return images
+
+
+@right_answer(exercise="unpatchify")
+def by_cat(tokens, patch_size, channels, height, width):
+    patches = tokens.reshape(len(tokens), -1, channels, patch_size, patch_size).unbind(1)
+    columns = width // patch_size
+    rows = [torch.cat(patches[i : i + columns], dim=3) for i in range(0, len(patches), columns)]
+    return torch.cat(rows, dim=2)
+
+
+@right_answer(exercise="unpatchify")
+def by_einsum(tokens, patch_size, channels, height, width):
+    x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, channels, patch_size, patch_size)
+    return torch.einsum("bijcyx->bciyjx", x).reshape(len(tokens), channels, height, width)
+
+
+def assembled(tokens, order, p, channels, height, width, grid=None):
+    grid = grid or (height // p, width // p)
+    x = tokens.reshape(len(tokens), *grid, channels, p, p)
+    return torch.einsum(f"bijcyx->{order}", x).reshape(len(tokens), channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
+def columns_of_patches(tokens, patch_size, channels, height, width):
+    grid = (width // patch_size, height // patch_size)
+    return assembled(tokens, "bcjyix", patch_size, channels, height, width, grid)
+
+
+@mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
+def permuted_grid(tokens, patch_size, channels, height, width):
+    return assembled(tokens, "bcjyix", patch_size, channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="every patch comes back transposed")
+def transposed_patches(tokens, patch_size, channels, height, width):
+    return assembled(tokens, "bcixjy", patch_size, channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="your picture comes back transposed")
+def transposed_result(tokens, patch_size, channels, height, width):
+    return by_fold(tokens, patch_size, channels, height, width).mT
+
+
+@mutant(exercise="unpatchify", hint="your picture comes back transposed")
+def both_transposed(tokens, patch_size, channels, height, width):
+    grid = (width // patch_size, height // patch_size)
+    return assembled(tokens, "bcjxiy", patch_size, channels, height, width, grid)
+
+
+@mutant(exercise="unpatchify", hint="channels of a token are taken from its end")
+def channels_at_the_end(tokens, patch_size, channels, height, width):
+    x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, patch_size, patch_size, channels)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="the tokens are only reshaped")
+def reshape_alone(tokens, patch_size, channels, height, width):
+    return tokens.reshape(len(tokens), channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="rows of patches and rows of pixels are not beside each other")
+def sides_apart(tokens, patch_size, channels, height, width):
+    return assembled(tokens, "bcijyx", patch_size, channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="rows of patches and rows of pixels are not beside each other")
+def pixels_outside(tokens, patch_size, channels, height, width):
+    return assembled(tokens, "bcyixj", patch_size, channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="channels come last in your picture")
+def channels_last_picture(tokens, patch_size, channels, height, width):
+    return by_fold(tokens, patch_size, channels, height, width).permute(0, 2, 3, 1)
+
+
+@mutant(exercise="unpatchify", hint="only the first picture of the batch comes back")
+def first_of_the_batch(tokens, patch_size, channels, height, width):
+    return by_fold(tokens[:1], patch_size, channels, height, width)
+
+
+@mutant(exercise="unpatchify", hint="not joined into a picture yet")
+def six_axes(tokens, patch_size, channels, height, width):
+    x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, channels, patch_size, patch_size)
+    return x.permute(0, 3, 1, 4, 2, 5)
+
+
+@mutant(exercise="unpatchify", hint="one size taken for another")
+def square_grid(tokens, patch_size, channels, height, width):
+    side = int(tokens.shape[1] ** 0.5)
+    return assembled(tokens, "bciyjx", patch_size, channels, height, width, (side, side))
+
+
+@mutant(exercise="unpatchify", hint="one size taken for another")
+def one_channel(tokens, patch_size, channels, height, width):
+    return by_fold(tokens, patch_size, channels, height, width).reshape(len(tokens), 1, height, width)
+
+
+# -- PatchEmbed ------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="PatchEmbed")
+class Convolution(nn.Module):
+    def __init__(self, patch_size, channels, width):
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+
+    def forward(self, images):
+        return self.convolution(images).flatten(2).transpose(1, 2)
+
+
+@right_answer(exercise="PatchEmbed")
+class ByHand(nn.Module):
+    def __init__(self, patch_size, channels, width):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.matrix = nn.Parameter(torch.randn(channels * patch_size**2, width))
+        self.patch_size = patch_size
+
+    def forward(self, images):
+        return by_unfold(images, self.patch_size) @ self.matrix + self.bias
+
+
+@right_answer(exercise="PatchEmbed")
+class InSequence(nn.Sequential):
+    def __init__(self, patch_size, channels, width):
+        super().__init__(nn.Unfold(patch_size, stride=patch_size), Turn(), nn.Linear(channels * patch_size**2, width))
+
+
+class Turn(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+class Linear(nn.Module):
+    """The frame of many wrong answers."""
+
+    def __init__(self, patch_size, channels, width):
+        super().__init__()
+        self.patch_size = patch_size
+        self.linear = nn.Linear(channels * patch_size**2, width)
+
+
+@mutant(exercise="PatchEmbed", hint="the pixels inside each patch are transposed")
+class TransposedPixels(Linear):
+    def forward(self, images):
+        return self.linear(transposed_pixels(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="rows and columns of patches are swapped")
+class SwappedGrid(Linear):
+    def forward(self, images):
+        return self.linear(swapped_grid(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="channels come last in each token")
+class ChannelsLast(Linear):
+    def forward(self, images):
+        return self.linear(channels_last(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="the picture is only reshaped")
+class OnlyReshape(Linear):
+    def forward(self, images):
+        return self.linear(only_reshape(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="width comes before the tokens")
+class NoTranspose(Convolution):
+    def forward(self, images):
+        return self.convolution(images).flatten(2)
+
+
+@mutant(exercise="PatchEmbed", hint="still has the grid's two axes")
+class NotFlattened(Convolution):
+    def forward(self, images):
+        return self.convolution(images)
+
+
+@mutant(exercise="PatchEmbed", hint="what must the stride be")
+class NoStride(Convolution):
+    def __init__(self, patch_size, channels, width):
+        super().__init__(patch_size, channels, width)
+        self.convolution.stride = (1, 1)
+
+
+@mutant(exercise="PatchEmbed", hint="no bias")
+class WithoutBias(Linear):
+    def __init__(self, patch_size, channels, width):
+        super().__init__(patch_size, channels, width)
+        self.linear = nn.Linear(channels * patch_size**2, width, bias=False)
+
+    def forward(self, images):
+        return self.linear(by_unfold(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="the bias is not added")
+class BiasForgotten(ByHand):
+    def forward(self, images):
+        return by_unfold(images, self.patch_size) @ self.matrix
+
+
+@mutant(exercise="PatchEmbed", hint="an activation bends the result")
+class WithActivation(Linear):
+    def forward(self, images):
+        return F.gelu(self.linear(by_unfold(images, self.patch_size)))
+
+
+@mutant(exercise="PatchEmbed", hint="the linear map is not applied")
+class NotApplied(Linear):
+    def forward(self, images):
+        return by_unfold(images, self.patch_size)
+
+
+@mutant(exercise="PatchEmbed", hint="parameters that it does not need: norm.weight")
+class WithNorm(Linear):
+    def __init__(self, patch_size, channels, width):
+        super().__init__(patch_size, channels, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images):
+        return self.norm(self.linear(by_unfold(images, self.patch_size)))
+
+
+@mutant(exercise="PatchEmbed", hint="your module has no parameters")
+class Unregistered(nn.Module):
+    def __init__(self, patch_size, channels, width):
+        super().__init__()
+        self.patch_size, self.weights = patch_size, [torch.randn(channels * patch_size**2, width), torch.zeros(width)]
+
+    def forward(self, images):
+        return by_unfold(images, self.patch_size) @ self.weights[0] + self.weights[1]
+
+
+@mutant(exercise="PatchEmbed", hint="your module has no weight of shape")
+class OneChannel(Linear):
+    def __init__(self, patch_size, channels, width):
+        super().__init__(patch_size, 1, width + 1)
+
+    def forward(self, images):
+        return self.linear(by_unfold(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="before Module.__init__() call")
+class NoSuper(nn.Module):
+    def __init__(self, patch_size, channels, width):
+        self.linear = nn.Linear(channels * patch_size**2, width)
+
+
+@mutant(exercise="PatchEmbed", hint='missing the required "forward" function')
+class NoForward(Linear):
+    pass
+
+
+@mutant(exercise="PatchEmbed", hint="let the class inherit from nn.Module")
+class NoModule:
+    def __init__(self, patch_size, channels, width):
+        self.linear = nn.Linear(channels * patch_size**2, width)
+
+
+@mutant(exercise="PatchEmbed", hint="should be a class")
+def a_function(patch_size, channels, width):
+    return Convolution(patch_size, channels, width)
+
+
+@mutant(exercise="PatchEmbed", hint="no gradient gets through")
+class WithoutGradient(Linear):
+    @torch.no_grad()
+    def forward(self, images):
+        return self.linear(by_unfold(images, self.patch_size))
+
+
+# -- sincos_position_embedding ---------------------------------------------------------------------
+
+
+@right_answer(exercise="sincos_position_embedding")
+def number_by_number(rows, columns, width):
+    n = width // 4
+    table = []
+    for row in range(rows):
+        for column in range(columns):
+            angles = [place / 10000 ** (k / n) for place in (column, row) for k in range(n)]
+            x, y = angles[:n], angles[n:]
+            table.append([f(a) for part in (x, y) for f in (math.sin, math.cos) for a in part])
+    return torch.tensor(table)
+
+
+def axis_table(places, n, base=10000.0):
+    """(len(places), 2 n): sines, then cosines."""
+    angles = torch.outer(places.float(), base ** -(torch.arange(n) / n))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+@right_answer(exercise="sincos_position_embedding")
+def by_broadcasting(rows, columns, width):
+    x = axis_table(torch.arange(columns), width // 4)[None].expand(rows, -1, -1)
+    y = axis_table(torch.arange(rows), width // 4)[:, None].expand(-1, columns, -1)
+    return torch.cat([x, y], dim=2).flatten(0, 1)
+
+
+@right_answer(exercise="sincos_position_embedding")
+def by_counting(rows, columns, width):
+    token = torch.arange(rows * columns)
+    parts = [token % columns, token // columns]
+    return torch.cat([axis_table(place, width // 4) for place in parts], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="the halves are swapped")
+def row_first(rows, columns, width):
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place, width // 4) for place in (token // columns, token % columns)], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="run down the columns")
+def down_the_columns(rows, columns, width):
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place, width // 4) for place in (token // rows, token % rows)], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="run down the columns")
+def meshgrid_xy(rows, columns, width):
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="xy")
+    return torch.cat([axis_table(place.flatten(), width // 4) for place in (column, row)], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="take turns")
+def taking_turns(rows, columns, width):
+    n = width // 4
+    table = by_counting(rows, columns, width)
+    out = torch.zeros_like(table)
+    for start in (0, 2 * n):
+        out[:, start : start + 2 * n : 2] = table[:, start : start + n]
+        out[:, start + 1 : start + 2 * n : 2] = table[:, start + n : start + 2 * n]
+    return out
+
+
+@mutant(exercise="sincos_position_embedding", hint="sines and cosines are swapped")
+def cosines_first(rows, columns, width):
+    return torch.cat([x.roll(width // 4, 1) for x in by_counting(rows, columns, width).chunk(2, dim=1)], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="numbered as in a text")
+def as_in_a_text(rows, columns, width):
+    return axis_table(torch.arange(rows * columns), width // 2)
+
+
+@mutant(exercise="sincos_position_embedding", hint="divided by one too few")
+def up_to_the_end(rows, columns, width):
+    n = width // 4
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place, n, 10000 ** (n / (n - 1))) for place in (token % columns, token // columns)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="frequencies fall too slowly")
+def half_the_exponent(rows, columns, width):
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place, width // 4, 100.0) for place in (token % columns, token // columns)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="frequencies grow instead of falling")
+def growing(rows, columns, width):
+    n = width // 4
+    token = torch.arange(rows * columns)
+    angles = [place[:, None] * 10000 ** (torch.arange(n).double() / n) for place in (token % columns, token // columns)]
+    return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1).float()
+
+
+@mutant(exercise="sincos_position_embedding", hint="your grid starts at 1")
+def from_one(rows, columns, width):
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place + 1, width // 4) for place in (token % columns, token // columns)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="divided by the size of the grid")
+def from_zero_to_one(rows, columns, width):
+    y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
+    return torch.cat([axis_table(place.flatten(), width // 4) for place in (x, y)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="2 pi times too fast")
+def in_turns(rows, columns, width):
+    token = torch.arange(rows * columns) * 2 * math.pi
+    return torch.cat([axis_table(place, width // 4) for place in (token % (2 * math.pi * columns), token // columns)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="there are only sines")
+def only_sines(rows, columns, width):
+    x, y = by_counting(rows, columns, width).reshape(-1, 4, width // 4)[:, ::2].unbind(1)
+    return torch.cat([x, x, y, y], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="the grid still has two axes")
+def grid_of_positions(rows, columns, width):
+    return by_counting(rows, columns, width).unflatten(0, (rows, columns))
+
+
+@mutant(exercise="sincos_position_embedding", hint="lies on its side")
+def on_its_side(rows, columns, width):
+    return by_counting(rows, columns, width).T
+
+
+@mutant(exercise="sincos_position_embedding", hint="one size taken for another")
+def rows_for_columns(rows, columns, width):
+    token = torch.arange(rows * columns)
+    return torch.cat([axis_table(place, width // 4) for place in (token % rows, token // rows)], 1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="plain number")
+def a_number(rows, columns, width):
+    return rows
+
+
+# -- overlapping_patches ---------------------------------------------------------------------------
+
+
+@right_answer(exercise="overlapping_patches")
+def unfold_with_stride(images, patch_size, stride):
+    return F.unfold(images, patch_size, stride=stride).transpose(1, 2)
+
+
+@right_answer(exercise="overlapping_patches")
+def loops_with_stride(images, patch_size, stride):
+    tops = range(0, images.shape[2] - patch_size + 1, stride)
+    lefts = range(0, images.shape[3] - patch_size + 1, stride)
+    cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for y in tops for x in lefts]
+    return torch.stack(cut, 1)
+
+
+@right_answer(exercise="overlapping_patches")
+def by_one_hot_kernels(images, patch_size, stride):
+    features = images.shape[1] * patch_size**2
+    kernels = torch.eye(features, dtype=images.dtype).reshape(features, -1, patch_size, patch_size)
+    return F.conv2d(images, kernels, stride=stride).flatten(2).mT
+
+
+@mutant(exercise="overlapping_patches", hint="the stride is not used")
+def no_overlap(images, patch_size, stride):
+    return F.unfold(images, patch_size, stride=patch_size).mT
+
+
+@mutant(exercise="overlapping_patches", hint="stride and patch size are swapped")
+def swapped_arguments(images, patch_size, stride):
+    return F.unfold(images, stride, stride=patch_size).mT
+
+
+@mutant(exercise="overlapping_patches", hint="tokens come last, as F.unfold leaves them")
+def features_first(images, patch_size, stride):
+    return F.unfold(images, patch_size, stride=stride)
+
+
+@mutant(exercise="overlapping_patches", hint="the pixels inside each patch are transposed")
+def pixels_turned(images, patch_size, stride):
+    return images.unfold(2, patch_size, stride).unfold(3, patch_size, stride).permute(0, 2, 3, 1, 5, 4).flatten(3).flatten(1, 2)
+
+
+@mutant(exercise="overlapping_patches", hint="rows and columns of patches are swapped")
+def down_first(images, patch_size, stride):
+    tops = range(0, images.shape[2] - patch_size + 1, stride)
+    lefts = range(0, images.shape[3] - patch_size + 1, stride)
+    cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for x in lefts for y in tops]
+    return torch.stack(cut, 1)
+
+
+@mutant(exercise="overlapping_patches", hint="channels come last in each token")
+def channels_inside(images, patch_size, stride):
+    x = F.unfold(images, patch_size, stride=stride).mT
+    return x.unflatten(2, (images.shape[1], -1)).mT.flatten(2)
+
+
+@mutant(exercise="overlapping_patches", hint="one token holds pieces of several patches")
+def channels_in_front(images, patch_size, stride):
+    x = images.unfold(2, patch_size, stride).unfold(3, patch_size, stride)
+    return x.reshape(len(images), -1, images.shape[1] * patch_size**2)
+
+
+@mutant(exercise="overlapping_patches", hint="the grid of patches still has two axes")
+def two_axes(images, patch_size, stride):
+    return images.unfold(2, patch_size, stride).unfold(3, patch_size, stride).permute(0, 2, 3, 1, 4, 5).flatten(3)
+
+
+@mutant(exercise="overlapping_patches", hint="only the first picture of the batch comes back")
+def one_picture(images, patch_size, stride):
+    return F.unfold(images[:1], patch_size, stride=stride).mT
+
+
+@mutant(exercise="overlapping_patches", hint="the last row and the last column of patches are missing")
+def one_too_few(images, patch_size, stride):
+    tops = range(0, images.shape[2] - patch_size, stride)
+    lefts = range(0, images.shape[3] - patch_size, stride)
+    cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for y in tops for x in lefts]
+    return torch.stack(cut, 1)
+
+
+@mutant(exercise="overlapping_patches", hint="patches reach over the edge")
+def padded(images, patch_size, stride):
+    return F.unfold(images, patch_size, stride=stride, padding=1).mT

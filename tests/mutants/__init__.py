@@ -1,0 +1,150 @@
+"""Plausible wrong answers, and right ones written differently: one file a lesson, `NN_*.py`.
+
+    @mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
+    def swapped_grid(tokens, patch_size, channels, height, width):
+        ...
+
+    @right_answer(exercise="unpatchify")
+    def by_fold(tokens, patch_size, channels, height, width):
+        ...
+
+`hint` is a part of what the check must say. What every beginner may do in any exercise (an empty stub, zeros, an endless
+loop, ...) needs no writing: `everywhere` makes it from the course's own version.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dit_course import check
+
+ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A wrong answer (with the hint that it must get) or a right one (hint None)."""
+
+    exercise: str
+    make: Callable
+    hint: str | None
+    seconds: float = ANY_SECONDS
+
+    @property
+    def name(self) -> str:
+        """For test reports."""
+        return f"{self.exercise}-{self.make.__name__}"
+
+
+ANSWERS: list[Answer] = []
+
+
+def mutant(exercise: str, hint: str, seconds: float = ANY_SECONDS) -> Callable:
+    """Register a wrong answer and what it must be told; seconds: a shorter limit, for what never ends."""
+    return lambda make: ANSWERS.append(Answer(exercise, make, hint, seconds)) or make
+
+
+def right_answer(exercise: str) -> Callable:
+    """Register a right answer that is written in another way than the course's."""
+    return lambda make: ANSWERS.append(Answer(exercise, make, None)) or make
+
+
+def lessons() -> dict[str, list[Answer]]:
+    """The answers of each file of this folder, those of `everywhere` not among them."""
+    found = {}
+    for file in sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py")):
+        ANSWERS.clear()
+        importlib.reload(importlib.import_module(f"mutants.{file.stem}"))
+        found[file.stem] = list(ANSWERS)
+    return found
+
+
+def everywhere(exercise: str) -> list[Answer]:
+    """Wrong answers that make sense in every exercise."""
+    reference = getattr(check, exercise).reference
+    answers = []
+
+    def add(hint: str, name: str, change: Callable[[Callable, tuple], object], **options) -> None:
+        answers.append(Answer(exercise, altered(reference, name, change), hint, **options))
+
+    def stub(right, args):
+        raise NotImplementedError
+
+    def error(right, args):
+        return right(*args) / [][0]
+
+    def endless(right, args):
+        while True:
+            pass
+
+    def stubborn(right, args):
+        while True:
+            try:
+                right(*args)
+            except:  # noqa: E722, S110 (as beginners write it)
+                pass
+
+    def generator(right, args):
+        return (x for x in right(*args))
+
+    def nothing(right, args):
+        right(*args)
+
+    add("not tried yet", "stub", stub)
+    add("`return` missing", "nothing", nothing)
+    add("all zeros", "zeros", lambda right, args: torch.zeros_like(right(*args)))
+    add("NaN or infinite", "not_a_number", lambda right, args: right(*args) * float("nan"))
+    add("numpy array", "numpy", lambda right, args: right(*args).detach().numpy())
+    add("returns a list", "a_list", lambda right, args: list(right(*args)))
+    add("returns a tuple", "a_tuple", lambda right, args: (right(*args), None))
+    add("generator", "generator", generator)
+    add("IndexError: list index out of range", "error", error)
+    add("took too long", "endless", endless, seconds=0.2)
+    add("took too long", "stubborn", stubborn, seconds=0.2)
+    add("-2 times the right one", "factor", lambda right, args: -2 * right(*args))
+    add("the sign is wrong", "sign", lambda right, args: -right(*args))
+    add("plus 0.25", "shift", lambda right, args: right(*args) + 0.25)
+    add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(()))
+    add("they are torch.float", "dtype", lambda right, args: other_dtype(right(*args)))
+    add("device meta", "device", lambda right, args: right(*args).to("meta"))
+    add("batch axis is missing" if exercise == "-" else "shape", "one_axis", lambda right, args: right(*args).flatten())
+    if takes_pictures(exercise):
+        add("input, unchanged", "identity", lambda right, args: args[0])
+        add("changes its input in place", "in_place", lambda right, args: right(args[0].mul_(2) / 2, *args[1:]))
+        add("no gradient gets through", "detached", lambda right, args: right(*args).detach())
+    return answers
+
+
+def takes_pictures(exercise: str) -> bool:
+    """Whether an exercise is given tensors."""
+    check_of = getattr(check, exercise)
+    cases = check_of.cases(importlib.import_module("dit_course.check.exercise").Draw(0))
+    return isinstance(cases[0].inputs()[0], Tensor)
+
+
+def other_dtype(x: Tensor) -> Tensor:
+    """Single precision for double, and the other way round."""
+    return x.float() if x.dtype == torch.float64 else x.double()
+
+
+def altered(reference: Callable, name: str, change: Callable) -> Callable:
+    """The course's version with `change(right, args)` in place of a call, as a function or a class like it."""
+    if not inspect.isclass(reference):
+
+        def answer(*args):
+            return change(reference, args)
+
+        answer.__name__ = name
+        return answer
+
+    class Answer(reference):
+        def forward(self, *args):
+            return change(super().forward, args)
+
+    Answer.__name__ = name
+    return Answer

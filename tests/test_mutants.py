@@ -1,0 +1,81 @@
+"""Every check is checked: wrong answers get the hint that fits them, right ones pass, however they are written."""
+
+from collections import Counter
+
+import mutants
+import pytest
+
+from dit_course import check
+from dit_course.check.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
+
+SEEDS = (0, 1, 2, 7, 2026)
+LESSONS = mutants.lessons()
+ANSWERS = [answer for lesson in LESSONS.values() for answer in lesson]
+EVERYWHERE = [answer for exercise in exercises for answer in mutants.everywhere(exercise.name)]
+NAMES = [exercise.name for exercise in exercises]
+WRONG = [answer for answer in ANSWERS + EVERYWHERE if answer.hint is not None]
+GOOD = [answer for answer in ANSWERS if answer.hint is None]
+
+
+def named(answers):
+    return pytest.mark.parametrize("answer", answers, ids=[answer.name for answer in answers])
+
+
+def examine(answer, seed):
+    """The verdict on an answer, as a status and what the learner reads."""
+    verdict = getattr(check, answer.exercise).examine(answer.make, seed=seed, seconds=answer.seconds)
+    return verdict.status, str(verdict)
+
+
+@named(WRONG)
+def test_a_wrong_answer_gets_the_hint_that_fits_it(answer):
+    for seed in SEEDS[: 1 if answer.seconds < 1 else None]:  # what hangs need not hang often
+        status, text = examine(answer, seed)
+        assert status != RIGHT, f"with seed {seed} this mutant passes"
+        assert status == (NOT_TRIED if answer.hint == NOT_TRIED else NOT_YET)
+        assert answer.hint.lower() in text.lower(), f"with seed {seed}"
+        assert "cannot read" not in text
+
+
+@named(GOOD)
+def test_a_right_answer_is_right_however_it_is_written(answer):
+    for seed in SEEDS:
+        status, text = examine(answer, seed)
+        assert status == RIGHT, f"with seed {seed}: {text}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_courses_own_version_is_right(name):
+    exercise = getattr(check, name)
+    own = mutants.altered(exercise.reference, name, lambda right, args: right(*args))
+    for seed in SEEDS:
+        assert exercise.examine(own, seed=seed).status == RIGHT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exercise_has_enough_answers_to_be_tested_with(name):
+    wrong = Counter(answer.exercise for answer in ANSWERS if answer.hint is not None)
+    right = Counter(answer.exercise for answer in GOOD)
+    assert wrong[name] >= 5, f"{name} needs five plausible wrong answers of its own"
+    assert right[name] >= 2, f"{name} needs two right answers written differently"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_hint_of_an_exercise_is_some_mutants(name):
+    """A hint that no mutant gets may be wrong, and nobody would know."""
+    said = [answer.hint.lower() for answer in WRONG if answer.exercise == name]
+    for diagnosis in getattr(check, name).diagnoses:
+        assert any(hint in diagnosis.hint.lower() for hint in said), f"no mutant gets: {diagnosis.hint}"
+
+
+def test_a_mutant_of_an_exercise_that_does_not_exist_is_noticed():
+    assert {answer.exercise for answer in ANSWERS} <= set(NAMES)
+
+
+def test_summary(capsys):
+    """Count what was tested; `pytest -rP` or a look into the log shows it."""
+    with capsys.disabled():
+        print()
+        for name in NAMES:
+            count = Counter(answer.hint is None for answer in ANSWERS + EVERYWHERE if answer.exercise == name)
+            print(f"mutants: {name:<28} {count[False]:>3} wrong answers, {count[True]:>2} right ones, {len(SEEDS)} seeds")
