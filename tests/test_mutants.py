@@ -78,4 +78,6 @@ def test_summary(capsys):
         print()
         for name in NAMES:
             count = Counter(answer.hint is None for answer in ANSWERS + EVERYWHERE if answer.exercise == name)
-            print(f"mutants: {name:<28} {count[False]:>3} wrong answers, {count[True]:>2} right ones, {len(SEEDS)} seeds")
+            print(
+                f"mutants: {name:<28} {count[False]:>3} wrong answers, {count[True]:>2} right ones, {len(SEEDS)} seeds"
+            )

@@ -50,13 +50,15 @@ def how_far(got: Tensor, expected: Tensor, wrong: Tensor) -> str:
     )
 
 
-def resemblances(got: object, expected: Tensor, inputs: tuple) -> Iterator[str]:
-    """What an answer of any exercise may have done, the likeliest first."""
+def resemblances(got: object, again: object, expected: Tensor, inputs: tuple) -> Iterator[str]:
+    """What an answer of any exercise may have done, the likeliest first. again: the answer at another call."""
     if not isinstance(got, Tensor) or got.device != expected.device:
         return
     if got.is_complex() or (got.is_floating_point() and not got.isfinite().all()):
         bad = (~got.isfinite()).sum().item()
         yield f"{bad} of your {got.numel()} values are NaN or infinite: look for a division by zero or for torch.empty"
+    if not same(got, again):
+        yield "your answer is another one at every call: what is random in it?"
     for given in inputs:
         if same(got, given):
             yield "your answer is its input, unchanged"

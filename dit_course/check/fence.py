@@ -26,7 +26,7 @@ import torch
 SECONDS = 10.0  # for what takes milliseconds when it is right; a busy laptop must not turn right into wrong
 BYTES = 2**30  # how much the process may grow
 ADDRESSES = 2**32 + 2**28 * (os.cpu_count() or 1)  # how much one may ask for at once; threads ask for some, too
-POLL, AGAIN = 0.02, 0.25  # seconds between two looks, and between two attempts to stop the code
+POLL, AGAIN = 0.02, 0.05  # seconds between two looks, and between two attempts to stop the code
 PATIENCE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
 
 HERE = Path(__file__).resolve().parents[1]
@@ -156,11 +156,17 @@ class Watchdog(threading.Thread):
 
 def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
     """Run in this, the main thread; a signal stops it, even when it sleeps."""
-    armed = True
+    armed, tracing = True, sys.gettrace()
+
+    def trip(frame: FrameType, event: str, arg: object) -> Callable:
+        if armed and event == "line":  # an "exception" is still inside of the `try` that will catch it
+            raise Stopped(watchdog.reason)
+        return trip
 
     def stop(number: int, frame: FrameType | None) -> None:
         if watchdog.reason:
             if armed:
+                _set_tripwires(frame, trip)
                 raise Stopped(watchdog.reason)
         elif callable(before):
             before(number, frame)
@@ -174,9 +180,19 @@ def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
         pass  # it came in the moment when the work was over
     finally:
         armed = False
+        sys.settrace(tracing)
         watchdog.done.set()
         watchdog.join()  # no signal may arrive after its handler has gone
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+
+
+def _set_tripwires(frame: FrameType | None, trip: Callable) -> None:
+    """Have `trip` called before each next line of the learner: a bare `except:` may catch the first exception only."""
+    while frame is not None:
+        if _is_learners(frame):
+            frame.f_trace = trip
+        frame = frame.f_back
+    sys.settrace(lambda *_: None)  # switches tracing on; functions that are called from now on run as they are
 
 
 def watched_aside(work: Callable[[], None], watchdog: Watchdog) -> None:

@@ -47,7 +47,10 @@ def pictures(draw: Draw) -> list[tuple[Tensor, int]]:
     """Pictures and a patch size, three times: two drawings, and two random shapes, one in double precision."""
     sets = [(torch.stack([drawing(), drawing().flip(2)]), 4)]
     for dtype in (torch.float32, torch.float64):
-        batch, channels, rows, columns, p = random_sizes(draw)
+        while True:
+            batch, channels, rows, columns, p = random_sizes(draw)
+            if p not in [used for _, used in sets]:
+                break
         sets.append((draw.normal(batch, channels, rows * p, columns * p, dtype=dtype), p))
     return sets
 
@@ -147,3 +150,8 @@ def rearranged(*order: int):
         return windows(images, p, stride).permute(order).reshape(shape)
 
     return wrong
+
+
+def too_few(images: Tensor, p: int, stride: int) -> Tensor:
+    """Patches that end at the edge are left out."""
+    return stretch.overlapping_patches(images[:, :, :-1, :-1], p, stride)

@@ -4,8 +4,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mutants import mutant, right_answer
 from torch import nn
+
+from mutants import mutant, right_answer
 
 # -- patchify --------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ def hard_coded_28(images, patch_size):
 
 @mutant(exercise="patchify", hint="one size taken for another")
 def square_only(images, patch_size):
-    batch, channels, height, width = images.shape
+    batch, channels, height, _ = images.shape
     side = height // patch_size
     x = images.reshape(batch, channels, side, patch_size, side, patch_size)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, side * side, -1)
@@ -328,6 +329,12 @@ class SwappedGrid(Linear):
         return self.linear(swapped_grid(images, self.patch_size))
 
 
+@mutant(exercise="PatchEmbed", hint="rows and columns are swapped, of the patches and of the pixels in them")
+class TransposedPicture(Convolution):
+    def forward(self, images):
+        return self.convolution(images.mT).flatten(2).mT
+
+
 @mutant(exercise="PatchEmbed", hint="channels come last in each token")
 class ChannelsLast(Linear):
     def forward(self, images):
@@ -338,6 +345,12 @@ class ChannelsLast(Linear):
 class OnlyReshape(Linear):
     def forward(self, images):
         return self.linear(only_reshape(images, self.patch_size))
+
+
+@mutant(exercise="PatchEmbed", hint="one token holds pieces of several patches")
+class ChannelsBeforeGrid(Linear):
+    def forward(self, images):
+        return self.linear(channels_before_grid(images, self.patch_size))
 
 
 @mutant(exercise="PatchEmbed", hint="width comes before the tokens")
@@ -554,8 +567,9 @@ def from_zero_to_one(rows, columns, width):
 
 @mutant(exercise="sincos_position_embedding", hint="2 pi times too fast")
 def in_turns(rows, columns, width):
-    token = torch.arange(rows * columns) * 2 * math.pi
-    return torch.cat([axis_table(place, width // 4) for place in (token % (2 * math.pi * columns), token // columns)], 1)
+    token = torch.arange(rows * columns)
+    turns = [2 * math.pi * place for place in (token % columns, token // columns)]
+    return torch.cat([axis_table(turn, width // 4) for turn in turns], 1)
 
 
 @mutant(exercise="sincos_position_embedding", hint="there are only sines")
@@ -625,7 +639,13 @@ def features_first(images, patch_size, stride):
 
 @mutant(exercise="overlapping_patches", hint="the pixels inside each patch are transposed")
 def pixels_turned(images, patch_size, stride):
-    return images.unfold(2, patch_size, stride).unfold(3, patch_size, stride).permute(0, 2, 3, 1, 5, 4).flatten(3).flatten(1, 2)
+    return (
+        images.unfold(2, patch_size, stride)
+        .unfold(3, patch_size, stride)
+        .permute(0, 2, 3, 1, 5, 4)
+        .flatten(3)
+        .flatten(1, 2)
+    )
 
 
 @mutant(exercise="overlapping_patches", hint="rows and columns of patches are swapped")
@@ -634,6 +654,11 @@ def down_first(images, patch_size, stride):
     lefts = range(0, images.shape[3] - patch_size + 1, stride)
     cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for x in lefts for y in tops]
     return torch.stack(cut, 1)
+
+
+@mutant(exercise="overlapping_patches", hint="rows and columns are swapped, of the patches and of the pixels in them")
+def of_the_transposed(images, patch_size, stride):
+    return F.unfold(images.mT, patch_size, stride=stride).mT
 
 
 @mutant(exercise="overlapping_patches", hint="channels come last in each token")

@@ -8,14 +8,15 @@
     def by_fold(tokens, patch_size, channels, height, width):
         ...
 
-`hint` is a part of what the check must say. What every beginner may do in any exercise (an empty stub, zeros, an endless
-loop, ...) needs no writing: `everywhere` makes it from the course's own version.
+`hint` is a part of what the check must say. What every beginner may do in any exercise (an empty stub, zeros, a loop
+without end, ...) needs no writing: `everywhere` makes it from the course's own version.
 """
 
 import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -54,12 +55,13 @@ def right_answer(exercise: str) -> Callable:
     return lambda make: ANSWERS.append(Answer(exercise, make, None)) or make
 
 
+@cache
 def lessons() -> dict[str, list[Answer]]:
     """The answers of each file of this folder, those of `everywhere` not among them."""
     found = {}
     for file in sorted(Path(__file__).parent.glob("[0-9][0-9]_*.py")):
         ANSWERS.clear()
-        importlib.reload(importlib.import_module(f"mutants.{file.stem}"))
+        importlib.import_module(f"mutants.{file.stem}")
         found[file.stem] = list(ANSWERS)
     return found
 
@@ -86,8 +88,8 @@ def everywhere(exercise: str) -> list[Answer]:
         while True:
             try:
                 right(*args)
-            except:  # noqa: E722, S110 (as beginners write it)
-                pass
+            except:  # noqa: E722 (as beginners write it)
+                continue
 
     def generator(right, args):
         return (x for x in right(*args))
@@ -109,7 +111,7 @@ def everywhere(exercise: str) -> list[Answer]:
     add("-2 times the right one", "factor", lambda right, args: -2 * right(*args))
     add("the sign is wrong", "sign", lambda right, args: -right(*args))
     add("plus 0.25", "shift", lambda right, args: right(*args) + 0.25)
-    add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(()))
+    add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(right(*args).shape))
     add("they are torch.float", "dtype", lambda right, args: other_dtype(right(*args)))
     add("device meta", "device", lambda right, args: right(*args).to("meta"))
     add("batch axis is missing" if exercise == "-" else "shape", "one_axis", lambda right, args: right(*args).flatten())
