@@ -1,0 +1,77 @@
+"""Puts the wrong answers of each lesson, and what its checks say to them, onto the teacher's page.
+
+    python tests/teacher_pages.py
+
+rewrites the tables in `notebooks/solutions/NN_teacher.md` from `tests/mutants/NN_*.py`; `test_teacher_pages.py` tells
+when that is due.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from pathlib import Path
+
+import mutants
+
+from dit_course import check
+
+SOLUTIONS = Path(__file__).resolve().parent.parent / "notebooks" / "solutions"
+START, END = "<!-- made by python tests/teacher_pages.py -->", "<!-- end -->"
+
+
+def said(answer: mutants.Answer) -> str:
+    """What the check says to a wrong answer, without the numbers and the names of the case."""
+    heard = io.StringIO()
+    with contextlib.redirect_stdout(heard):
+        getattr(check, answer.exercise)(answer.make)
+    text = heard.getvalue().splitlines()[0].removeprefix("not yet: ")
+    text = re.sub(r"^right on .*?, but not on .*?: is a size", "right on one input but not on another: is a size", text)
+    text = re.sub(r" in [\w.]+\.py, line \d+: \".*?\"", " in line ...", text)
+    text = re.sub(r"([.?]) (\d+ % of the values|Your answer has shape|An error stopped) .*", r"\1", text)
+    text = re.sub(r" \(on [^()]*\)\.?$", "", text)  # "(on 2x1x28x28 in patches of 4)"
+    text = re.sub(r"\([\d, ]+\)", "(...)", text)  # shapes
+    text = re.sub(rf"([`\[]){answer.make.__name__}([`\]])", r"\1Answer\2", text)
+    return text.rstrip(".").replace("|", "\\|")
+
+
+def words(name: str) -> str:
+    """A mutant's name in words: "OneChannel" and "one_channel" are "one channel"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
+
+
+def tables(answers: list[mutants.Answer]) -> str:
+    """One table for each exercise: what was written, and what the check says."""
+    parts = []
+    for exercise in dict.fromkeys(answer.exercise for answer in answers):
+        wrong = [answer for answer in answers if answer.exercise == exercise and answer.hint]
+        right = [answer for answer in answers if answer.exercise == exercise and not answer.hint]
+        rows: dict[str, list[str]] = {}
+        for answer in wrong:
+            rows.setdefault(said(answer), []).append(words(answer.make.__name__))
+        head = f"**`{exercise}`**: {len(wrong)} wrong answers, and {len(right)} right ones written differently"
+        lines = [f"| {', '.join(names)} | {sentence} |" for sentence, names in rows.items()]
+        parts.append("\n".join([head, "", "| They wrote | The check says |", "|---|---|", *lines]))
+    return "\n\n".join(parts)
+
+
+def renewed(page: str, answers: list[mutants.Answer]) -> str:
+    """The page with its tables made anew; ValueError when it has no place for them."""
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"the teacher's page needs the lines {START} and {END}, between which the tables go")
+    return f"{before}{START}\n\n{tables(answers)}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Rewrite all pages that are there."""
+    for lesson, answers in mutants.lessons().items():
+        file = SOLUTIONS / f"{lesson[:2]}_teacher.md"
+        if file.exists():
+            file.write_text(renewed(file.read_text(encoding="utf-8"), answers), encoding="utf-8")
+            print(f"renewed {file.name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
