@@ -56,7 +56,8 @@ def fenced(work: Callable[[], object], seconds: float | None = None, grow: int |
 
     seconds, grow: limits of time and of memory in bytes. In the main thread of Linux and macOS even code that sleeps is
     stopped; elsewhere the code runs in a thread of its own, which is told to end, and left behind if it does not.
-    A single operation of torch is never interrupted, but one that asks for too much memory is refused on Linux.
+    A single operation of C code, such as one of torch, is never interrupted, but on Linux one that asks for too much
+    memory is refused.
     """
     outcome, ears = Outcome(), Ears()
     watchdog = Watchdog(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import patches
-from dit_course.check import stretch
 from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.stretch import overlapping_patches as overlapping
 from dit_course.check.wrong_patches import (
     altered,
     convolved,
@@ -279,7 +279,7 @@ OVER_SWAPPED = "stride and patch size are swapped"
 
 overlapping_patches = Exercise(
     "overlapping_patches",
-    reference=stretch.overlapping_patches,
+    reference=overlapping,
     lesson="01",
     cases=overlapping_cases,
     diagnoses=[
@@ -288,13 +288,13 @@ overlapping_patches = Exercise(
         LooksLike(BOTH, rearranged(0, 3, 2, 1, 5, 4)),
         LooksLike(CHANNELS_LAST, rearranged(0, 2, 3, 4, 5, 1)),
         LooksLike(CHANNELS_OUTSIDE, rearranged(0, 1, 2, 3, 4, 5)),
-        LooksLike(OVER_STRIDE, lambda images, p, stride: stretch.overlapping_patches(images, p, p)),
+        LooksLike(OVER_STRIDE, lambda images, p, stride: overlapping(images, p, p)),
         LooksLike(OVER_TOO_FEW, too_few),
         LooksLike(OVER_PADDED, lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT),
-        LooksLike(OVER_SWAPPED, lambda images, p, stride: stretch.overlapping_patches(images, stride, p)),
-        LooksLike(TOKENS_LAST, lambda *args: stretch.overlapping_patches(*args).transpose(1, 2)),
+        LooksLike(OVER_SWAPPED, lambda images, p, stride: overlapping(images, stride, p)),
+        LooksLike(TOKENS_LAST, lambda *args: overlapping(*args).transpose(1, 2)),
         LooksLike(STILL_GRID, lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3)),
-        LooksLike(FIRST_ONLY, lambda *args: stretch.overlapping_patches(*args)[:1]),
-        LooksLike(FIRST_ONLY, lambda *args: stretch.overlapping_patches(*args)[0]),
+        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[:1]),
+        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[0]),
     ],
 )

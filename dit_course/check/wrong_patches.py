@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import patches
-from dit_course.check import stretch
 from dit_course.check.exercise import Draw
+from dit_course.check.stretch import overlapping_patches
 
 PENNANT = """
 ..........................
@@ -146,7 +146,7 @@ def rearranged(*order: int):
     """A wrong `overlapping_patches` that permutes the axes of `windows` in another order."""
 
     def wrong(images: Tensor, p: int, stride: int) -> Tensor:
-        shape = stretch.overlapping_patches(images, p, stride).shape
+        shape = overlapping_patches(images, p, stride).shape
         return windows(images, p, stride).permute(order).reshape(shape)
 
     return wrong
@@ -154,4 +154,4 @@ def rearranged(*order: int):
 
 def too_few(images: Tensor, p: int, stride: int) -> Tensor:
     """Patches that end at the edge are left out."""
-    return stretch.overlapping_patches(images[:, :, :-1, :-1], p, stride)
+    return overlapping_patches(images[:, :, :-1, :-1], p, stride)

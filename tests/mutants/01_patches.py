@@ -353,6 +353,12 @@ class ChannelsBeforeGrid(Linear):
         return self.linear(channels_before_grid(images, self.patch_size))
 
 
+@mutant(exercise="PatchEmbed", hint="run backwards")
+class Backwards(Convolution):
+    def forward(self, images):
+        return self.convolution(images).flatten(2).flip(2).mT
+
+
 @mutant(exercise="PatchEmbed", hint="width comes before the tokens")
 class NoTranspose(Convolution):
     def forward(self, images):

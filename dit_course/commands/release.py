@@ -1,0 +1,27 @@
+"""`python -m dit_course release`: derive the learners' notebooks from the authors'."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dit_course import release
+
+
+@dataclass
+class Release:
+    """Derive notebooks/NN_*.ipynb from notebooks/solutions/NN_*.ipynb: stubs, folded hints and solutions, outputs."""
+
+    lessons: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which: 01, or the beginning of a name. All, unless told."""
+    no_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Do not run them: for a quick look. Outputs are missing then, and the tests say so."""
+    notebooks: Path = release.NOTEBOOKS
+    """The folder of the learners' notebooks."""
+
+    def run(self) -> None:
+        """Derive each, and say what happened."""
+        for source in release.sources(self.lessons, self.notebooks):
+            written = release.release(source, run=not self.no_run)
+            print(f"{release.target_of(source).name}: {'written' if written else 'in step already, left alone'}")

@@ -1,0 +1,532 @@
+"""The lesson machine under what beginners write: verdicts, limits, and that nothing is left behind."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dit_course import check
+from dit_course import patches as course
+from dit_course.check import fence, verdict
+from dit_course.check.compare import difference
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.fence import fenced
+from dit_course.check.modules import Complaint, matched
+
+
+@pytest.fixture(autouse=True)
+def _nothing_solved(monkeypatch):
+    """Each test is a learner who begins."""
+    monkeypatch.setattr(verdict, "verdicts", {})
+    monkeypatch.setattr(verdict, "exercises", list(verdict.exercises))
+    for name in ("DIT_COURSE_STRICT", "DIT_COURSE_CHECK_SEED"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def right(images, patch_size):
+    return course.patchify(images, patch_size)
+
+
+def stub(images, patch_size):
+    raise NotImplementedError  # your code here
+
+
+def wrong(images, patch_size):
+    return course.patchify(images, patch_size) + 1
+
+
+# -- the contract ----------------------------------------------------------------------------------
+
+
+def test_a_right_answer_comes_back_itself(capsys):
+    assert check.patchify(right) is right
+    assert capsys.readouterr().out.startswith("right. Same as the course's on 3 inputs: 2x1x28x28 in patches of 4, ")
+
+
+def test_until_then_the_course_version_comes_back_and_says_so(capsys):
+    assert check.patchify(stub) is course.patchify
+    assert capsys.readouterr().out == ("not tried yet: going on with the course's version, so the lesson continues.\n")
+    assert check.patchify(wrong) is course.patchify
+    text = capsys.readouterr().out
+    assert text.startswith("not yet: your answer is the right one plus 1. 100 % of the values are wrong, by up to 1;")
+    assert "going on with the course's version" in text
+
+
+def test_a_class_comes_back_itself_or_as_the_course_version():
+    class Convolution(nn.Module):
+        def __init__(self, patch_size, channels, width):
+            super().__init__()
+            self.convolution = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+
+        def forward(self, images):
+            return self.convolution(images).flatten(2).mT
+
+    class Stub(nn.Module):
+        def __init__(self, patch_size, channels, width):
+            super().__init__()
+            raise NotImplementedError  # your code here
+
+    assert check.PatchEmbed(Convolution) is Convolution
+    assert check.PatchEmbed(Stub) is course.PatchEmbed
+    assert str(verdict.verdicts["PatchEmbed"]).startswith("not tried yet")
+
+
+@pytest.mark.parametrize("answer", [stub, wrong])
+def test_in_strict_mode_the_same_verdict_is_an_error(answer, monkeypatch):
+    monkeypatch.setenv("DIT_COURSE_STRICT", "1")
+    with pytest.raises(
+        AssertionError, match=r"^patchify: (not tried yet|not yet: your answer is the right one plus 1)"
+    ):
+        check.patchify(answer)
+    assert check.patchify(right) is right
+    monkeypatch.setenv("DIT_COURSE_STRICT", "0")
+    assert check.patchify(answer) is course.patchify
+
+
+def test_the_check_cell_run_twice_does_not_praise_the_course(capsys, monkeypatch):
+    check.patchify(wrong)
+    capsys.readouterr()
+    assert check.patchify(course.patchify) is course.patchify
+    assert "this is the course's version: run your own cell" in capsys.readouterr().out
+    assert verdict.verdicts["patchify"].status == "not yet"  # what is known of the learner's own stays known
+    monkeypatch.setenv("DIT_COURSE_STRICT", "1")
+    with pytest.raises(AssertionError, match="course's version"):
+        check.patchify(course.patchify)
+
+
+def test_the_seed_is_an_argument_or_from_the_environment(monkeypatch, capsys):
+    said = []
+    for seed, environment in ((None, ""), (0, "5"), (5, ""), (None, "5")):
+        monkeypatch.setenv("DIT_COURSE_CHECK_SEED", environment)
+        check.patchify(right, seed=seed)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2] == said[3]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_two_sizes_of_a_random_case_can_be_mistaken(seed):
+    cases = check.patchify.cases(Draw(seed))
+    sizes = [4]
+    for images, p in (case.args for case in cases[1:]):
+        batch, channels, height, width = images.shape
+        tokens, features = height * width // p**2, channels * p**2
+        assert len({batch, channels, height // p, width // p, p}) == 5
+        assert tokens not in (batch, features)
+        assert images.dtype in (torch.float32, torch.float64)
+        sizes.append(p)
+    assert len(set(sizes)) == 3, "a patch size written as a number could pass"
+
+
+# -- what beginners hand over ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "should be a function (hand it over without calling it), not None"),
+        (course.patchify(torch.zeros(1, 1, 4, 4), 2), "should be a function"),
+        (nn.Linear, "should be a function (hand it over without calling it), not class"),
+        (lambda: 3, "is called with images, patch_size"),
+        (lambda a, b, c: 3, "is called with images, patch_size"),
+        (lambda a, b: {"x": a}, "returns a dict"),
+        (lambda a, b: "tokens", "returns a str"),
+        (lambda a, b: 1.5, "plain number (1.5)"),
+        (lambda a, b: course.patchify, "returns a function"),
+        (lambda a, b: torch.zeros(0), "it should have (2, 49, 16)"),
+        (lambda a, b: torch.tensor(3), "it should have (2, 49, 16)"),
+        (lambda a, b: course.patchify(a, b).bool(), "of the values are wrong"),
+        (lambda a, b: course.patchify(a, b).to(torch.complex64), "NaN or infinite"),
+        (lambda a, b: course.patchify(a, b).half(), "torch.float16 and should be torch.float32"),
+        (lambda a, b: course.patchify(a, b).to_sparse(), ""),
+        (lambda a, b: a.__class__, "returns a _TensorMeta"),
+        (lambda a, b: exit(), "it ends the whole program"),
+        (lambda a, b: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda a, b: undefined, "NameError: name 'undefined' is not defined"),  # noqa: F821
+        (lambda a, b: (lambda f: f(f))(lambda f: f(f)), "RecursionError"),
+        (lambda a, b: course.patchify(a, 5), "a 28x28 image cannot be cut into patches of 5"),
+    ],
+)
+def test_odd_answers_get_a_kind_verdict(answer, words):
+    result = check.patchify.examine(answer)
+    assert result.status in ("not yet", "right")
+    assert words in str(result)
+    assert "cannot read" not in str(result)
+    assert "\n" not in str(result)
+
+
+def test_even_an_answer_that_breaks_the_check_does_not_break_the_lesson():
+    class Nasty(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, *args, **kwargs):
+            raise RuntimeError("no")
+
+    result = check.patchify.examine(lambda images, p: torch.Tensor._make_subclass(Nasty, images))
+    assert result.status == "not yet"
+    assert "RuntimeError" in str(result)
+
+
+def test_an_error_is_shown_with_the_learners_own_line():
+    def answer(images, patch_size):
+        tokens = images.reshape(3, 5)
+        return tokens
+
+    text = str(check.patchify.examine(answer))
+    line = answer.__code__.co_firstlineno + 1
+    assert f'in test_check.py, line {line}: "tokens = images.reshape(3, 5)": RuntimeError: shape' in text
+
+
+def test_prints_are_kept_aside_and_mentioned_when_all_is_right(capsys):
+    def chatty(images, patch_size):
+        print("shape", images.shape, file=sys.stderr)
+        print("x" * 10_000)
+        return right(images, patch_size)
+
+    check.patchify(chatty)
+    seen = capsys.readouterr()
+    assert seen.err == ""
+    assert "xxx" not in seen.out
+    assert "It also prints" in seen.out
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def endless():
+    while True:
+        pass
+
+
+def stubborn():
+    while True:
+        try:
+            sum(range(1000))
+        except:  # noqa: E722
+            continue
+
+
+def polite():
+    while True:
+        try:
+            time.sleep(0.001)
+        except Exception:
+            continue
+
+
+def elsewhere(work):
+    """The result of work() in another thread, as widgets' callbacks run there."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join(60)
+    return found[0]
+
+
+@pytest.mark.parametrize("work", [endless, stubborn, polite, lambda: time.sleep(600), threading.Event().wait])
+def test_what_never_ends_is_stopped_in_the_main_thread(work):
+    start = time.monotonic()
+    outcome = fenced(work, seconds=0.1)
+    assert outcome.stopped == "time"
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("work", [endless, stubborn, polite, lambda: time.sleep(5)])
+def test_what_never_ends_is_stopped_or_left_behind_in_another_thread(work, monkeypatch):
+    monkeypatch.setattr(fence, "PATIENCE", 1.0)
+    start = time.monotonic()
+    assert elsewhere(lambda: fenced(work, seconds=0.1)).stopped == "time"
+    assert time.monotonic() - start < 20
+
+
+def test_without_signals_as_on_windows_limits_hold_in_the_main_thread_too(monkeypatch):
+    monkeypatch.delattr(signal, "pthread_kill")
+    assert fenced(endless, seconds=0.1).stopped == "time"
+    assert fenced(lambda: 3).value == 3
+
+
+def test_the_verdict_names_the_line_that_never_ends():
+    def answer(images, patch_size):
+        while len(images):
+            patch_size += 1
+
+    text = str(check.patchify.examine(answer, seconds=0.1))
+    assert "took too long and was stopped in test_check.py, line" in text
+    assert text.endswith("is there a loop that never ends?")
+
+
+def growing():
+    kept = []
+    while True:
+        kept.append(bytearray(2**20))
+
+
+def test_a_growing_memory_is_stopped():
+    assert fenced(growing, grow=2**26).stopped == "memory"
+    assert elsewhere(lambda: fenced(growing, grow=2**26)).stopped == "memory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse no single request")
+@pytest.mark.parametrize("work", [lambda: torch.ones(10**12), lambda: np.ones(10**12), lambda: [0] * 10**12])
+def test_one_huge_request_is_refused_and_the_limit_taken_back(work):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert fenced(work).stopped == "memory"
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_the_stop_button_still_stops():
+    def pressed():
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(5)
+
+    with pytest.raises(KeyboardInterrupt):
+        fenced(pressed)
+    assert fenced(lambda: 3).value == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarms here")
+def test_somebody_elses_alarm_still_rings():
+    heard = []
+    before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
+    try:
+        fenced(lambda: signal.raise_signal(signal.SIGALRM))
+        assert fenced(endless, seconds=0.05).stopped == "time"
+        signal.raise_signal(signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert heard == [1, 1]
+
+
+def test_nothing_is_left_running():
+    before = threading.active_count()
+    for work in (endless, stubborn, lambda: 3):
+        fenced(work, seconds=0.05)
+    assert sys.gettrace() is None or "trip" not in repr(sys.gettrace())
+    assert threading.active_count() == before
+
+
+# -- what is put back ------------------------------------------------------------------------------
+
+
+def test_whatever_an_answer_changes_for_everybody_is_put_back(tmp_path):
+    def vandal(images, patch_size):
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        os.chdir(tmp_path)
+        sys.stdout = None
+        raise ValueError
+
+    def state():
+        numbers = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        return numbers, torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
+
+    before, threads, out = state(), torch.get_num_threads(), sys.stdout
+    check.patchify.examine(vandal)
+    assert (state(), torch.get_num_threads(), sys.stdout) == (before, threads, out)
+    elsewhere(lambda: check.patchify.examine(vandal))
+    assert (state(), torch.get_num_threads(), sys.stdout) == (before, threads, out)
+
+
+def test_a_session_with_other_defaults_is_judged_the_same():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert str(check.patchify.examine(right)).startswith("right.")
+            assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_an_answer_that_changes_its_input_is_found_even_when_its_result_is_right():
+    def answer(images, patch_size):
+        tokens = right(images, patch_size)
+        images.zero_()
+        return tokens
+
+    assert "changes its input in place" in str(check.patchify.examine(answer))
+
+
+def test_random_numbers_in_an_answer_are_found():
+    text = str(check.patchify.examine(lambda images, p: right(images, p) + torch.randn(1)))
+    assert "another one at every call" in text
+
+
+# -- writing a check -------------------------------------------------------------------------------
+
+
+def double(x):
+    return 2 * x
+
+
+def exercise(**changes):
+    settings = {
+        "reference": double,
+        "lesson": "99",
+        "cases": lambda draw: [
+            Case((draw.normal(2, 3),), "a small table"),
+            Case((draw.normal(*draw.sizes(2)),), "any"),
+        ],
+        "diagnoses": [
+            LooksLike("you squared it", lambda x: x * x),
+            When("much too large", lambda got, right: got.shape == right.shape and bool((got.abs() > 50).any())),
+        ],
+    }
+    return Exercise("double", **(settings | changes))
+
+
+def test_a_check_is_a_few_lines():
+    mine = exercise()
+    assert mine.examine(lambda x: x + x).status == "right"
+    assert str(mine.examine(lambda x: x**2)).startswith("not yet: you squared it. ")
+    assert str(mine.examine(lambda x: 100 * x)).startswith("not yet: much too large. ")
+    assert "your answer is 1.5 times the right one" in str(mine.examine(lambda x: 3 * x))
+    text = "axes 0 and 1 of your answer are swapped; apart from that it is right"
+    assert text in str(mine.examine(lambda x: 2 * x.T))
+
+
+def test_a_wrong_version_that_cannot_do_a_case_is_passed_over():
+    mine = exercise(diagnoses=[LooksLike("never", lambda x: x.reshape(7, 7)), LooksLike("squared", lambda x: x * x)])
+    assert "squared" in str(mine.examine(lambda x: x * x))
+
+
+def test_module_cases_perturb_what_starts_at_zero():
+    zero = nn.Linear(3, 2)
+    nn.init.zeros_(zero.weight)
+    case = ModuleCase((3, 2), "3 to 2", (torch.randn(5, 3),), zero, Draw(0))
+    assert zero.weight.abs().min() > 0
+    result, _ = case.use(nn.Linear)
+    assert torch.equal(result, zero(case.given[0]))
+
+
+def test_parameters_are_matched_by_shape_then_turned_then_by_number():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.zeros(3))
+            self.turned = nn.Parameter(torch.zeros(8, 3))
+
+    model = nn.Linear(8, 3)
+    with torch.no_grad():
+        pairs = {name: value for _, (name, value) in matched(Mixed(), model)}
+    assert torch.equal(pairs["weight"], model.weight.T)
+    (kernel, (_, value)), _ = matched(nn.Conv2d(2, 3, 2), model)
+    assert value.shape == kernel.shape
+    assert torch.equal(value.flatten(1), model.weight)
+    with pytest.raises(Complaint, match=r"no weight of shape \(3, 8\)"):
+        matched(nn.Linear(7, 3), model)
+    with pytest.raises(Complaint, match=r"does not need: 1\.weight"):
+        matched(nn.Sequential(nn.Linear(8, 3), nn.Linear(3, 3)), model)
+
+
+def test_how_far_off_is_said_in_numbers():
+    expected = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    kind, text = difference(torch.tensor([[1.0, 2.0], [3.0, 4.5]]), expected)
+    assert kind == "values"
+    assert text == "25 % of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
+    assert difference(expected + 1e-7, expected) == ("", "")
+    assert difference(torch.full((2, 2), torch.nan), expected)[0] == "values"
+
+
+# -- pictures and progress -------------------------------------------------------------------------
+
+
+def test_expected_and_yours_are_drawn_side_by_side():
+    def transposed(*args):
+        return course.unpatchify(*args).mT
+
+    picture = check.unpatchify.examine(transposed).picture()
+    assert picture.png.startswith(b"\x89PNG")
+    assert "expected, yours" in picture.alt
+    assert picture.width < 500
+    assert check.patchify.examine(lambda images, p: right(images, p).flip(2)).picture() is not None
+    positions = check.sincos_position_embedding.examine(lambda *args: course.sincos_position_embedding(*args).flip(0))
+    assert positions.picture() is not None
+
+
+def test_where_there_is_nothing_to_compare_nothing_is_drawn():
+    for answer in (right, stub, lambda images, p: images, lambda images, p: None):
+        assert check.patchify.examine(answer).picture() is None
+    nan = check.unpatchify.examine(lambda *args: course.unpatchify(*args) * torch.nan)
+    assert nan.picture() is not None
+
+
+def test_progress_counts_what_is_solved(capsys):
+    assert str(check.progress()).startswith("0 of 5 exercises solved")
+    check.patchify(right)
+    check.unpatchify(lambda *args: course.unpatchify(*args) * 2)
+    text = str(check.progress())
+    assert text.startswith("1 of 5 exercises solved\n  ● 01  patchify  ")
+    assert "◐ 01  unpatchify                   not yet: your answer is 2 times the right one" in text
+    assert "○ 01  PatchEmbed                   not tried yet" in text
+    html = check.progress("01")._repr_html_()
+    assert "<b>1 of 5 exercises solved</b>" in html
+    assert "&lt;" not in html.replace("<code>", "")
+
+
+# -- in a notebook's kernel ------------------------------------------------------------------------
+
+KERNEL = """
+import threading, time
+from dit_course import check
+import dit_course
+
+def patchify(images, patch_size):
+    while True:
+        time.sleep(0.01)
+
+first = check.patchify(patchify, seconds=0.3)
+
+def patchify(images, patch_size):
+    x = 3
+    return x + undefined
+
+second = check.patchify(patchify)
+
+def unpatchify(*args):
+    return dit_course.unpatchify(*args).mT
+
+def endless(images, patch_size):
+    while True:
+        pass
+
+third = check.unpatchify(unpatchify)
+thread = threading.Thread(target=lambda: print(check.patchify.examine(endless, seconds=0.3)))
+thread.start(); thread.join()
+print("still here", first is second is dit_course.patchify)
+"""
+
+
+@pytest.mark.slow
+def test_limits_lines_and_pictures_in_a_notebooks_kernel(tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(KERNEL)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = notebook.cells[0].outputs
+    text = "".join(output.get("text", "") for output in outputs)
+    assert 'stopped in In[1], line 7: "time.sleep(0.01)"' in text
+    assert "in In[1], line 13: \"return x + undefined\": NameError: name 'undefined' is not defined" in text
+    assert "your picture comes back transposed" in text
+    assert "still here True" in text
+    assert "took too long" in text.rpartition("transposed")[2]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_the_checks_import_fast_and_without_matplotlib():
+    code = "import dit_course.check, sys; print('matplotlib' in sys.modules, 'IPython' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == ["False", "False"], run.stderr
