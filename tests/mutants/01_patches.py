@@ -359,6 +359,25 @@ class Backwards(Convolution):
         return self.convolution(images).flatten(2).flip(2).mT
 
 
+@mutant(exercise="PatchEmbed", hint="the tokens are normalised")
+class Normalised(Convolution):
+    def forward(self, images):
+        tokens = super().forward(images)
+        return F.layer_norm(tokens, tokens.shape[-1:])
+
+
+@mutant(exercise="PatchEmbed", hint="only the first picture of the batch comes back")
+class FirstPicture(Convolution):
+    def forward(self, images):
+        return self.convolution(images[0]).flatten(1).T
+
+
+@mutant(exercise="PatchEmbed", hint="batch and tokens have become one axis")
+class MergedBatch(Convolution):
+    def forward(self, images):
+        return super().forward(images).flatten(0, 1)
+
+
 @mutant(exercise="PatchEmbed", hint="width comes before the tokens")
 class NoTranspose(Convolution):
     def forward(self, images):
