@@ -64,9 +64,8 @@ def release(source: Path, run: bool = True) -> bool:
         notebook = _executed(notebook, target)
     content = (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
     if len(content) > MOST_BYTES:
-        raise ValueError(
-            f"{target.name} would have {len(content):,} bytes, at most {MOST_BYTES:,}: show smaller pictures"
-        )
+        size = f"{len(content):,} bytes, and at most {MOST_BYTES:,} are allowed"
+        raise ValueError(f"{target.name} would have {size}: show fewer or smaller pictures")
     atomic_write(target, content)
     return True
 
