@@ -47,16 +47,16 @@ def target_of(source: Path) -> Path:
     return source.parent.parent / source.name
 
 
-def release(source: Path, run: bool = True) -> bool:
+def release(source: Path, run: bool = True, again: bool = False) -> bool:
     """Derive, run and write one learners' notebook. Returns False when it was in step already, and is left alone.
 
-    run: without it outputs are missing, and the next release adds them.
+    run: without it outputs are missing, and the next release adds them. again: in step or not.
     Raises ValueError when the source breaks a rule, or a cell fails for somebody who has solved nothing.
     """
     import nbformat
 
     target, notebook = target_of(source), derive(source)
-    if target.exists():
+    if target.exists() and not again:
         current = nbformat.read(target, as_version=4)
         if without_outputs(current) == without_outputs(notebook) and (was_run(current) or not run):
             return False

@@ -253,6 +253,8 @@ def test_release_runs_what_it_writes_and_then_leaves_it_alone(lesson, capsys, mo
     assert [path.name for path in folder.iterdir()] == ["solutions", "42_tiny.ipynb"] or len(
         list(folder.iterdir())
     ) == 2
+    assert main([*arguments, "--again", "--no-run"]) == 0
+    assert not release.was_run(read(target))
     edited = tiny()
     edited.cells[0].source = "# Tinier"
     lesson(edited)

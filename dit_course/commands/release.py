@@ -17,11 +17,13 @@ class Release:
     """Which: 01, or the beginning of a name. All, unless told."""
     no_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Do not run them: for a quick look. Outputs are missing then, and the tests say so."""
+    again: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run those too that are in step: the package's figures or weights have changed, which no notebook can know."""
     notebooks: Path = release.NOTEBOOKS
     """The folder of the learners' notebooks."""
 
     def run(self) -> None:
         """Derive each, and say what happened."""
         for source in release.sources(self.lessons, self.notebooks):
-            written = release.release(source, run=not self.no_run)
+            written = release.release(source, run=not self.no_run, again=self.again)
             print(f"{release.target_of(source).name}: {'written' if written else 'in step already, left alone'}")
