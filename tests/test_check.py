@@ -212,6 +212,20 @@ def stubborn():
             continue
 
 
+def test_code_that_catches_everything_is_stopped_all_the_same():
+    rounds = []
+
+    def swallowing():
+        while len(rounds) < 2000:
+            try:
+                rounds.append(sum(range(300_000)))  # nearly all of the time is spent inside of `try`
+            except:  # noqa: E722
+                continue
+
+    assert fenced(swallowing, seconds=0.1).stopped == "time"
+    assert len(rounds) < 1000
+
+
 def polite():
     while True:
         try:

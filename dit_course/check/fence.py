@@ -16,7 +16,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -26,7 +26,7 @@ import torch
 SECONDS = 10.0  # for what takes milliseconds when it is right; a busy laptop must not turn right into wrong
 BYTES = 2**30  # how much the process may grow
 ADDRESSES = 2**32 + 2**28 * (os.cpu_count() or 1)  # how much one may ask for at once; threads ask for some, too
-POLL, AGAIN = 0.02, 0.05  # seconds between two looks, and between two attempts to stop the code
+POLL, AGAIN = 0.02, 0.1  # seconds between two looks, and between two attempts to stop the code
 PATIENCE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
 
 HERE = Path(__file__).resolve().parents[1]
@@ -63,8 +63,8 @@ def fenced(work: Callable[[], object], seconds: float | None = None, grow: int |
     watchdog = Watchdog(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
     here = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
     with undisturbed(), bounded_memory(), contextlib.redirect_stdout(ears), contextlib.redirect_stderr(ears):
-        (watched_here if here else watched_aside)(lambda: _fill(outcome, work), watchdog)
-    outcome.printed = ears.heard
+        (watched_here if here else watched_aside)(lambda: _fill(outcome, work, watchdog), watchdog)
+    outcome = replace(outcome, printed=ears.heard)  # a copy: code that was left behind may still write into the other
     if watchdog.reason:
         outcome.value, outcome.error, outcome.stopped = None, None, watchdog.reason
     elif outcome.error is not None and _is_memory(outcome.error):
@@ -72,15 +72,18 @@ def fenced(work: Callable[[], object], seconds: float | None = None, grow: int |
     return outcome
 
 
-def _fill(outcome: Outcome, work: Callable[[], object]) -> None:
+def _fill(outcome: Outcome, work: Callable[[], object], watchdog: "Watchdog") -> None:
     try:
         with torch.enable_grad():
             outcome.value = work()
+        watchdog.rest()
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except Stopped as stop:
+        watchdog.rest()  # before anything else: what follows must not be stopped
         outcome.where = blame(stop.__traceback__)
     except BaseException as error:  # SystemExit is what `exit()` raises
+        watchdog.rest()
         outcome.where = blame(error.__traceback__)
         outcome.error = error if isinstance(error, Exception) else RuntimeError("it ends the whole program")
         outcome.error.__traceback__ = None  # its frames hold on to everything that they computed
@@ -142,8 +145,14 @@ class Watchdog(threading.Thread):
         super().__init__(daemon=True)
         self.seconds, self.limit = seconds, resident() + grow
         self.reason = ""
+        self.armed = True
         self.done = threading.Event()
         self.stop: Callable[[], None] = lambda: None
+
+    def rest(self) -> None:
+        """The code is over."""
+        self.armed = False
+        self.done.set()
 
     def run(self) -> None:
         """Look, and bark."""
@@ -157,16 +166,16 @@ class Watchdog(threading.Thread):
 
 def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
     """Run in this, the main thread; a signal stops it, even when it sleeps."""
-    armed, tracing = True, sys.gettrace()
+    tracing = sys.gettrace()
 
     def trip(frame: FrameType, event: str, arg: object) -> Callable:
-        if armed and event == "line":  # an "exception" is still inside of the `try` that will catch it
+        if watchdog.armed and event == "line":  # an "exception" is still inside of the `try` that will catch it
             raise Stopped(watchdog.reason)
         return trip
 
     def stop(number: int, frame: FrameType | None) -> None:
         if watchdog.reason:
-            if armed:
+            if watchdog.armed:
                 _set_tripwires(frame, trip)
                 raise Stopped(watchdog.reason)
         elif callable(before):
@@ -180,9 +189,8 @@ def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
     except Stopped:
         pass  # it came in the moment when the work was over
     finally:
-        armed = False
+        watchdog.rest()
         sys.settrace(tracing)
-        watchdog.done.set()
         watchdog.join()  # no signal may arrive after its handler has gone
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
@@ -209,7 +217,7 @@ def watched_aside(work: Callable[[], None], watchdog: Watchdog) -> None:
         if worker.is_alive():
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Stopped))
         else:
-            watchdog.done.set()
+            watchdog.rest()
 
     watchdog.stop = stop
     worker.start()
@@ -218,7 +226,7 @@ def watched_aside(work: Callable[[], None], watchdog: Watchdog) -> None:
         worker.join(AGAIN)
     worker.join(PATIENCE)
     if not worker.is_alive():
-        watchdog.done.set()
+        watchdog.rest()
 
 
 def resident() -> int:
