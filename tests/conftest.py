@@ -23,6 +23,17 @@ settings.load_profile("course")
 torch.set_num_threads(1)  # for models this small more threads only get into each other's way
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Count the mutants at the end, where they were run: what workers print is lost."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    if any("test_mutants.py" in report.nodeid for report in reports):
+        import mutants
+
+        terminalreporter.write_line("")
+        for line in mutants.summary():
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """Every test starts from the same random state and on the same default dtype, whatever ran before."""

@@ -416,6 +416,29 @@ def test_a_wrong_version_that_cannot_do_a_case_is_passed_over():
     assert "squared" in str(mine.examine(lambda x: x * x))
 
 
+def test_an_exercise_with_random_numbers_is_judged_with_the_same_ones():
+    noisy = exercise(reference=lambda x: x + torch.randn_like(x), diagnoses=[])
+    assert noisy.examine(lambda x: torch.randn_like(x) + x).status == "right"
+    assert noisy.examine(lambda x: torch.rand_like(x) + x).status == "not yet"
+
+
+def test_a_case_may_make_one_tensor_of_what_an_answer_gives():
+    class Pair(Case):
+        def use(self, answer, track=False):
+            result, given = super().use(answer, track)
+            return torch.stack(result), given
+
+    mine = exercise(reference=lambda x: (x, 2 * x), cases=lambda draw: [Pair((draw.normal(3),), "three")])
+    assert mine.examine(lambda x: [x, x + x]).status == "right"
+    assert "of the values are wrong" in str(mine.examine(lambda x: [x, x]))
+    assert "no gradient gets through" in str(mine.examine(lambda x: [x.detach(), 2 * x.detach()]))
+
+
+def test_a_session_without_gradients_is_asked_for_them_all_the_same():
+    with torch.no_grad():
+        assert "no gradient gets through" in str(check.patchify.examine(lambda a, p: right(a, p).detach()))
+
+
 def test_module_cases_perturb_what_starts_at_zero():
     zero = nn.Linear(3, 2)
     nn.init.zeros_(zero.weight)
@@ -436,6 +459,9 @@ def test_parameters_are_matched_by_shape_then_turned_then_by_number():
     with torch.no_grad():
         pairs = {name: value for _, (name, value) in matched(Mixed(), model)}
     assert torch.equal(pairs["weight"], model.weight.T)
+    two, other = (nn.ModuleDict({name: nn.Linear(2, 2) for name in names}) for names in ("ab", "ba"))
+    for own, (name, _) in matched(two, other):
+        assert own is two.get_parameter(name), "the name tells apart what has one shape"
     (kernel, (_, value)), _ = matched(nn.Conv2d(2, 3, 2), model)
     assert value.shape == kernel.shape
     assert torch.equal(value.flatten(1), model.weight)

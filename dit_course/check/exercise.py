@@ -9,7 +9,8 @@
     )
 
 A diagnosis is a sentence for the learner, and a wrong version that the answer is compared with: first the name of the
-mistake, then where to look, never the line of code. `ModuleCase` is for answers that are classes of modules.
+mistake, then where to look, never the line of code. `ModuleCase` is for answers that are classes of modules. Where the
+result is not one tensor, inherit from `Case` and make one of it in `use`.
 """
 
 import copy
@@ -49,9 +50,9 @@ class Case:
     args: tuple
     label: str
 
-    def use(self, answer: Callable) -> tuple[object, tuple]:
-        """The answer's result, and the arguments as they are after the call."""
-        args = copy.deepcopy(self.args)
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """The answer's result, and the arguments as they are after the call. track: the arguments want gradients."""
+        args = _copied(self.args, track)
         return answer(*args), args
 
     def inputs(self) -> tuple:
@@ -78,9 +79,9 @@ class ModuleCase(Case):
     def __post_init__(self):
         perturb(self.module, self.draw.normal)
 
-    def use(self, answer: Callable) -> tuple[object, tuple]:
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call."""
-        given = copy.deepcopy(self.given)
+        given = _copied(self.given, track)
         return build(answer, self.args, self.module)(*given), given
 
     def inputs(self) -> tuple:
@@ -204,6 +205,7 @@ class Exercise:
 
     def _try(self, answer: Callable, case: Case, seconds: float | None, seed: int = 0) -> Trial:
         """Run one case behind the fence; seed: of the answer's own random numbers."""
+        torch.manual_seed(seed)
         expected, _ = case.use(self.reference)
         given = ()
 
@@ -264,23 +266,21 @@ class Exercise:
     def _lost_gradient(self, answer: Callable, case: Case, seconds: float | None) -> str:
         """Whether gradients get through where the course's version lets them through; "" when they do."""
 
-        def tracked(version: Callable) -> bool:
-            args = [x.clone().requires_grad_() if _is_float(x) else x for x in case.inputs()]
-            if isinstance(case, ModuleCase):
-                return build(version, case.args, case.module)(*args).requires_grad
-            return version(*args).requires_grad
-
-        if not tracked(self.reference):
-            return ""
-        outcome = fenced(lambda: tracked(answer), seconds)
-        if outcome.value:
+        with torch.enable_grad():
+            if not case.use(self.reference, track=True)[0].requires_grad:
+                return ""
+        if fenced(lambda: case.use(answer, track=True)[0].requires_grad, seconds).value:
             return ""
         advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
         return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"
 
 
-def _is_float(x: object) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point()
+def _copied(args: tuple, track: bool) -> tuple:
+    args = copy.deepcopy(args)
+    for x in args:
+        if track and isinstance(x, Tensor) and x.is_floating_point():
+            x.requires_grad_()
+    return args
 
 
 def _capital(text: str) -> str:

@@ -35,27 +35,29 @@ def build(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:
 def matched(module: nn.Module, model: nn.Module) -> list[tuple[Tensor, tuple[str, Tensor]]]:
     """Pairs of a learner's parameters and the course's (name, values), brought into the learner's shape.
 
-    The same shape is preferred, then a matrix the other way round, then as many numbers in another shape (a
-    convolution's kernel is a linear map's weight); among several the first that is left.
+    The same name and shape is preferred, then the same shape, then a matrix the other way round, then as many numbers
+    in another shape (a convolution's kernel is a linear map's weight); among several the first that is left.
     """
-    left = list(module.named_parameters())
+    left = dict(module.named_parameters())
     pairs = []
     fits = (
-        lambda own, value: own.shape == value.shape,
-        lambda own, value: value.ndim == 2 and own.shape == value.T.shape,
-        lambda own, value: own.numel() == value.numel(),
+        lambda name, own, wanted, value: name == wanted and own.shape == value.shape,
+        lambda name, own, wanted, value: own.shape == value.shape,
+        lambda name, own, wanted, value: value.ndim == 2 and own.shape == value.T.shape,
+        lambda name, own, wanted, value: own.numel() == value.numel(),
     )
-    for name, value in model.named_parameters():
-        for level, fit in enumerate(fits):
-            found = next((i for i, (_, own) in enumerate(left) if fit(own, value)), None)
+    for wanted, value in model.named_parameters():
+        for fit in fits:
+            found = next((name for name, own in left.items() if fit(name, own, wanted, value)), None)
             if found is not None:
-                own = left.pop(found)[1]
-                pairs.append((own, (name, value.T if level == 1 else value.reshape(own.shape))))
                 break
         else:
-            raise Complaint(_missing(name, value, module))
+            raise Complaint(_missing(wanted, value, module))
+        own = left.pop(found)
+        turned = own.shape != value.shape and value.ndim == 2 and own.shape == value.T.shape
+        pairs.append((own, (wanted, value.T if turned else value.reshape(own.shape))))
     if left:
-        names = ", ".join(f"{name} {tuple(own.shape)}" for name, own in left)
+        names = ", ".join(f"{name} {tuple(own.shape)}" for name, own in left.items())
         raise Complaint(f"your module has parameters that it does not need: {names}")
     return pairs
 

@@ -14,7 +14,8 @@ without end, ...) needs no writing: `everywhere` makes it from the course's own 
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from dit_course import check
 from dit_course.check.exercise import Draw
+from dit_course.check.verdict import exercises
 
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
 
@@ -150,3 +152,15 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
 
     Answer.__name__ = name
     return Answer
+
+
+def summary() -> Iterator[str]:
+    """How many answers there are, for the end of the test report."""
+    found = [answer for lesson in lessons().values() for answer in lesson]
+    found += [answer for exercise in exercises for answer in everywhere(exercise.name)]
+    count = Counter((answer.exercise, answer.hint is None) for answer in found)
+    for exercise in exercises:
+        wrong, right = (count[exercise.name, kind] for kind in (False, True))
+        yield f"mutants: {exercise.name:<28} {wrong:>3} wrong, {right:>2} right"
+    right = sum(answer.hint is None for answer in found)
+    yield f"mutants: together {len(found) - right} wrong answers and {right} right ones"
