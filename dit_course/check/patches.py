@@ -155,7 +155,7 @@ def embed_cases(draw: Draw) -> list[ModuleCase]:
     """Modules of other widths, and pictures for them."""
     cases = []
     for images, p in pictures(draw):
-        channels, width = images.shape[1], 7 + len(cases)
+        channels, width = images.shape[1], 10 + len(cases)
         args = (p, channels, width)
         model = patches.PatchEmbed(*args).to(images.dtype)
         cases.append(ModuleCase(args, f"{label(images, p)}, width {width}", (images,), model, draw))
@@ -253,7 +253,7 @@ sincos_position_embedding = Exercise(
         LooksLike(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
         LooksLike(POS_T, lambda *args: exact(*args).T),
     ],
-    picture=lambda positions: positions.T[None],
+    picture=lambda positions: positions.T[None].repeat_interleave(2, dim=2),  # (49, 64) -> (1, 64, 98): a row a feature
     tolerance=1e-3,  # angles in float32 are fine
 )
 
