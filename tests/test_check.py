@@ -79,6 +79,24 @@ def test_a_class_comes_back_itself_or_as_the_course_version():
     assert str(verdict.verdicts["PatchEmbed"]).startswith("not tried yet")
 
 
+def test_code_below_the_stub_is_noticed():
+    def below(images, patch_size):
+        rows = images.shape[2] // patch_size
+        raise NotImplementedError  # your code here
+        return images.reshape(rows)
+
+    class Below(nn.Module):
+        def __init__(self, patch_size, channels, width):
+            super().__init__()
+            raise NotImplementedError  # your code here
+            self.projection = nn.Linear(channels, width)
+
+    for name, answer in (("patchify", below), ("PatchEmbed", Below)):
+        text = str(getattr(check, name).examine(answer))
+        assert text.startswith("not yet: your code stands below `raise NotImplementedError`"), text
+    assert check.patchify.examine(stub).status == "not tried yet"
+
+
 @pytest.mark.parametrize("answer", [stub, wrong])
 def test_in_strict_mode_the_same_verdict_is_an_error(answer, monkeypatch):
     monkeypatch.setenv("DIT_COURSE_STRICT", "1")
@@ -519,7 +537,7 @@ def test_progress_counts_what_is_solved(capsys):
 # -- in a notebook's kernel ------------------------------------------------------------------------
 
 KERNEL = """
-import threading, time
+import threading, time, torch
 from dit_course import check
 import dit_course
 
@@ -542,6 +560,13 @@ def endless(images, patch_size):
     while True:
         pass
 
+class PatchEmbed(torch.nn.Module):
+    def __init__(self, patch_size, channels, width):
+        super().__init__()
+        raise NotImplementedError
+        self.width = width
+
+check.PatchEmbed(PatchEmbed)
 third = check.unpatchify(unpatchify)
 thread = threading.Thread(target=lambda: print(check.patchify.examine(endless, seconds=0.3)))
 thread.start(); thread.join()
@@ -561,6 +586,7 @@ def test_limits_lines_and_pictures_in_a_notebooks_kernel(tmp_path):
     assert 'stopped in In[1], line 7: "time.sleep(0.01)"' in text
     assert "in In[1], line 13: \"return x + undefined\": NameError: name 'undefined' is not defined" in text
     assert "your picture comes back transposed" in text
+    assert "your code stands below" in text
     assert "still here True" in text
     assert "took too long" in text.rpartition("transposed")[2]
     assert any("image/png" in output.get("data", {}) for output in outputs)

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dit_course.check.compare import difference, resemblances, same
+from dit_course.check.compare import difference, is_below_its_stub, resemblances, same
 from dit_course.check.fence import Outcome, fenced, undisturbed
 from dit_course.check.modules import Complaint, build, perturb
 from dit_course.check.verdict import NOT_TRIED, NOT_YET, RIGHT, Verdict, announce, chosen_seed, draw_pair, exercises
@@ -193,7 +193,8 @@ class Exercise:
                 break
         faults = [trial for trial in trials if trial.fault]
         if faults and faults[-1].fault == "stub":
-            return Verdict(NOT_TRIED)
+            below = "your code stands below `raise NotImplementedError`, where it is never reached: delete that line"
+            return Verdict(NOT_YET, below) if is_below_its_stub(answer) else Verdict(NOT_TRIED)
         if not faults:
             lost = self._lost_gradient(answer, trials[0].case, seconds)
             if lost:
