@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | classifier | doctor`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | classifier | doctor`."""
 
 import contextlib
 import io
@@ -37,10 +37,18 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
+    from dit_course.commands.export import Export
     from dit_course.commands.sample import Sample
     from dit_course.commands.train import Train
 
-    commands = {"train": Train, "sample": Sample, "evaluate": Evaluate, "classifier": TrainClassifier, "doctor": Doctor}
+    commands = {
+        "train": Train,
+        "sample": Sample,
+        "evaluate": Evaluate,
+        "export": Export,
+        "classifier": TrainClassifier,
+        "doctor": Doctor,
+    }
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

@@ -268,3 +268,29 @@ def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(os.environ, "DIT_COURSE_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["sample", "--model", "atlantis"])
+
+
+def test_export_writes_half_the_bytes_and_a_card_with_its_own_numbers(run: Path, tmp_path: Path):
+    assert main(["export", "--run-folder", str(run), "--out", str(tmp_path / "mini"), "--samples", "20"]) == 0
+    assert (tmp_path / "mini.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    result = json.loads((tmp_path / "mini" / "evaluation.json").read_text())
+    card = (tmp_path / "mini" / "README.md").read_text()
+    assert f"| in the class asked for | {result['class_accuracy']:.1%} |" in card
+    assert "6 steps of 8 pictures" in card
+    for picture in ("loss.png", "samples-cfg-1.0.png", "samples-cfg-2.5.png", "samples-cfg-5.0.png"):
+        assert f"({picture})" in card
+        assert (tmp_path / "mini" / picture).exists()
+    shipped, trained = load_pretrained(tmp_path / "mini.safetensors"), load_pretrained(run)
+    name = "blocks.0.mlp.up.weight"
+    torch.testing.assert_close(shipped.state_dict()[name], trained.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+
+def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    results = []
+    for name in ("a.json", "b.json"):
+        out = ["--samples", "30", "--steps", "3", "--out", str(tmp_path / name)]
+        assert main(["evaluate", "--model", str(run), *out]) == 0
+        results.append(json.loads((tmp_path / name).read_text()) | {"seconds": 0})
+    assert results[0] == results[1]
+    assert results[0]["protocol"]["evaluations_per_sample"] == 6
+    assert f"{results[0]['class_accuracy']:8.1%}" in capsys.readouterr().out

@@ -4,6 +4,7 @@ and a log.
 
 import csv
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,7 @@ class Train:
     def _finish(self, out: Path, model: DiT, ema: EMA, last: Step) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
         facts = {
+            "command": shlex.join(["python", "-m", "dit_course", *sys.argv[1:]]),
             "data": self.data,
             "train": asdict(self.train),
             "timesteps": self.timesteps,
