@@ -12,7 +12,8 @@ from PIL import Image
 from dit_course.__main__ import main
 from dit_course.checkpoints import load_pretrained
 
-TINY = "--width 16 --depth 1 --heads 2 --batch-size 8 --sample-steps 2 --checkpoint-every 3".split()
+TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
+TINY += ["--sample-steps", "2", "--checkpoint-every", "3"]
 
 
 def train_tiny(out: Path, *more: str) -> int:
@@ -114,9 +115,9 @@ def test_training_on_a_folder_of_pictures_and_without_classes(tmp_path: Path):
     assert load_pretrained(tmp_path / "run").class_names == ("blue", "red")
     assert train_tiny(tmp_path / "free", *data, "--unconditional") == 0
     assert load_pretrained(tmp_path / "free").config.num_classes is None
-    grid = tmp_path / "free.png"
-    assert main(["sample", "--model", str(tmp_path / "free"), "--steps", "2", "--per-class", "1", "--out", str(grid)]) == 0
-    assert grid.exists()
+    grid, model = str(tmp_path / "free.png"), str(tmp_path / "free")
+    assert main(["sample", "--model", model, "--steps", "2", "--per-class", "1", "--out", grid]) == 0
+    assert Path(grid).exists()
 
 
 def test_patch_sizes_that_fit_the_data_are_taken(tmp_path: Path):
@@ -184,7 +185,12 @@ def one_line_of(capsys: pytest.CaptureFixture) -> str:
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(
-    arguments: str, message: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    arguments: str,
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     import re
 

@@ -21,7 +21,8 @@ of this size can do after this much training, and it is small enough to move a s
 | | |
 |---|---|
 | Network | DiT, {parameters:.2f} M parameters: {network} |
-| Learned | rectified flow, {timesteps} timesteps; the weights are their running average (EMA, decay {ema_decay}, with warm-up) |
+| Learned | rectified flow, {timesteps} timesteps |
+| Weights | their running average (EMA, decay {ema_decay}, with warm-up) |
 | Trained | {steps:,} steps of {batch_size} pictures, {minutes:.0f} minutes on {machine}, seed {seed} |
 | Optimizer | AdamW, learning rate {lr}, {warmup} steps of warm-up, then flat, then to 0 in a straight line |
 | Stored | `{name}.safetensors` in half precision, configuration in `{name}.json` |
@@ -32,14 +33,15 @@ The last batch's loss was {final_loss:.3f}. Command:
 
 ## Numbers
 
-{samples} samples, {per_class} a class, guidance scale (cfg) {cfg}, {solver_steps} steps of `{solver}`: {evaluations} network evaluations each,
-guided ones counted twice; seed {evaluation_seed}. The judge is `{data}-classifier`, trained on real pictures only; it is right on
-{real_accuracy:.1%} of the real test pictures.
+{samples} samples, {per_class} a class, guidance scale (cfg) {cfg}, {solver_steps} steps of `{solver}`: {evaluations}
+network evaluations each, guided ones counted twice; seed {evaluation_seed}. The judge is `{data}-classifier`, trained
+on real pictures only; it is right on {real_accuracy:.1%} of the real test pictures.
 
 | | |
 |---|---|
 | in the class asked for | {accuracy:.1%} |
-| Frechet distance to the test pictures, in the judge's features | {frechet:.2f} (as many real training pictures: {floor:.2f}) |
+| Frechet distance to the test pictures, in the judge's features | {frechet:.2f} |
+| the same of as many real training pictures | {floor:.2f} |
 
 {by_class}
 
