@@ -289,6 +289,7 @@ def test_export_writes_half_the_bytes_and_a_card_with_its_own_numbers(run: Path,
     shipped, trained = load_pretrained(tmp_path / "mini.safetensors"), load_pretrained(run)
     name = "blocks.0.mlp.up.weight"
     torch.testing.assert_close(shipped.state_dict()[name], trained.state_dict()[name], rtol=1e-3, atol=1e-6)
+    assert torch.equal(shipped.time_embed.frequencies, trained.time_embed.frequencies)  # not rounded
 
 
 def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
