@@ -15,8 +15,8 @@ from dit_course.sampling import Sampler
 
 CARD = """# Model card: {name}
 
-A Diffusion Transformer that draws {data} pictures from noise, class by class. Made for teaching: it shows what a model
-of this size can do after this much training, and it is small enough to move a slider with.
+A Diffusion Transformer that draws {data} pictures from noise, class by class. Made for teaching: it shows what a
+model of this size can do after this much training, and it is small enough to move a slider with.
 
 | | |
 |---|---|
@@ -30,6 +30,9 @@ of this size can do after this much training, and it is small enough to move a s
 The last batch's loss was {final_loss:.3f}. Command:
 
     {command}
+
+With `--steps {steps} --decay-steps {decay_steps}` in place of any `--minutes` it gives the same weights, bit for bit, on
+the same kind of machine.
 
 ## Numbers
 
@@ -111,6 +114,7 @@ class Export:
             timesteps=training["timesteps"],
             ema_decay=training["ema_decay"],
             steps=training["steps"],
+            decay_steps=training["decay_steps"],
             batch_size=train["batch_size"],
             minutes=training["seconds"] / 60,
             machine=f"{self.machine} ({platform.machine()})",
