@@ -31,7 +31,7 @@ The last batch's loss was {final_loss:.3f}. Command:
 
     {command}
 
-With `--steps {steps} --decay-steps {decay_steps}` in place of any `--minutes` it gives the same weights, bit for bit, on
+With `--steps {steps} --decay-steps {decay_steps}` in place of `--minutes` it gives the same weights, bit for bit, on
 the same kind of machine.
 
 ## Numbers
