@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | classifier | release | doctor`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | classifier | release | doctor`."""
 
 import contextlib
 import io
@@ -37,6 +37,7 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
+    from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
     from dit_course.commands.train import Train
@@ -45,6 +46,7 @@ def parse(arguments: list[str]):
         "train": Train,
         "sample": Sample,
         "evaluate": Evaluate,
+        "export": Export,
         "classifier": TrainClassifier,
         "release": Release,
         "doctor": Doctor,

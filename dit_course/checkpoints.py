@@ -67,7 +67,8 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
     half: weights as float16, half the size. about: further facts for the JSON (how it was trained, class
         names, ...).
     """
-    state = {name: tensor.half() if half else tensor for name, tensor in model.state_dict().items()}
+    learned = {name for name, _ in model.named_parameters()}  # buffers hold frequencies: rounding would detune them
+    state = {name: x.half() if half and name in learned else x for name, x in model.state_dict().items()}
     names = {"class_names": model.class_names} if model.class_names else {}
     save_tensors(path, state, {"config": asdict(model.config), **names, **about})
 

@@ -1,5 +1,7 @@
 """Running notebooks, and keeping them small and still: what is stored of a slider is its picture."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from dit_course.data import atomic_write
@@ -7,9 +9,10 @@ from dit_course.data import atomic_write
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(path: str | Path, timeout: int = 300):
+def execute(path: str | Path, timeout: int = 300, env: Mapping[str, str] | None = None):
     """Run a notebook from top to bottom in a fresh kernel, in its own folder, and store it without live widgets.
 
+    timeout: seconds for each cell. env: environment variables for the kernel, on top of those of this process.
     Raises `nbclient.exceptions.CellExecutionError` when a cell fails; the file stays as it was. Returns the notebook.
     """
     import nbformat
@@ -23,7 +26,7 @@ def execute(path: str | Path, timeout: int = 300):
         kernel_name="python3",
         record_timing=False,  # times of this machine mean nothing elsewhere
         resources={"metadata": {"path": str(path.parent.resolve())}},
-    ).execute()
+    ).execute(env={**os.environ, **(env or {})})
     strip_widgets(notebook)
     notebook.metadata.get("language_info", {}).pop("version", None)  # else every Python writes another file
     atomic_write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())

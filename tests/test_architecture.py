@@ -218,6 +218,7 @@ class Watch:
             os._exit(0)
 sys.meta_path.insert(0, Watch())
 import dit_course
+dit_course.DiT
 print("torch was not imported")
 """
 
@@ -230,3 +231,36 @@ def test_threads_are_told_to_wait_politely_before_torch_is_imported(before, afte
         [sys.executable, "-c", WATCH], cwd=HOUSE.parent, env=environment, capture_output=True, text=True, timeout=60
     )
     assert (run.stdout.strip(), run.stderr) == (after, "")
+
+
+# Python as it is where torch was never installed: the import fails
+WITHOUT_TORCH = """
+import runpy, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Missing())
+sys.argv = ["dit_course", "doctor"]
+runpy.run_module("dit_course", run_name="__main__")
+"""
+
+
+def test_the_doctor_can_be_asked_where_torch_is_missing():
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=HOUSE.parent, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert [line for line in run.stdout.splitlines() if line.split()[:2] == ["PROBLEM", "torch"]]
+
+
+def test_every_public_name_comes_from_its_room():
+    import dit_course
+
+    for room, names in dit_course.ROOMS.items():
+        for name in names:
+            assert getattr(dit_course, name).__module__ == f"dit_course.{room}"
+    assert set(dit_course.__all__) <= set(dir(dit_course))
+    with pytest.raises(AttributeError, match="no 'DTI'"):
+        _ = dit_course.DTI

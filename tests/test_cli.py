@@ -12,7 +12,8 @@ from PIL import Image
 from dit_course.__main__ import main
 from dit_course.checkpoints import load_pretrained
 
-TINY = "--width 16 --depth 1 --heads 2 --batch-size 8 --sample-steps 2 --checkpoint-every 3".split()
+TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
+TINY += ["--sample-steps", "2", "--checkpoint-every", "3"]
 
 
 def train_tiny(out: Path, *more: str) -> int:
@@ -114,9 +115,9 @@ def test_training_on_a_folder_of_pictures_and_without_classes(tmp_path: Path):
     assert load_pretrained(tmp_path / "run").class_names == ("blue", "red")
     assert train_tiny(tmp_path / "free", *data, "--unconditional") == 0
     assert load_pretrained(tmp_path / "free").config.num_classes is None
-    grid = tmp_path / "free.png"
-    assert main(["sample", "--model", str(tmp_path / "free"), "--steps", "2", "--per-class", "1", "--out", str(grid)]) == 0
-    assert grid.exists()
+    grid, model = str(tmp_path / "free.png"), str(tmp_path / "free")
+    assert main(["sample", "--model", model, "--steps", "2", "--per-class", "1", "--out", grid]) == 0
+    assert Path(grid).exists()
 
 
 def test_patch_sizes_that_fit_the_data_are_taken(tmp_path: Path):
@@ -184,7 +185,12 @@ def one_line_of(capsys: pytest.CaptureFixture) -> str:
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(
-    arguments: str, message: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    arguments: str,
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     import re
 
@@ -268,3 +274,30 @@ def test_traceback_on_demand(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(os.environ, "DIT_COURSE_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["sample", "--model", "atlantis"])
+
+
+def test_export_writes_half_the_bytes_and_a_card_with_its_own_numbers(run: Path, tmp_path: Path):
+    assert main(["export", "--run-folder", str(run), "--out", str(tmp_path / "mini"), "--samples", "20"]) == 0
+    assert (tmp_path / "mini.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    result = json.loads((tmp_path / "mini" / "evaluation.json").read_text())
+    card = (tmp_path / "mini" / "README.md").read_text()
+    assert f"| in the class asked for | {result['class_accuracy']:.1%} |" in card
+    assert "6 steps of 8 pictures" in card
+    for picture in ("loss.png", "samples-cfg-1.0.png", "samples-cfg-2.5.png", "samples-cfg-5.0.png"):
+        assert f"({picture})" in card
+        assert (tmp_path / "mini" / picture).exists()
+    shipped, trained = load_pretrained(tmp_path / "mini.safetensors"), load_pretrained(run)
+    name = "blocks.0.mlp.up.weight"
+    torch.testing.assert_close(shipped.state_dict()[name], trained.state_dict()[name], rtol=1e-3, atol=1e-6)
+    assert torch.equal(shipped.time_embed.frequencies, trained.time_embed.frequencies)  # not rounded
+
+
+def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    results = []
+    for name in ("a.json", "b.json"):
+        out = ["--samples", "30", "--steps", "3", "--out", str(tmp_path / name)]
+        assert main(["evaluate", "--model", str(run), *out]) == 0
+        results.append(json.loads((tmp_path / name).read_text()) | {"seconds": 0})
+    assert results[0] == results[1]
+    assert results[0]["protocol"]["evaluations_per_sample"] == 6
+    assert f"{results[0]['class_accuracy']:8.1%}" in capsys.readouterr().out

@@ -74,6 +74,12 @@ def test_sinusoids_are_taken_in_float32_whatever_the_weights_are(dtype):
     assert embedder(t).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_times_of_another_dtype_are_multiplied_in_float32(dtype):
+    embedder, t = TimestepEmbedder(6), torch.rand(50).to(dtype)
+    assert torch.equal(embedder.sinusoids(t), embedder.sinusoids(t.float()))
+
+
 def test_odd_numbers_of_sinusoids_are_refused(one_line_error):
     with one_line_error(ValueError, "7 sinusoids", "even"):
         TimestepEmbedder(4, frequencies=7)

@@ -567,6 +567,17 @@ def test_atomic_write_hands_over_a_name_of_the_same_kind_in_the_same_folder(tmp_
     assert Image.open(tmp_path / "picture.png").size == (10, 10)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs hard links")
+def test_atomic_write_puts_a_new_file_in_the_place_of_the_old_one(tmp_path):
+    """Written into the old one, a power cut would leave half of each."""
+    path, old = tmp_path / "file", tmp_path / "old"
+    path.write_bytes(b"the old content")
+    old.hardlink_to(path)
+    atomic_write(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert old.read_bytes() == b"the old content"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
 def test_atomic_write_makes_files_that_others_may_read(tmp_path):
     atomic_write(tmp_path / "file", b"")

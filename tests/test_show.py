@@ -53,6 +53,12 @@ def test_grid_keeps_floats_and_fills_with_white():
     assert tiled[0, 3].tolist() == [0, 0, 1, 1, 1]  # no fourth picture
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (0, 1, 28, 28), (28, 28)])
+def test_grid_names_what_it_cannot_tile(shape):
+    with pytest.raises(ValueError, match=r"pictures \(N, C, H, W\)"):
+        show.grid(torch.zeros(shape))
+
+
 def test_columns_are_chosen_so_that_rows_are_full_where_they_can_be():
     assert [choose_columns(n) for n in (1, 8, 9, 10, 20, 16, 30, 100, 1000, 250)] == [1, 8, 3, 5, 5, 4, 10, 10, 10, 10]
     assert choose_columns(3, 7) == 3
@@ -136,6 +142,16 @@ def test_texts_never_lie_under_pictures():
     assert (sheet.paint(white) < 128).sum() == (sheet.blank < 128).sum() > 0
     assert sheet.blank[:DENSITY].min() == sheet.blank[-DENSITY:].min() == 255  # and nothing is cut off
     assert sheet.blank[:, :DENSITY].min() == sheet.blank[:, -DENSITY:].min() == 255
+
+
+def test_a_class_called_dollar_is_no_formula():
+    assert show.images(torch.rand(2, 1, 28, 28), ["$5", "a $\\frac$ b"], title="$x").alt.startswith("$x (2): $5")
+    assert show.loss_curve([1, 2], [2.0, 1.0], title="$ per $tep").alt.startswith("$ per $tep")
+
+
+def test_too_many_pictures_for_one_figure():
+    with pytest.raises(ValueError, match=r"60000 pictures do not fit.*x\[:100\]"):
+        show.images(torch.zeros(60_000, 1, 28, 28, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("shape", [(10, 1, 28, 28), (100, 1, 28, 28), (8, 3, 32, 32), (4, 3, 256, 256), (9, 3, 64, 64)])

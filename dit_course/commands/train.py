@@ -4,6 +4,7 @@ and a log.
 
 import csv
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -152,12 +153,15 @@ class Train:
 
     def _finish(self, out: Path, model: DiT, ema: EMA, last: Step) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
+        decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"]["decay_steps"]
         facts = {
+            "command": shlex.join(["python", "-m", "dit_course", *sys.argv[1:]]),
             "data": self.data,
             "train": asdict(self.train),
             "timesteps": self.timesteps,
             "ema_decay": self.ema_decay,
             "steps": last.index,
+            "decay_steps": decay_steps,
             "seconds": round(last.seconds, 1),
             "final_loss": last.loss,
         }
@@ -166,7 +170,6 @@ class Train:
         print(f"{last.index} steps in {last.seconds / 60:.1f} minutes; weights, grids and GIFs are in {out}")
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out grid.png")
         if self.train.minutes is not None:
-            decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"]["decay_steps"]
             print(f"the same run, bit for bit: --steps {last.index} --decay-steps {decay_steps}, no --minutes")
 
 

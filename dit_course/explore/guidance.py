@@ -18,7 +18,7 @@ STRONGEST = 8.0
 
 
 def guidance(
-    model: nn.Module, cfg: float = 2.5, label: int | str | None = None, seed: int = 0, steps: int = 10
+    model: nn.Module, cfg: float = 2.5, label: int | str | None = None, seed: int = 0, steps: int = 8
 ) -> "Guidance":
     """Sliders for the guidance scale, the class, the seed and the steps of a model with classes.
 

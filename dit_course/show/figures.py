@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit_course.show.pixels import to_bytes
-from dit_course.show.sheet import CAPTION, FONT, INK, PALETTE, TITLE, Picture, Sheet, blank_figure, rendered
+from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, Sheet, blank_figure, rendered
 
 
 def images(
@@ -81,7 +81,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.9
 
 
 def _draw_curve(steps: np.ndarray, losses: np.ndarray, finite: np.ndarray, mean: np.ndarray, title: str) -> np.ndarray:
-    text = {"color": INK, "family": FONT, "fontsize": CAPTION}
+    text = {**TEXT, "fontsize": CAPTION}
     figure = blank_figure(640, 320)
     axes = figure.add_axes((0.09, 0.15, 0.78, 0.74), facecolor="white")
     axes.plot(steps, losses, color=PALETTE["model"], alpha=0.35, linewidth=0.8)
@@ -93,10 +93,10 @@ def _draw_curve(steps: np.ndarray, losses: np.ndarray, finite: np.ndarray, mean:
     axes.set_xlim(steps.min(), max(steps.max(), steps.min() + 1e-9))
     axes.set_xlabel("step", **text)
     axes.set_ylabel("loss", **text)
-    axes.set_title(title, loc="left", color=INK, family=FONT, fontsize=TITLE)
+    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=FONT)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     return rendered(figure)

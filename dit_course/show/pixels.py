@@ -34,7 +34,7 @@ def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
             f"floats must lie in [0, 1], but these reach from {low:.2f} to {high:.2f}: "
             "pictures in [-1, 1] are converted by ((x + 1) / 2).clamp(0, 1)"
         )
-    return (x.clamp(0, 1) * 255).round().byte()
+    return (x.float().clamp(0, 1) * 255).round().byte()
 
 
 def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int = 2) -> Tensor:
@@ -44,6 +44,8 @@ def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int 
     Returns (C, rows * (H + padding) - padding, columns * (W + padding) - padding), of the dtype of x.
     """
     x = _as_tensor(x)
+    if x.ndim != 4 or not len(x):
+        raise ValueError(f"a grid is made of pictures (N, C, H, W), at least one, not of shape {tuple(x.shape)}")
     n, channels, height, width = x.shape
     columns = choose_columns(n, columns)
     rows = math.ceil(n / columns)

@@ -20,7 +20,8 @@ from dit_course.show.pixels import choose_columns, enlarge
 # The same colour for the same thing in every lesson. Apart for colour-blind eyes, and in grey: dark to light.
 PALETTE = {"data": "#0b3c6f", "guidance": "#a63a03", "model": "#12836c", "noise": "#8f8f8f"}
 INK = "#222222"
-FONT = "DejaVu Sans"  # comes with matplotlib
+# a font that comes with matplotlib; a class may be called "$5", and that is no formula
+TEXT = {"color": INK, "family": "DejaVu Sans", "parse_math": False}
 
 DENSITY = 2  # pixels of the file for one pixel of the page
 PAGE_WIDTH = 820  # what a notebook shows without shrinking it, in pixels of the page
@@ -107,6 +108,8 @@ class Sheet:
             lines = max(len(self.captions[i]) for i in row)
             top += tile_height + GAP + (int(1.3 * CAPTION * lines) + 2 * GAP if lines else 0)
         self.height = top - GAP + MARGIN
+        if max(self.width, self.height) * DENSITY >= 2**16:  # as far as matplotlib goes
+            raise ValueError(f"{n} pictures do not fit into one figure: show fewer, such as x[:100]")
 
     def _draw_text(self) -> None:
         figure = blank_figure(self.width, self.height)
@@ -115,7 +118,7 @@ class Sheet:
             for number, line in enumerate(lines):
                 base = y + size + number * 1.3 * size
                 place = (x / self.width, 1 - base / self.height)  # matplotlib counts from the bottom
-                figure.text(*place, line, fontsize=size, color=INK, family=FONT, va="baseline", **style)
+                figure.text(*place, line, fontsize=size, **TEXT, va="baseline", **style)
 
         write(MARGIN, MARGIN, self.title, TITLE)
         tile_height, tile_width = self.tile

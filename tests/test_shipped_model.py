@@ -1,0 +1,62 @@
+"""The model that ships: small enough, honestly described, and it draws what it is asked for."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from dit_course import Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
+from dit_course.commands.evaluate import Evaluate, count_evaluations
+from dit_course.data import data_root
+
+CHECKPOINTS = data_root() / "checkpoints"
+
+
+def size_of(*patterns: str) -> int:
+    return sum(f.stat().st_size for pattern in patterns for f in Path(CHECKPOINTS).glob(pattern) if f.is_file())
+
+
+def test_sizes():
+    assert size_of("fashion-mnist.*", "fashion-mnist/*") <= 8_000_000
+    assert size_of("fashion-mnist-classifier.*") <= 2_000_000
+
+
+def test_it_was_trained_by_the_command_with_a_known_seed():
+    about = json.loads((CHECKPOINTS / "fashion-mnist.json").read_text())
+    training = about["training"]
+    assert training["data"] == "fashion-mnist"
+    assert training["steps"] > 1000
+    assert isinstance(training["train"]["seed"], int)
+    card = (CHECKPOINTS / "fashion-mnist" / "README.md").read_text()
+    assert f"{training['steps']:,} steps" in card
+    for scale in ("1.0", "2.5", "5.0"):
+        assert f"samples-cfg-{scale}.png" in card
+        assert (CHECKPOINTS / "fashion-mnist" / f"samples-cfg-{scale}.png").exists()
+
+
+def test_the_cards_numbers_are_those_of_the_stored_result():
+    result = json.loads((CHECKPOINTS / "fashion-mnist" / "evaluation.json").read_text())
+    card = (CHECKPOINTS / "fashion-mnist" / "README.md").read_text()
+    assert result["protocol"]["samples"] == 1000
+    assert result["protocol"]["evaluations_per_sample"] <= 30
+    assert result["class_accuracy"] >= 0.92
+    assert f"{result['class_accuracy']:.1%}" in card
+    assert f"{result['frechet_distance']:.2f}" in card
+
+
+def test_fresh_samples_are_in_the_class_asked_for():
+    """With another seed than the card's: 300 samples, a margin of three standard errors below 92 %."""
+    sampler = Sampler(load_pretrained("fashion-mnist"), steps=Evaluate.steps, solver=Evaluate.solver, cfg=Evaluate.cfg)
+    assert count_evaluations(sampler) <= 30
+    labels = torch.arange(300) % 10
+    pictures = sampler.sample(300, labels, seed=123)
+    assert class_accuracy(load_classifier("fashion-mnist"), pictures, labels) >= 0.92 - 3 * (0.92 * 0.08 / 300) ** 0.5
+
+
+def test_samples_are_not_all_alike_and_not_copies():
+    pictures = Sampler(load_pretrained("fashion-mnist"), steps=8, solver="ab2").sample(20, labels="sneaker", seed=1)
+    distances = torch.cdist(pictures.flatten(1), pictures.flatten(1)) + 1e3 * torch.eye(20)
+    assert distances.min() > 1
+    images, labels = load_dataset("fashion-mnist")
+    shoes = images[labels == 7].flatten(1).float() / 255
+    assert torch.cdist(pictures.flatten(1), shoes).min() > 1
