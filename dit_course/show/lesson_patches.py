@@ -11,11 +11,11 @@ from dit_course.show.pixels import enlarge, to_bytes
 from dit_course.show.sheet import (
     CAPTION,
     DENSITY,
-    FONT,
     INK,
     LETTER,
     MARGIN,
     PALETTE,
+    TEXT,
     TITLE,
     Picture,
     Sheet,
@@ -25,7 +25,7 @@ from dit_course.show.sheet import (
 
 FRAME = 0x8F  # a gray
 SIDE = 300  # of a picture that is cut up, in pixels of the page
-TEXT = {"color": INK, "family": FONT, "fontsize": CAPTION}
+LABEL = {**TEXT, "fontsize": CAPTION}
 
 
 def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture:
@@ -40,7 +40,7 @@ def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture
     width = max(cut.shape[1] // DENSITY, int(LETTER * TITLE * len(title))) + 2 * MARGIN
     height = cut.shape[0] // DENSITY + 3 * MARGIN + TITLE
     figure = blank_figure(width, height)
-    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / height, title, color=INK, family=FONT, fontsize=TITLE)
+    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / height, title, fontsize=TITLE, **TEXT)
     draw_cut(figure, cut, (rows, columns), (MARGIN, MARGIN))
     return Picture.of(rendered(figure), f"{title}, numbered from left to right, top to bottom")
 
@@ -130,7 +130,7 @@ def costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], title: 
     for (name, times), colour, marker in styles:
         milliseconds = 1000 * np.asarray(times)
         axes.loglog(counts, milliseconds, color=PALETTE[colour], marker=marker, linewidth=2)
-        axes.annotate(f"  {name}", (counts[-1], milliseconds[-1]), va="center", annotation_clip=False, **TEXT)
+        axes.annotate(f"  {name}", (counts[-1], milliseconds[-1]), va="center", annotation_clip=False, **LABEL)
     plain_axes(axes, counts, "tokens", "milliseconds")
     _titled(axes, title)
     return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes")
@@ -178,17 +178,17 @@ def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float
         x = left + number % columns * step_x + 3
         y = bottom + cut.shape[0] / DENSITY - number // columns * step_y - size - 1
         edge = [withStroke(linewidth=2.5, foreground=INK)]
-        figure.text(x / width, y / height, str(number), color="white", family=FONT, fontsize=size, path_effects=edge)
+        figure.text(x / width, y / height, str(number), fontsize=size, **{**TEXT, "color": "white"}, path_effects=edge)
 
 
 def draw_table(axes, table: Tensor) -> None:
     """Draw tokens (N, D) as grays."""
     axes.imshow(table.numpy(), cmap="gray", aspect="auto", interpolation="nearest")
-    axes.set_xlabel("the numbers of a token", **TEXT)
-    axes.set_ylabel("tokens", **TEXT)
+    axes.set_xlabel("the numbers of a token", **LABEL)
+    axes.set_ylabel("tokens", **LABEL)
     for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
         axis.set_ticks(sorted({0, count - 1}))
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=FONT)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
 
 
 def plain_axes(axes, ticks: Sequence[int], x: str, y: str) -> None:
@@ -198,14 +198,14 @@ def plain_axes(axes, ticks: Sequence[int], x: str, y: str) -> None:
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.set_xlabel(x, **TEXT)
-    axes.set_ylabel(y, **TEXT)
+    axes.set_xlabel(x, **LABEL)
+    axes.set_ylabel(y, **LABEL)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=FONT)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
 
 
 def _titled(axes, title: str) -> None:
-    axes.set_title(title, loc="left", color=INK, family=FONT, fontsize=TITLE)
+    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
