@@ -25,6 +25,7 @@ def execute(path: str | Path, timeout: int = 300, env: Mapping[str, str] | None 
         timeout=timeout,
         kernel_name="python3",
         record_timing=False,  # times of this machine mean nothing elsewhere
+        coalesce_streams=True,  # what a cell prints is one output, however slowly it comes
         resources={"metadata": {"path": str(path.parent.resolve())}},
     ).execute(env={**os.environ, **(env or {})})
     strip_widgets(notebook)
