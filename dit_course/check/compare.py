@@ -37,7 +37,7 @@ def difference(got: object, expected: Tensor, tolerance: float = 1e-4) -> tuple[
     if wrong.any():
         return "values", how_far(got, expected, wrong)
     if got.dtype != expected.dtype:
-        advice = "a new tensor gets the dtype of x by x.new_zeros(...) or dtype=x.dtype"
+        advice = f"new tensors can take the dtype of another (dtype=x.dtype), and .{_short(expected.dtype)}() converts"
         return "dtype", f"your values are right, but they are {got.dtype} and should be {expected.dtype}: {advice}"
     return "", ""
 
@@ -63,15 +63,16 @@ def resemblances(got: object, again: object, expected: Tensor, inputs: tuple) ->
         yield f"{bad} of your {got.numel()} values are NaN or infinite: look for a division by zero or for torch.empty"
     if not same(got, again):
         yield "your answer is another one at every call: what is random in it?"
+    batched = any(isinstance(given, Tensor) for given in inputs)  # from numbers alone no batch is made
     for given in inputs:
         if same(got, given):
             yield "your answer is its input, unchanged"
     if got.numel() and not got.count_nonzero() and expected.count_nonzero():
         yield "your answer is all zeros: is the result ever written into it?"
     if got.shape == expected.shape:
-        yield from _alike(_plain(got), _plain(expected))
+        yield from _alike(_plain(got), _plain(expected), batched)
     else:
-        yield from _reshaped(got, expected)
+        yield from _reshaped(got, expected, batched)
 
 
 def is_below_its_stub(answer: Callable) -> bool:
@@ -87,7 +88,7 @@ def is_below_its_stub(answer: Callable) -> bool:
     return False
 
 
-def _alike(got: Tensor, expected: Tensor) -> Iterator[str]:
+def _alike(got: Tensor, expected: Tensor, batched: bool) -> Iterator[str]:
     """For an answer of the right shape."""
     if same(-got, expected):
         yield "the sign is wrong everywhere"
@@ -97,13 +98,13 @@ def _alike(got: Tensor, expected: Tensor) -> Iterator[str]:
     shift = (got - expected).mean()
     if same(got, expected + shift):
         yield f"your answer is the right one plus {shift.item():.3g}"
-    if got.ndim and len(got) > 1 and same(got[0], expected[0]):
+    if batched and got.ndim and len(got) > 1 and same(got[0], expected[0]):
         yield "only the first of the batch is right: is there a 0 where all of them are meant?"
     if same(got.flatten().sort().values, expected.flatten().sort().values):
         yield "all values are there, but in another order: follow one of them through each reshape and permute"
 
 
-def _reshaped(got: Tensor, expected: Tensor) -> Iterator[str]:
+def _reshaped(got: Tensor, expected: Tensor, batched: bool) -> Iterator[str]:
     """For an answer of another shape."""
     have, want = tuple(got.shape), tuple(expected.shape)
     for axis in range(len(want)):
@@ -114,14 +115,19 @@ def _reshaped(got: Tensor, expected: Tensor) -> Iterator[str]:
                 values = same(_plain(got).transpose(axis, other), _plain(expected))
                 rest = "; apart from that it is right" if values else ""
                 yield f"axes {other} and {axis} of your answer are swapped{rest}"
-    if have == want[1:]:
+    if batched and have == want[1:]:
         yield "the batch axis is missing: many inputs come at once, along the first axis"
     if have == (*want[:1], 1, *want[1:]) or have == (1, *want):
         yield "your answer has an axis of size 1 too many"
     if got.numel() == expected.numel():
         yield "all the values are there, but the axes are not: how should they be grouped at the end?"
-    elif len(have) == len(want) and have[0] == 1 != want[0]:
+    elif batched and len(have) == len(want) and have[0] == 1 != want[0]:
         yield "only one of the batch came back: is there a 0 or a 1 where all of them are meant?"
+
+
+def _short(dtype: torch.dtype) -> str:
+    """The name of the method that converts to a dtype."""
+    return {torch.float32: "float", torch.float64: "double", torch.int64: "long"}.get(dtype, "type_as")
 
 
 def _kind(got: object) -> str:

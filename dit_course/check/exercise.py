@@ -256,6 +256,8 @@ class Exercise:
         fine = [trial.case.label for trial in trials if not trial.fault]
         if fine and worst.fault in ("error", "shape", "values"):
             hint = "is a size written into the code as a number, or one size taken for another?"
+            if "equal size" in worst.text:  # torch.stack's words
+                hint = "some pieces run over the edge and come out smaller: where must the last one start?"
             text = f"right on {fine[0]}, but not on {worst.case.label}: {hint} {_capital(worst.text)}"
             return Verdict(NOT_YET, text)
         if worst.fault in ("shape", "values"):

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import patches
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.compare import same
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.stretch import overlapping_patches as overlapping
 from dit_course.check.wrong_patches import (
     altered,
@@ -109,6 +110,9 @@ UN_GRID = "rows and columns of patches are swapped: the first tokens belong side
 UN_IN_PATCH = "every patch comes back transposed: rows of pixels belong beside rows of patches, columns beside columns"
 UN_BOTH = "your picture comes back transposed: height comes before width"
 UN_CHANNELS = "the channels of a token are taken from its end: a token is channels, then rows, then columns"
+UN_THERE = (
+    "that is the order in which `patchify` permutes: the way back starts from other axes, so it needs another one"
+)
 UN_NO_PERMUTE = "the tokens are only reshaped, so each becomes a piece of pixel rows: the axes must be permuted first"
 UN_SIDE = "rows of patches and rows of pixels are not beside each other: which two axes make up the height?"
 UN_STILL_CUT = "the patches stand in the right order, but they are not joined into a picture yet"
@@ -128,6 +132,7 @@ unpatchify = Exercise(
         LooksLike(UN_CHANNELS, joined(0, 5, 1, 3, 2, 4, token="hwc")),
         LooksLike(UN_NO_PERMUTE, joined(0, 1, 2, 3, 4, 5)),
         LooksLike(UN_SIDE, joined(0, 3, 1, 2, 4, 5)),
+        LooksLike(UN_THERE, joined(0, 2, 4, 1, 3, 5)),
         LooksLike(UN_SIDE, joined(0, 3, 4, 1, 5, 2)),
         LooksLike(UN_GRID, joined(0, 3, 2, 4, 1, 5)),
         LooksLike(
@@ -222,7 +227,17 @@ POS_SCALE = "the places are divided by the size of the grid: they are whole numb
 POS_TURNS = "your waves turn 2 pi times too fast: the shortest is 2 pi patches long"
 POS_GRID = "the grid still has two axes: a row for each token is wanted"
 POS_T = "your table lies on its side: a row for each token, a column for each feature"
+POS_PARTS = "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row"
+POS_ORIGIN = (
+    "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start at 1 and fall: k from 0, "
+    "n = width / 4), and at whether rows and columns are both used"
+)
 POS_SINES = "there are only sines: each wave comes as a sine and as a cosine"
+
+
+def from_the_second_on(got: Tensor, expected: Tensor) -> bool:
+    """Whether the first place is right and the second is not."""
+    return got.shape == expected.shape and same(got[0], expected[0]) and not same(got[1], expected[1])
 
 
 def exact(*args: int) -> Tensor:
@@ -252,6 +267,8 @@ sincos_position_embedding = Exercise(
         LooksLike(POS_SINES, altered(order="ss")),
         LooksLike(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
         LooksLike(POS_T, lambda *args: exact(*args).T),
+        LooksLike(POS_PARTS, lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1)),
+        When(POS_ORIGIN, from_the_second_on),
     ],
     picture=lambda positions: positions.T[None].repeat_interleave(2, dim=2),  # (49, 64) -> (1, 64, 98): a row a feature
     tolerance=1e-3,  # angles in float32 are fine

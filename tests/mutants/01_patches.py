@@ -197,6 +197,12 @@ def assembled(tokens, order, p, channels, height, width, grid=None):
     return torch.einsum(f"bijcyx->{order}", x).reshape(len(tokens), channels, height, width)
 
 
+@mutant(exercise="unpatchify", hint="the order in which `patchify` permutes")
+def there_instead_of_back(tokens, patch_size, channels, height, width):
+    x = tokens.reshape(-1, height // patch_size, width // patch_size, channels, patch_size, patch_size)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height, width)
+
+
 @mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
 def columns_of_patches(tokens, patch_size, channels, height, width):
     grid = (width // patch_size, height // patch_size)
@@ -518,6 +524,31 @@ def by_counting(rows, columns, width):
     return torch.cat([axis_table(place, width // 4) for place in parts], dim=1)
 
 
+@mutant(exercise="sincos_position_embedding", hint="the four parts are in another order")
+def sines_then_cosines(rows, columns, width):
+    sin_column, cos_column, sin_row, cos_row = by_counting(rows, columns, width).chunk(4, dim=1)
+    return torch.cat([sin_column, sin_row, cos_column, cos_row], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="only place (0, 0) is right")
+def counting_from_one(rows, columns, width):
+    token, n = torch.arange(rows * columns), width // 4
+    speeds = 10000.0 ** -((torch.arange(n) + 1) / n)
+    angles = [torch.outer(place.float(), speeds) for place in (token % columns, token // columns)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint="only place (0, 0) is right")
+def the_column_twice(rows, columns, width):
+    column = axis_table(torch.arange(rows * columns) % columns, width // 4)
+    return torch.cat([column, column], dim=1)
+
+
+@mutant(exercise="sincos_position_embedding", hint=".float() converts")
+def in_double(rows, columns, width):
+    return by_counting(rows, columns, width).double()
+
+
 @mutant(exercise="sincos_position_embedding", hint="the halves are swapped")
 def row_first(rows, columns, width):
     token = torch.arange(rows * columns)
@@ -650,6 +681,13 @@ def by_one_hot_kernels(images, patch_size, stride):
 @mutant(exercise="overlapping_patches", hint="the stride is not used")
 def no_overlap(images, patch_size, stride):
     return F.unfold(images, patch_size, stride=patch_size).mT
+
+
+@mutant(exercise="overlapping_patches", hint="some pieces run over the edge")
+def over_the_edge(images, patch_size, stride):
+    height, width = images.shape[2:]
+    corners = [(y, x) for y in range(0, height, stride) for x in range(0, width, stride)]
+    return torch.stack([images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for y, x in corners], dim=1)
 
 
 @mutant(exercise="overlapping_patches", hint="stride and patch size are swapped")
