@@ -16,6 +16,18 @@ def main(arguments: list[str] | None = None) -> int:
     DIT_COURSE_DEBUG=1 the whole traceback is shown.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; a training goes on from its last checkpoint when the same command is given again",
+            file=sys.stderr,
+        )
+        return 130  # as a shell reports it
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and turn what goes wrong into one line."""
     if arguments == ["doctor"]:  # before anything else is imported: it must work where nothing else does
         return Doctor().run()
 
@@ -27,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, NonFiniteLoss) as error:
         if os.environ.get("DIT_COURSE_DEBUG"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        plain = error.strerror if isinstance(error, OSError) and error.filename is None else None  # no "[Errno 28]"
+        print(f"error: {' '.join((plain or str(error)).split())}", file=sys.stderr)
         return 1
 
 
@@ -51,6 +64,9 @@ def parse(arguments: list[str]):
         "release": Release,
         "doctor": Doctor,
     }
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        print(f"error: unknown command {arguments[0]!r}: take one of {', '.join(commands)}", file=sys.stderr)
+        raise SystemExit(2)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -68,11 +84,16 @@ def parse(arguments: list[str]):
 
 
 def _one_line(box: str) -> str:
-    """What tyro draws as a box, as one line; the part below the box's own line only points to --help."""
-    message = re.split(r"│ ─+ │", box)[0]
+    """What tyro draws as a box, as one line: its message, and the option that may have been meant."""
+    message = re.split(r"│ ─+ │|Got errors:", box)[0]
     text = " ".join(line.strip("│╭╮╰╯─ ") for line in message.splitlines()[1:])
-    text = re.sub(r"Error parsing __tyro-dummy-inner__\S*: ", "", text).strip()
-    return f"{text or box.strip()} (--help lists all options)"
+    text = re.sub(r"Error parsing __tyro-dummy-inner__\S*: ", "", text)
+    text = re.sub(
+        r"no type matching \{None\}\|(\w+) could be instantiated from \[(.*)\]\.", r"\2 is no \1", text
+    ).strip()
+    meant = re.search(r"Perhaps you meant:\W*(--[\w-]+)", box)
+    hint = f"perhaps {meant[1]}?" if meant else "--help lists all options"
+    return f"{text or box.strip()} ({hint})"
 
 
 @dataclass

@@ -95,6 +95,11 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
 def load_classifier(name: str | Path) -> Classifier:
     """The shipped judge of a data set, "fashion-mnist", in eval mode."""
     path = _resolve(f"{name}-classifier")
+    if not _pair(path)[0].exists():
+        raise FileNotFoundError(
+            f"{path}.safetensors does not exist: no judge was shipped for {name}; there is one for fashion-mnist, "
+            "and `python -m dit_course classifier` trains others"
+        )
     state, about = load_tensors(path)
     classifier = Classifier(**about["config"])
     load_state(classifier, state, f"{path}.safetensors")

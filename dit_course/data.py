@@ -1,5 +1,6 @@
 """Pictures to learn from: one uint8 tensor and its labels, whatever the source."""
 
+import errno
 import gzip
 import os
 import tempfile
@@ -130,6 +131,8 @@ def atomic_write(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """
     path = Path(path)
     try:
+        if path.parent.exists() and not path.parent.is_dir():
+            raise OSError(errno.ENOTDIR, f"{path.parent} is a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         # same suffix: ffmpeg and Pillow choose the format by it
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f".partial{path.suffix}")

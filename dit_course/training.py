@@ -251,7 +251,10 @@ def _resume(
     changed = [name for name in now if now[name] != before.get(name) and name != "checkpoint_every"]
     if changed:
         was = ", ".join(f"{name} was {before.get(name)!r} and is now {now[name]!r}" for name in changed)
-        raise ValueError(f"{folder} holds a run with other settings ({was}): use the same settings, or another folder")
+        raise ValueError(
+            f"{folder} holds a run with other settings ({was}): give the same settings to go on, "
+            "another folder (--out), or start again (--fresh)"
+        )
     return Plan(**about["plan"]), about["step"], about["seconds"]
 
 

@@ -1,5 +1,6 @@
 """The command line as a user types it: what it writes, that seeds decide everything, and one line for every mistake."""
 
+import contextlib
 import csv
 import json
 import os
@@ -301,3 +302,58 @@ def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys
     assert results[0] == results[1]
     assert results[0]["protocol"]["evaluations_per_sample"] == 6
     assert f"{results[0]['class_accuracy']:8.1%}" in capsys.readouterr().out
+
+
+def test_a_run_killed_before_its_weights_were_written_is_finished_by_the_same_command(run: Path, tmp_path: Path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "model.json").unlink()
+    (tmp_path / "run" / "model.safetensors").unlink()
+    assert train_tiny(tmp_path / "run", "--steps", "6", "--sample-every", "4") == 0
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on(tmp_path: Path):
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    command = [sys.executable, "-m", "dit_course", "train", "--out", str(tmp_path), *TINY, "--steps", "3000"]
+    # a shell may start what runs in the background deaf to Ctrl-C
+    awake = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **awake) as child:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "log.csv").exists() or len(losses(tmp_path)) < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=120)[0]
+    assert child.returncode == 0
+    done = len(losses(tmp_path))
+    assert f"stopped and saved after step {done}" in said
+    assert (tmp_path / f"checkpoint-{done:08d}.json").exists()
+
+
+def test_an_interrupt_elsewhere_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dit_course.commands.sample.load_pretrained", interrupted)
+    assert main(["sample"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("train --minute 3", "perhaps --minutes?"),
+        ("trian --data x", "take one of train"),
+        ("sample --out x.jpg", ".png"),
+    ],
+)
+def test_typos_get_a_suggestion(arguments: str, hint: str, capsys: pytest.CaptureFixture):
+    with contextlib.suppress(SystemExit):
+        main(arguments.split())
+    assert hint in one_line_of(capsys)

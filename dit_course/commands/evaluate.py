@@ -41,6 +41,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Draw, judge, print, write."""
+        print(f"drawing {self.samples} pictures ...", flush=True)
         result = self.measure()
         self._report(result)
         if self.out:
@@ -98,6 +99,10 @@ class Evaluate:
         print(f"in the class asked for {result['class_accuracy']:8.1%}  (real test pictures: {real:.1%})")
         print(f"Frechet distance       {result['frechet_distance']:8.2f}  (as many real ones: {floor:.2f};", end="")
         print(" in the classifier's features, not Inception's)")
+        if self.samples < 1000:
+            print(
+                "                                 (so few samples say little about a distribution: take --samples 1000)"
+            )
         for name, accuracy in result["class_accuracy_by_class"].items():
             print(f"  {name:<22} {accuracy:7.1%}")
 

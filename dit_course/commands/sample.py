@@ -38,6 +38,9 @@ class Sample:
 
     def run(self) -> None:
         """Draw and write."""
+        for path, ending in ((self.out, ".png"), (self.gif, ".gif"), (self.mp4, ".mp4")):
+            if path is not None and path.suffix.lower() != ending:  # said before minutes of drawing, not after
+                raise ValueError(f"{path} must end in {ending}")
         model = load_pretrained(self.model)
         sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
         if self.per_class < 1:

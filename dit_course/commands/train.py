@@ -125,52 +125,64 @@ class Train:
         parameters = sum(p.numel() for p in model.parameters())
         print(f"{self.data}: {len(dataset.images)} images; {parameters / 1e6:.2f} M parameters; run in {out}")
 
-        last = None
         tracker = make_tracker(self.track, out, {**asdict(config), **asdict(self.train), "data": self.data})
-        with tracker, _gentle_stop() as stopped, _bar(self.train) as bar:
-            about = {"model": asdict(config), "data": self.data}
-            log = None
-            for step in train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about):
-                log = log or Log(out / "log.csv", step.index)
-                log.write(step)
-                _advance(bar, step)
-                if step.index % 10 == 0:
-                    tracker.log(step.index, {"loss": step.loss, "learning_rate": step.learning_rate,
-                                             "images_per_second": step.images_per_second})  # fmt: skip
-                if step.index % self.sample_every == 0 and step.index != step.total:
-                    tracker.images(step.index, gallery.draw(model, ema, step.index))
-                last = step
-                if stopped:
-                    break
-            if last is None:
-                print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
-                return
+        with tracker, _gentle_stop() as stopped:
+            with _bar(self.train) as bar:
+                about = {"model": asdict(config), "data": self.data}
+                steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about)
+                for step in self._watched(steps, out, bar, tracker):
+                    if step.index % self.sample_every == 0 and step.index != step.total:
+                        tracker.images(step.index, gallery.draw(model, ema, step.index))
+                    if stopped:
+                        steps.close()  # saves
+                        break
+            newest = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())
             if stopped:
-                print(f"stopped after step {last.index}; the same command goes on from there")
-                return
-            tracker.images(last.index, gallery.draw(model, ema, last.index))
-        self._finish(out, model, ema, last)
+                print(f"stopped and saved after step {newest['step']}; the same command goes on from there")
+            elif (out / "model.json").exists():
+                print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
+                print(f"draw from it: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
+            else:
+                print("drawing grids and GIFs ...", flush=True)
+                tracker.images(newest["step"], gallery.draw(model, ema, newest["step"]))
+                self._finish(out, model, ema, newest)
 
-    def _finish(self, out: Path, model: DiT, ema: EMA, last: Step) -> None:
+    def _watched(self, steps: Iterator[Step], out: Path, bar: tqdm, tracker) -> Iterator[Step]:
+        """Pass the steps on, and note each: in the log, in the bar, and now and then in the tracker."""
+        log = None
+        for step in steps:
+            if log is None:
+                log = Log(out / "log.csv", step.index)
+                (out / "model.json").unlink(missing_ok=True)  # of an older run; written again when this one is done
+            log.write(step)
+            _advance(bar, step)
+            if step.index % 10 == 0:
+                values = {"learning_rate": step.learning_rate, "images_per_second": step.images_per_second}
+                tracker.log(step.index, {"loss": step.loss, **values})
+            yield step
+
+    def _finish(self, out: Path, model: DiT, ema: EMA, newest: dict) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
-        decay_steps = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())["plan"]["decay_steps"]
+        with (out / "log.csv").open(newline="") as file:
+            final_loss = float(list(csv.DictReader(file))[-1]["loss"])
+        decay_steps = newest["plan"]["decay_steps"]
         facts = {
             "command": shlex.join(["python", "-m", "dit_course", *sys.argv[1:]]),
             "data": self.data,
             "train": asdict(self.train),
             "timesteps": self.timesteps,
             "ema_decay": self.ema_decay,
-            "steps": last.index,
+            "steps": newest["step"],
             "decay_steps": decay_steps,
-            "seconds": round(last.seconds, 1),
-            "final_loss": last.loss,
+            "seconds": round(newest["seconds"], 1),
+            "final_loss": final_loss,
         }
         ema.model.class_names = model.class_names
         save_pretrained(out / "model", ema.model, training=facts)
-        print(f"{last.index} steps in {last.seconds / 60:.1f} minutes; weights, grids and GIFs are in {out}")
-        print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out grid.png")
+        print(f"{newest['step']} steps in {newest['seconds'] / 60:.1f} minutes; weights, grids and GIFs are in {out}")
+        print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
         if self.train.minutes is not None:
-            print(f"the same run, bit for bit: --steps {last.index} --decay-steps {decay_steps}, no --minutes")
+            print(f"the same run, bit for bit: --steps {newest['step']} --decay-steps {decay_steps}, no --minutes")
 
 
 class Gallery:
@@ -279,13 +291,12 @@ def _advance(bar: tqdm, step: Step) -> None:
 
 @contextmanager
 def _gentle_stop() -> Iterator[list[bool]]:
-    """Ctrl-C ends the training after the step in hand, so that nothing is lost; a second one ends it at
-    once.
-    """
+    """Ctrl-C ends the training after the step in hand, so that nothing is lost; a second one ends it at once."""
     stopped: list[bool] = []
 
     def stop(*_) -> None:
         stopped.append(True)
+        print("\nstopping after this step, then saving (Ctrl-C again loses what is not saved)", flush=True)
         signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, stop)
