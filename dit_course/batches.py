@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dit_course.data import to_float
+
 
 def checked(model: nn.Module, dataset: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The data set, once it is sure that the model can learn from it."""
@@ -64,7 +66,7 @@ def _epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 
 def prepare(images: Tensor, labels: Tensor, chosen: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
     """A batch as the network wants it: bytes to floats in [-1, 1], mirrored where asked for."""
-    x = images[chosen].float() / 127.5 - 1
+    x = to_float(images[chosen])
     if flip:
         mirrored = torch.rand(len(x), device=x.device) < 0.5
         x = torch.where(mirrored[:, None, None, None], x.flip(3), x)

@@ -5,10 +5,10 @@ import threading
 import time
 
 import ipywidgets as widgets
-import traitlets
 from torch import Tensor, nn
 
 from dit_course.explore.keyboard import Accessible
+from dit_course.explore.view import NamedImage, View
 from dit_course.sampling import Sampler
 from dit_course.show import Picture, Sheet, to_bytes, to_png
 
@@ -41,16 +41,7 @@ def draw(model: nn.Module, cfg: float, label: int | None, seed: int, steps: int)
     return to_bytes(pictures), labels
 
 
-class NamedImage(widgets.Image):
-    """An image whose `tooltip` says what it shows, to a mouse and to a screen reader.
-
-    ipywidgets 8 sets the tooltip of what has an empty description, and fails on what has none.
-    """
-
-    description = traitlets.Unicode("").tag(sync=True)
-
-
-class Guidance(widgets.VBox):
+class Guidance(View):
     """The view that `guidance` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, model: nn.Module, cfg: float, label: int | str | None, seed: int, steps: int):
@@ -90,12 +81,6 @@ class Guidance(widgets.VBox):
         sheet = Sheet(pixels.shape, [self.names[i] for i in labels], 5, self.caption)
         return Picture.of(sheet.paint(pixels), self.caption)
 
-    def _changed(self, _change) -> None:
-        try:
-            self._redraw()
-        except Exception as error:  # what a callback raises is shown nowhere
-            self.message.value = f'<span role="alert">{html.escape(f"{type(error).__name__}: {error}")}</span>'
-
     def _redraw(self) -> None:
         with self._drawing:  # events may come in two threads at once
             cfg, label, seed, steps = (control.value for control in self.controls)
@@ -119,12 +104,6 @@ class Guidance(widgets.VBox):
         if key not in self._sheets:
             self._sheets[key] = Sheet(pixels.shape, [self.names[i] for i in labels], columns=5)
         return self._sheets[key]
-
-    def _repr_mimebundle_(self, **kwargs):
-        """The live view for JupyterLab, and the still picture for GitHub, a printed page or a run without a browser."""
-        live = super()._repr_mimebundle_(**kwargs) or {}
-        still, metadata = self.picture._repr_mimebundle_()
-        return {**live, **still}, metadata
 
 
 def _class_names(model: nn.Module) -> list[str]:

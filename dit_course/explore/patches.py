@@ -6,8 +6,8 @@ import threading
 import ipywidgets as widgets
 from torch import Tensor
 
-from dit_course.explore.guidance import NamedImage
 from dit_course.explore.keyboard import Accessible
+from dit_course.explore.view import NamedImage, View
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
@@ -67,7 +67,7 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     return Picture.of(rendered(figure), alt)
 
 
-class Patches(widgets.VBox):
+class Patches(View):
     """The view that `patches` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, pixels: Tensor, patch_size: int | None, width: int):
@@ -91,12 +91,6 @@ class Patches(widgets.VBox):
         self._redraw()
         super().__init__([self.patch_size, self.image, self.message, Accessible()])
 
-    def _changed(self, _change) -> None:
-        try:
-            self._redraw()
-        except Exception as error:  # what a callback raises is shown nowhere
-            self.message.value = f'<span role="alert">{html.escape(f"{type(error).__name__}: {error}")}</span>'
-
     def _redraw(self) -> None:
         with self._drawing:  # events may come in two threads at once
             size = self.patch_size.value
@@ -108,12 +102,6 @@ class Patches(widgets.VBox):
                 self.image.width = str(self.picture.width)
                 self.image.tooltip = self.picture.alt
             self.message.value = f'<span role="status">{html.escape(self.picture.alt)}</span>'
-
-    def _repr_mimebundle_(self, **kwargs):
-        """The live view for JupyterLab, and the still picture for GitHub, a printed page or a run without a browser."""
-        live = super()._repr_mimebundle_(**kwargs) or {}
-        still, metadata = self.picture._repr_mimebundle_()
-        return {**live, **still}, metadata
 
 
 def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:
