@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | export | classifier | release | doctor`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | experiment | release | doctor ...`."""
 
 import contextlib
 import io
@@ -50,6 +50,7 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
+    from dit_course.commands.experiment import Experiment
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
@@ -61,6 +62,7 @@ def parse(arguments: list[str]):
         "evaluate": Evaluate,
         "export": Export,
         "classifier": TrainClassifier,
+        "experiment": Experiment,
         "release": Release,
         "doctor": Doctor,
     }
