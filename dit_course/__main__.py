@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from dataclasses import dataclass
+from typing import Annotated, Union
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,11 +70,16 @@ def parse(arguments: list[str]):
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         print(f"error: unknown command {arguments[0]!r}: take one of {', '.join(commands)}", file=sys.stderr)
         raise SystemExit(2)
+    starts = {"train": Train.of_recipe(*_recipe_in(arguments))} if arguments[:1] == ["train"] else {}
+    kinds = [
+        Annotated[command, tyro.conf.subcommand(name, prefix_name=False, **_default(starts.get(name)))]
+        for name, command in commands.items()
+    ]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                commands,
+            return tyro.cli(
+                Union[tuple(kinds)],  # noqa: UP007 (`X | Y` takes no list)
                 args=arguments,
                 prog="python -m dit_course",
                 description="Build a Diffusion Transformer and watch it draw.",
@@ -83,6 +89,25 @@ def parse(arguments: list[str]):
         if stop.code:
             print(f"error: {_one_line(complaint.getvalue())}", file=sys.stderr)
         raise
+
+
+def _default(start) -> dict:
+    return {} if start is None else {"default": start}
+
+
+def _recipe_in(arguments: list[str]) -> tuple[str | None, bool]:
+    """The name behind `--recipe`, None where there is none, and whether `--steps` is to decide when the training ends.
+
+    It is read before all other options, because it is what they start from.
+    """
+    name = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == "--recipe":
+            name = following
+        elif argument.startswith("--recipe="):
+            name = argument.partition("=")[2]
+    given = {argument.partition("=")[0] for argument in arguments}
+    return name, "--steps" in given and "--minutes" not in given
 
 
 def _one_line(box: str) -> str:
