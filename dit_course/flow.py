@@ -79,6 +79,19 @@ def named_timesteps(timesteps: str | TimestepSampler) -> TimestepSampler:
     return timesteps if callable(timesteps) else TIMESTEPS[timesteps]
 
 
+def one_each(t: Tensor, n: int) -> Tensor:
+    """Times t, once it is sure that there are n: (n,). Raises ValueError for any other shape."""
+    if tuple(t.shape) != (n,):
+        raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} for {n} times: expected ({n},)")
+    return t
+
+
+def require_floats(x: Tensor) -> None:
+    """Raises TypeError for pictures that are still bytes."""
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}: the loss takes floats in [-1, 1] (x / 127.5 - 1 for bytes)")
+
+
 def ask(model: Model, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     """The model's velocity at x_t and t, with labels or (y None) without: the shape of x_t.
 
@@ -110,10 +123,7 @@ class RectifiedFlow:
 
     def sample_timesteps(self, n: int, generator: Generator | None = None) -> Tensor:
         """n random times in [0, 1]: (n,)."""
-        t = self.timesteps(n, generator)
-        if tuple(t.shape) != (n,):
-            raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} for {n} times: expected ({n},)")
-        return t
+        return one_each(self.timesteps(n, generator), n)
 
     def loss(
         self, model: Model, x: Tensor, y: Tensor | None = None, generator: Generator | None = None, reduction="mean"
@@ -125,8 +135,7 @@ class RectifiedFlow:
         reduction: "mean" gives a scalar, "none" the loss of each image (batch,).
         A model that answers 0, as a new DiT does, has a loss of 1 + E[x^2].
         """
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}: the loss takes floats in [-1, 1] (x / 127.5 - 1 for bytes)")
+        require_floats(x)
         t = self.sample_timesteps(len(x), generator).to(x.device, x.dtype)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x_t = interpolate(x, noise, t)

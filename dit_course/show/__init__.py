@@ -2,8 +2,8 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01); `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05). `animation` gives a film that plays in the notebook; `save_image` and
-`save_animation` write files, whole or not at all.
+`costs` (lesson 01); `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05). `animation` gives a film that
+plays in the notebook; `save_image` and `save_animation` write files, whole or not at all.
 """
 
 from dit_course.show.figures import images, loss_curve, save_image, trajectory

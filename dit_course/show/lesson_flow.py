@@ -34,7 +34,7 @@ def over_time(
             raise ValueError(f"{name}: {values.shape} values for {t.shape} times, and each time needs one")
     figure = blank_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((0.09, 0.16, 0.66, 0.72), facecolor="white")
-    for (name, values), colour in zip(curves.items(), ORDER, strict=False):
+    for values, colour in zip(curves.values(), ORDER, strict=False):
         axes.plot(t, values, color=PALETTE[colour], linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
     if logarithmic:
         axes.set_yscale("log")
