@@ -1,12 +1,13 @@
 """Figures of lesson 05: curves over time, densities of timesteps, and roads in the plane."""
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.sheet import CAPTION, DENSITY, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 
 LABEL = {**TEXT, "fontsize": CAPTION}
 ORDER = ("model", "noise", "guidance", "data")  # colours of curves, in this order
@@ -36,19 +37,21 @@ def over_time(
     axes = figure.add_axes((0.09, 0.16, 0.66, 0.72), facecolor="white")
     for values, colour in zip(curves.values(), ORDER, strict=False):
         axes.plot(t, values, color=PALETTE[colour], linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
+    for name, (when, value) in (marks or {}).items():
+        axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5)
+        side = {"xytext": (10, 0), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
+        axes.annotate(name, (when, value), textcoords="offset points", va="center", **side, **LABEL)
     if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    for name, (when, value) in (marks or {}).items():
-        axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5)
-        side = {"xytext": (10, 0), "ha": "left"} if when < 0.5 else {"xytext": (-6, 10), "ha": "right"}
-        axes.annotate(name, (when, value), textcoords="offset points", va="center", **side, **LABEL)
+    elif min(values.min() for values in curves.values()) > 0:
+        axes.set_ylim(0)  # a share of something is seen from the ground up
     axes.set_xlim(0, 1)
     _plain(axes, "t      (0 is data, 1 is noise)", y)
     _titled(axes, title)
     _name_the_ends(axes, curves)
     ends = "; ".join(f"{name}: from {values[0]:.3g} to {values[-1]:.3g}" for name, values in curves.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart over t: {ends}")
+    return _picture(figure, f"{title}. Line chart over t: {ends}")
 
 
 def logit_normal_density(t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
@@ -93,7 +96,7 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None) -> 
     for text, colour, height in words:
         figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": DARK[colour]})
     alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
-    return Picture.of(rendered(figure), alt)
+    return _picture(figure, alt)
 
 
 def share(p: float) -> str:
@@ -117,7 +120,7 @@ def roads(paths: Mapping[str, Tensor], title: str) -> Picture:
         axes.plot(path[:, :, 0], path[:, :, 1], color=PALETTE["model"], linewidth=0.9, alpha=0.8)
         axes.plot(*path[0].T, "o", color=PALETTE["noise"], markersize=4)
         axes.plot(*path[-1].T, "o", color=PALETTE["data"], markersize=4)
-    return Picture.of(rendered(figure), f"{title}. Paths in the plane from noise to data: {', '.join(paths)}")
+    return _picture(figure, f"{title}. Paths in the plane from noise to data: {', '.join(paths)}")
 
 
 def plane(clouds: Mapping[str, Tensor], title: str, behind: Tensor | None = None) -> Picture:
@@ -130,7 +133,7 @@ def plane(clouds: Mapping[str, Tensor], title: str, behind: Tensor | None = None
         if behind is not None:
             axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2, alpha=0.15, markeredgewidth=0)
         axes.plot(*_numbers(points, 2).T, "o", color=PALETTE["model"], markersize=2.5, alpha=0.7, markeredgewidth=0)
-    return Picture.of(rendered(figure), f"{title}. Points in the plane: {', '.join(clouds)}")
+    return _picture(figure, f"{title}. Points in the plane: {', '.join(clouds)}")
 
 
 def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tensor | None = None) -> Picture:
@@ -144,7 +147,18 @@ def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tenso
             axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2, alpha=0.2, markeredgewidth=0)
         back = -_numbers(velocities, 2)
         axes.quiver(*_numbers(places, 2).T, *back.T, color=PALETTE["model"], angles="xy", scale=32, width=0.005)
-    return Picture.of(rendered(figure), f"{title}. Arrows in the plane: {', '.join(arrows)}")
+    return _picture(figure, f"{title}. Arrows in the plane: {', '.join(arrows)}")
+
+
+def _picture(figure, alt: str) -> Picture:
+    """A finished figure in 64 colours, which is plenty for lines and dots: a third of the size."""
+    from PIL import Image
+
+    pixels = rendered(figure)
+    buffer = io.BytesIO()
+    few = Image.fromarray(np.ascontiguousarray(pixels)).quantize(64, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", compress_level=9)
+    return Picture(buffer.getvalue(), pixels.shape[1] // DENSITY, pixels.shape[0] // DENSITY, alt)
 
 
 def _numbers(x: Tensor, axes: int) -> np.ndarray:
@@ -156,7 +170,7 @@ def _numbers(x: Tensor, axes: int) -> np.ndarray:
     return x.numpy()
 
 
-def _panels(names: Sequence[str], title: str, limit: float = 3.2):
+def _panels(names: Sequence[str], title: str, limit: float = 3.3):
     """A figure with a row of square panels of one scale, each with its name above."""
     count = len(names)
     side = min(360, (WIDTH - 16) // count)
