@@ -2,10 +2,12 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01); `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05). `animation` gives a film that
-plays in the notebook; `save_image` and `save_animation` write files, whole or not at all.
+`costs` (lesson 01), `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05), and `experiment` (trainings with
+paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation` write files, whole
+or not at all.
 """
 
+from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
@@ -22,6 +24,7 @@ __all__ = [
     "costs",
     "densities",
     "difference",
+    "experiment",
     "field",
     "grid",
     "images",
