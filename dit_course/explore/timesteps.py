@@ -25,8 +25,8 @@ def timesteps(mean: float = 0.0, std: float = 1.0) -> "Timesteps":
 def caption(mean: float, std: float) -> str:
     """How often the ends are drawn, in words."""
     below, above = logit_normal_tail(EDGE, mean, std)
-    where = f"mean {mean:.1f}, std {std:.1f}"
-    return f"{where}: t < {EDGE} in {share(below)} of the draws, t > {1 - EDGE} in {share(above)} (uniform: 2% each)"
+    ends = f"t < {EDGE}: {share(below)}, t > {1 - EDGE}: {share(above)} of the draws"
+    return f"mean {mean:.1f}, std {std:.1f}. {ends} (uniform: {EDGE:.0%} each)"
 
 
 class Timesteps(View):
