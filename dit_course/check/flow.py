@@ -145,55 +145,6 @@ noise_from_velocity = Exercise(
 )
 
 
-# -- logit_normal ----------------------------------------------------------------------------------
-
-NO_SIGMOID = "those are normal numbers, from minus to plus infinity: what squeezes them into the times from 0 to 1?"
-NOT_NORMAL = "the sigmoid gets uniform numbers: torch.rand is uniform, torch.randn is normal"
-PLAIN = "mean and std are not used: the numbers that the sigmoid gets have mean 0 and std 1 whatever is asked for"
-NO_MEAN = "the mean is not used"
-NO_STD = "the std is not used"
-MEAN_INSIDE = "the mean is multiplied by the std, too: first the spread, then the shift"
-EXCHANGED = "mean and std have changed places"
-AFTERWARDS = "mean and std come too late: they belong to the normal numbers, before the sigmoid"
-SQUARED = "the std is squared: that would be the variance"
-OTHER_SQUEEZE = "that squeezes into another range, or by another curve: the sigmoid, 1 / (1 + exp(-z)), is meant"
-UNIFORM = "those are uniform times: every t is as likely as any other"
-MIRRORED = "time is reversed: a positive mean should favour large t, the noise"
-
-logit_normal = Exercise(
-    "logit_normal",
-    reference=flow.logit_normal,
-    lesson="05",
-    cases=lambda draw: [
-        TimesCase((4000, *shape), label, seed=int(draw.sizes(1, 0, 10_000)[0]), reference=flow.logit_normal)
-        for shape, label in (
-            ((), "4,000 times as they come"),
-            ((1.0, 0.6), "mean 1 and std 0.6"),
-            ((-0.5, 1.7), "mean -0.5 and std 1.7"),
-        )
-    ],
-    diagnoses=[
-        LooksLike(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
-        LooksLike(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
-        LooksLike(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
-        LooksLike(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
-        LooksLike(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
-        LooksLike(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
-        LooksLike(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
-        LooksLike(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
-        LooksLike(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
-        LooksLike(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
-        LooksLike(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
-        *[
-            LooksLike(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
-            for squeeze in (torch.tanh, lambda z: torch.softmax(z, dim=0), torch.exp, lambda z: z.clamp(0, 1))
-        ],
-    ],
-    praise="The logits of your times are normal, and the generator decides them",
-    tolerance=1e-5,
-)
-
-
 # -- RectifiedFlow ---------------------------------------------------------------------------------
 
 
@@ -255,6 +206,55 @@ RectifiedFlow = Exercise(
         FromTheRecord(LOSS_EACH, squares, lambda error, how: error),
     ],
     praise="A model that is off by a known amount is charged that amount",
+)
+
+
+# -- logit_normal ----------------------------------------------------------------------------------
+
+NO_SIGMOID = "those are normal numbers, from minus to plus infinity: what squeezes them into the times from 0 to 1?"
+NOT_NORMAL = "the sigmoid gets uniform numbers: torch.rand is uniform, torch.randn is normal"
+PLAIN = "mean and std are not used: the numbers that the sigmoid gets have mean 0 and std 1 whatever is asked for"
+NO_MEAN = "the mean is not used"
+NO_STD = "the std is not used"
+MEAN_INSIDE = "the mean is multiplied by the std, too: first the spread, then the shift"
+EXCHANGED = "mean and std have changed places"
+AFTERWARDS = "mean and std come too late: they belong to the normal numbers, before the sigmoid"
+SQUARED = "the std is squared: that would be the variance"
+OTHER_SQUEEZE = "that squeezes into another range, or by another curve: the sigmoid, 1 / (1 + exp(-z)), is meant"
+UNIFORM = "those are uniform times: every t is as likely as any other"
+MIRRORED = "time is reversed: a positive mean should favour large t, the noise"
+
+logit_normal = Exercise(
+    "logit_normal",
+    reference=flow.logit_normal,
+    lesson="05",
+    cases=lambda draw: [
+        TimesCase((4000, *shape), label, seed=int(draw.sizes(1, 0, 10_000)[0]), reference=flow.logit_normal)
+        for shape, label in (
+            ((), "4,000 times as they come"),
+            ((1.0, 0.6), "mean 1 and std 0.6"),
+            ((-0.5, 1.7), "mean -0.5 and std 1.7"),
+        )
+    ],
+    diagnoses=[
+        LooksLike(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
+        LooksLike(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
+        LooksLike(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
+        LooksLike(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
+        LooksLike(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
+        LooksLike(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
+        LooksLike(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
+        LooksLike(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
+        LooksLike(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
+        LooksLike(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
+        LooksLike(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
+        *[
+            LooksLike(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
+            for squeeze in (torch.tanh, lambda z: torch.softmax(z, dim=0), torch.exp, lambda z: z.clamp(0, 1))
+        ],
+    ],
+    praise="The logits of your times are normal, and the generator decides them",
+    tolerance=1e-5,
 )
 
 

@@ -256,140 +256,6 @@ def one_for_all(x_t, velocity, t):
     return x_t + (1 - t[0]) * velocity
 
 
-# -- logit_normal ----------------------------------------------------------------------------------
-
-
-@right_answer(exercise="logit_normal")
-def by_hand(n, generator=None, mean=0.0, std=1.0):
-    return 1 / (1 + torch.exp(-(mean + std * torch.randn(n, generator=generator))))
-
-
-@right_answer(exercise="logit_normal")
-def by_normal(n, generator=None, mean=0.0, std=1.0):
-    return torch.normal(mean, std, (n,), generator=generator).sigmoid()
-
-
-@right_answer(exercise="logit_normal")
-def from_uniform_numbers(n, generator=None, mean=0.0, std=1.0):
-    u = torch.rand(n, generator=generator).clamp(1e-6, 1 - 1e-6)
-    return torch.sigmoid(mean + std * torch.special.ndtri(u))
-
-
-@right_answer(exercise="logit_normal")
-def one_by_one(n, generator=None, mean=0.0, std=1.0):
-    return torch.stack([torch.sigmoid(mean + std * torch.randn((), generator=generator)) for _ in range(n)])
-
-
-@right_answer(exercise="logit_normal")
-def in_place(n, generator=None, mean=0.0, std=1.0):
-    return torch.empty(n).normal_(mean, std, generator=generator).sigmoid_()
-
-
-@mutant(exercise="logit_normal", hint="what squeezes them into the times")
-def no_sigmoid(n, generator=None, mean=0.0, std=1.0):
-    return mean + std * torch.randn(n, generator=generator)
-
-
-@mutant(exercise="logit_normal", hint="torch.rand is uniform")
-def rand_for_randn(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.rand(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="mean and std are not used")
-def always_plain(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the mean is not used")
-def only_std(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the std is not used")
-def only_mean(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="first the spread, then the shift")
-def shifted_first(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std * (mean + torch.randn(n, generator=generator)))
-
-
-@mutant(exercise="logit_normal", hint="mean and std have changed places")
-def exchanged(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std + mean * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="mean and std come too late")
-def scaled_afterwards(n, generator=None, mean=0.0, std=1.0):
-    return mean + std * torch.sigmoid(torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the std is squared")
-def variance(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std**2 * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="time is reversed")
-def reversed_time(n, generator=None, mean=0.0, std=1.0):
-    return 1 - torch.sigmoid(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="those are uniform times")
-def just_uniform(n, generator=None, mean=0.0, std=1.0):
-    return torch.rand(n, generator=generator)
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def by_tanh(n, generator=None, mean=0.0, std=1.0):
-    return torch.tanh(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def by_softmax(n, generator=None, mean=0.0, std=1.0):
-    return torch.softmax(mean + std * torch.randn(n, generator=generator), dim=0)
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def log_normal(n, generator=None, mean=0.0, std=1.0):
-    return torch.exp(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def clamped(n, generator=None, mean=0.0, std=1.0):
-    return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
-
-
-@mutant(exercise="logit_normal", hint="NaN or infinite")
-def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
-    return torch.logit(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="though its generator starts the same")
-def generator_forgotten(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.randn(n))
-
-
-@mutant(exercise="logit_normal", hint="the same for every generator")
-def seeded_inside(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.randn(n, generator=torch.Generator().manual_seed(0)))
-
-
-@mutant(exercise="logit_normal", hint="'NoneType' object has no attribute 'device'")
-def always_a_generator(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.randn(n, generator=generator, device=generator.device))
-
-
-@mutant(exercise="logit_normal", hint="axis of size 1 too many")
-def a_column(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.randn(n, 1, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="your answer has shape ()")
-def a_single_time(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.randn((), generator=generator))
-
-
 # -- RectifiedFlow ---------------------------------------------------------------------------------
 
 
@@ -767,6 +633,140 @@ class PlainTime(Given):
 @mutant(exercise="RectifiedFlow", hint="should be a class")
 def a_function(model, x, y=None):
     return flow.RectifiedFlow().loss(model, x, y)
+
+
+# -- logit_normal ----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="logit_normal")
+def by_hand(n, generator=None, mean=0.0, std=1.0):
+    return 1 / (1 + torch.exp(-(mean + std * torch.randn(n, generator=generator))))
+
+
+@right_answer(exercise="logit_normal")
+def by_normal(n, generator=None, mean=0.0, std=1.0):
+    return torch.normal(mean, std, (n,), generator=generator).sigmoid()
+
+
+@right_answer(exercise="logit_normal")
+def from_uniform_numbers(n, generator=None, mean=0.0, std=1.0):
+    u = torch.rand(n, generator=generator).clamp(1e-6, 1 - 1e-6)
+    return torch.sigmoid(mean + std * torch.special.ndtri(u))
+
+
+@right_answer(exercise="logit_normal")
+def one_by_one(n, generator=None, mean=0.0, std=1.0):
+    return torch.stack([torch.sigmoid(mean + std * torch.randn((), generator=generator)) for _ in range(n)])
+
+
+@right_answer(exercise="logit_normal")
+def in_place(n, generator=None, mean=0.0, std=1.0):
+    return torch.empty(n).normal_(mean, std, generator=generator).sigmoid_()
+
+
+@mutant(exercise="logit_normal", hint="what squeezes them into the times")
+def no_sigmoid(n, generator=None, mean=0.0, std=1.0):
+    return mean + std * torch.randn(n, generator=generator)
+
+
+@mutant(exercise="logit_normal", hint="torch.rand is uniform")
+def rand_for_randn(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.rand(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="mean and std are not used")
+def always_plain(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the mean is not used")
+def only_std(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the std is not used")
+def only_mean(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="first the spread, then the shift")
+def shifted_first(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * (mean + torch.randn(n, generator=generator)))
+
+
+@mutant(exercise="logit_normal", hint="mean and std have changed places")
+def exchanged(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std + mean * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="mean and std come too late")
+def scaled_afterwards(n, generator=None, mean=0.0, std=1.0):
+    return mean + std * torch.sigmoid(torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the std is squared")
+def variance(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std**2 * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="time is reversed")
+def reversed_time(n, generator=None, mean=0.0, std=1.0):
+    return 1 - torch.sigmoid(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="those are uniform times")
+def just_uniform(n, generator=None, mean=0.0, std=1.0):
+    return torch.rand(n, generator=generator)
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def by_tanh(n, generator=None, mean=0.0, std=1.0):
+    return torch.tanh(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def by_softmax(n, generator=None, mean=0.0, std=1.0):
+    return torch.softmax(mean + std * torch.randn(n, generator=generator), dim=0)
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def log_normal(n, generator=None, mean=0.0, std=1.0):
+    return torch.exp(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def clamped(n, generator=None, mean=0.0, std=1.0):
+    return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
+
+
+@mutant(exercise="logit_normal", hint="NaN or infinite")
+def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
+    return torch.logit(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="though its generator starts the same")
+def generator_forgotten(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n))
+
+
+@mutant(exercise="logit_normal", hint="the same for every generator")
+def seeded_inside(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, generator=torch.Generator().manual_seed(0)))
+
+
+@mutant(exercise="logit_normal", hint="'NoneType' object has no attribute 'device'")
+def always_a_generator(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, generator=generator, device=generator.device))
+
+
+@mutant(exercise="logit_normal", hint="axis of size 1 too many")
+def a_column(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, 1, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="your answer has shape ()")
+def a_single_time(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn((), generator=generator))
 
 
 # -- shift -----------------------------------------------------------------------------------------
