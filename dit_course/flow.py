@@ -8,9 +8,10 @@ arXiv 2210.02747; logit-normal timesteps: Esser et al. 2024 (Stable Diffusion 3)
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-TimestepSampler = Callable[[int, torch.Generator | None], Tensor]
+TimestepSampler = Callable[[int, Generator | None], Tensor]
+Model = Callable[..., Tensor]  # (x_t, t, y) -> velocity
 
 
 def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -51,12 +52,12 @@ def per_image(t: Tensor, x: Tensor) -> Tensor:
     return t.reshape(t.shape + (1,) * (x.ndim - 1)) if t.ndim else t
 
 
-def uniform(n: int, generator: torch.Generator | None = None) -> Tensor:
+def uniform(n: int, generator: Generator | None = None) -> Tensor:
     """n timesteps, all of [0, 1) equally often: (n,)."""
     return torch.rand(n, generator=generator, device=generator.device if generator else None)
 
 
-def logit_normal(n: int, generator: torch.Generator | None = None, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def logit_normal(n: int, generator: Generator | None = None, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """n timesteps, mostly in the middle: t = sigmoid(mean + std z), z normal: (n,), in (0, 1).
 
     The middle is where the velocity is hard to guess. A positive mean favours noise (arXiv 2403.03206, equation 19).
@@ -68,6 +69,49 @@ def logit_normal(n: int, generator: torch.Generator | None = None, mean: float =
 TIMESTEPS: dict[str, TimestepSampler] = {"uniform": uniform, "logit_normal": logit_normal}
 
 
+def named_timesteps(timesteps: str | TimestepSampler) -> TimestepSampler:
+    """The sampler of that name; a callable is one already. Raises ValueError for a name that nobody knows."""
+    if not callable(timesteps) and timesteps not in TIMESTEPS:
+        raise ValueError(
+            f"timesteps must be {' or '.join(map(repr, TIMESTEPS))} or a callable (n, generator) -> (n,), "
+            f"not {timesteps!r}"
+        )
+    return timesteps if callable(timesteps) else TIMESTEPS[timesteps]
+
+
+def one_each(t: Tensor, n: int) -> Tensor:
+    """Times t, once it is sure that there are n: (n,). Raises ValueError for any other shape."""
+    if tuple(t.shape) != (n,):
+        raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} for {n} times: expected ({n},)")
+    return t
+
+
+def require_floats(x: Tensor) -> None:
+    """Raises TypeError for pictures that are still bytes."""
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}: the loss takes floats in [-1, 1] (x / 127.5 - 1 for bytes)")
+
+
+def ask(model: Model, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    """The model's velocity at x_t and t, with labels or (y None) without: the shape of x_t.
+
+    Raises ValueError for any other shape: a channel more or less would broadcast, and train on nonsense.
+    """
+    velocity = model(x_t, t) if y is None else model(x_t, t, y)
+    if velocity.shape != x_t.shape:
+        raise ValueError(
+            f"the model answers {tuple(velocity.shape)} to pictures of {tuple(x_t.shape)}: one velocity a pixel"
+        )
+    return velocity
+
+
+def averaged(error: Tensor, reduction: str) -> Tensor:
+    """The mean of errors (batch, ...): over all of them ("mean", a scalar), or of each picture ("none", (batch,))."""
+    if reduction not in ("mean", "none"):
+        raise ValueError(f'reduction must be "mean" or "none", not {reduction!r}')
+    return error.mean() if reduction == "mean" else error.flatten(1).mean(dim=1)  # (batch, ...) -> (batch,)
+
+
 class RectifiedFlow:
     """The loss: how far the predicted velocity is from noise - x, at random times.
 
@@ -75,27 +119,14 @@ class RectifiedFlow:
     """
 
     def __init__(self, timesteps: str | TimestepSampler = "logit_normal"):
-        if not callable(timesteps) and timesteps not in TIMESTEPS:
-            raise ValueError(
-                f"timesteps must be {' or '.join(map(repr, TIMESTEPS))} or a callable (n, generator) -> (n,), "
-                f"not {timesteps!r}"
-            )
-        self.timesteps: TimestepSampler = timesteps if callable(timesteps) else TIMESTEPS[timesteps]
+        self.timesteps = named_timesteps(timesteps)
 
-    def sample_timesteps(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_timesteps(self, n: int, generator: Generator | None = None) -> Tensor:
         """n random times in [0, 1]: (n,)."""
-        t = self.timesteps(n, generator)
-        if tuple(t.shape) != (n,):
-            raise ValueError(f"the timestep sampler gave shape {tuple(t.shape)} for {n} times: expected ({n},)")
-        return t
+        return one_each(self.timesteps(n, generator), n)
 
     def loss(
-        self,
-        model: Callable[..., Tensor],
-        x: Tensor,
-        y: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        reduction: str = "mean",
+        self, model: Model, x: Tensor, y: Tensor | None = None, generator: Generator | None = None, reduction="mean"
     ) -> Tensor:
         """Mean squared error between the model's velocity and noise - x (arXiv 2403.03206, equation 5 with z-w of RF).
 
@@ -104,19 +135,10 @@ class RectifiedFlow:
         reduction: "mean" gives a scalar, "none" the loss of each image (batch,).
         A model that answers 0, as a new DiT does, has a loss of 1 + E[x^2].
         """
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}: the loss takes floats in [-1, 1] (x / 127.5 - 1 for bytes)")
+        require_floats(x)
         t = self.sample_timesteps(len(x), generator).to(x.device, x.dtype)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x_t = interpolate(x, noise, t)
-        prediction = model(x_t, t) if y is None else model(x_t, t, y)
-        if prediction.shape != x.shape:  # a channel more or less would broadcast, and train on nonsense
-            raise ValueError(
-                f"the model answers {tuple(prediction.shape)} to pictures of {tuple(x.shape)}: one velocity a pixel"
-            )
+        prediction = ask(model, x_t, t, y)
         error = (prediction.float() - velocity_target(x, noise).float()).square()
-        if reduction == "none":
-            return error.flatten(1).mean(dim=1)  # (batch, ...) -> (batch,)
-        if reduction != "mean":
-            raise ValueError(f'reduction must be "mean" or "none", not {reduction!r}')
-        return error.mean()
+        return averaged(error, reduction)

@@ -6,6 +6,15 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.flow import (
+    RectifiedFlow,
+    data_from_velocity,
+    interpolate,
+    logit_normal,
+    noise_from_velocity,
+    shift,
+    velocity_target,
+)
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -17,9 +26,16 @@ from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "RectifiedFlow",
+    "data_from_velocity",
+    "interpolate",
+    "logit_normal",
+    "noise_from_velocity",
     "overlapping_patches",
     "patchify",
     "progress",
+    "shift",
     "sincos_position_embedding",
     "unpatchify",
+    "velocity_target",
 ]

@@ -13,3 +13,11 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     windows = windows.unfold(3, patch_size, stride)  # -> (b, c, rows, columns, p, p)
     windows = windows.permute(0, 2, 3, 1, 4, 5)  # -> (b, rows, columns, c, p, p)
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
+
+
+def shift(t: Tensor, factor: float) -> Tensor:
+    """Move times towards the noise (factor above 1) or the data: t / (1 - t) is multiplied by the factor (lesson 05).
+
+    t: times in [0, 1], any shape; 0 and 1 stay. Resolution shift of Stable Diffusion 3 (arXiv 2403.03206, 5.3.2).
+    """
+    return factor * t / (1 + (factor - 1) * t)

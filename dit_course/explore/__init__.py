@@ -1,6 +1,8 @@
 """Sliders: move one, and the model draws again."""
 
 from dit_course.explore.guidance import guidance
+from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
+from dit_course.explore.timesteps import timesteps
 
-__all__ = ["guidance", "patches"]
+__all__ = ["guidance", "noising", "patches", "timesteps"]

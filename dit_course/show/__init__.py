@@ -2,13 +2,15 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01), and `experiment` (trainings with paired seeds). `animation` gives a film that plays in the
-notebook; `save_image` and `save_animation` write files, whole or not at all.
+`costs` (lesson 01), `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05), and `experiment` (trainings with
+paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation` write files, whole
+or not at all.
 """
 
 from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
+from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
@@ -20,13 +22,18 @@ __all__ = [
     "Sheet",
     "animation",
     "costs",
+    "densities",
     "difference",
     "experiment",
+    "field",
     "grid",
     "images",
     "loss_curve",
     "maps",
+    "over_time",
     "patches",
+    "plane",
+    "roads",
     "save_animation",
     "save_image",
     "to_bytes",

@@ -17,7 +17,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from dit_course import check
 from dit_course.check.exercise import Draw
 from dit_course.check.verdict import exercises
 
+METHODS = ("forward", "loss")  # what an answer that is a class is tried by, the first that it has
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
 
 
@@ -117,7 +118,7 @@ def everywhere(exercise: str) -> list[Answer]:
     add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(right(*args).shape))
     add("they are torch.float", "dtype", lambda right, args: other_dtype(right(*args)))
     add("device meta", "device", lambda right, args: right(*args).to("meta"))
-    add("your answer has shape", "one_axis", lambda right, args: right(*args).flatten())
+    add("your answer has shape", "one_axis", lambda right, args: right(*args).flatten()[None])
     if takes_pictures(exercise):
         add("input, unchanged", "identity", lambda right, args: args[0])
         add("changes its input in place", "in_place", lambda right, args: right(args[0].mul_(2) / 2, *args[1:]))
@@ -146,12 +147,12 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
         answer.__name__ = name
         return answer
 
-    class Answer(reference):
-        def forward(self, *args):
-            return change(super().forward, args)
+    method = next(method for method in METHODS if hasattr(reference, method))
 
-    Answer.__name__ = name
-    return Answer
+    def changed(self, *args):
+        return change(partial(getattr(reference, method), self), args)
+
+    return type(name, (reference,), {method: changed})
 
 
 def summary() -> Iterator[str]:

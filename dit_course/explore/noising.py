@@ -1,0 +1,96 @@
+"""A slider for t: a picture on its way to noise, always the same noise, and what a model makes of it."""
+
+import html
+import threading
+
+import ipywidgets as widgets
+import torch
+from torch import Tensor, nn
+
+from dit_course.data import to_float
+from dit_course.explore.keyboard import Accessible
+from dit_course.explore.view import NamedImage, View
+from dit_course.flow import data_from_velocity, interpolate
+from dit_course.show import Picture, Sheet, to_png
+from dit_course.show.lesson_patches import one_image
+
+PARTS = ("(1 - t) picture", "t noise", "the sum: x_t")
+GUESS = "the model's guess"
+
+
+def noising(
+    image: Tensor, t: float = 0.3, seed: int = 0, model: nn.Module | None = None, label: int | None = None
+) -> "Noising":
+    """A slider for t: how much of the picture and of the noise there is, and their sum.
+
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. t: where the slider starts. seed: of the noise, which
+    stays the same. model: shows the picture that it guesses from x_t, too; label: its class (None: not told).
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    """
+    return Noising(one_image(image), t, seed, model, label)
+
+
+@torch.no_grad()
+def draw(
+    pixels: Tensor, noise: Tensor, t: float, model: nn.Module | None = None, label: int | None = None
+) -> tuple[Tensor, list[str]]:
+    """What the slider shows for one t: pictures (3 or 4, C, H, W) uint8, gray where there is nothing, and their names.
+
+    pixels: (C, H, W) uint8. noise: (C, H, W). With a model, its guess of the picture comes last.
+    """
+    x, time = to_float(pixels), torch.tensor([t])
+    x_t = interpolate(x[None], noise[None], time)  # (1, c, h, w)
+    parts, names = [(1 - t) * x, t * noise, x_t[0]], list(PARTS)
+    if model is not None:
+        classes = model.config.num_classes
+        y = None if classes is None else torch.tensor([classes if label is None else label])
+        velocity = model(x_t, time) if y is None else model(x_t, time, y)
+        parts.append(data_from_velocity(x_t, velocity, time)[0])
+        names.append(GUESS)
+    return (torch.stack(parts) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8), names
+
+
+class Noising(View):
+    """The view that `noising` makes. `picture` is what it shows at the moment."""
+
+    def __init__(self, pixels: Tensor, t: float, seed: int, model: nn.Module | None, label: int | None):
+        if not 0 <= t <= 1:
+            raise ValueError(f"t = {t!r}, but time runs from 0 (data) to 1 (noise)")
+        self.pixels, self.model, self.label = pixels, model, label
+        self.noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+        self._drawing = threading.Lock()
+        self._sheet = None
+        self.t = widgets.FloatSlider(
+            t,
+            min=0,
+            max=1,
+            step=0.01,
+            description="t",
+            readout_format=".2f",
+            style={"description_width": "20px"},
+            layout={"width": "480px"},
+        )
+        self.image = NamedImage(format="png", layout={"max_width": "100%"})
+        self.message = widgets.HTML()
+        self.t.observe(self._changed, "value")
+        self._redraw()
+        super().__init__([self.t, self.image, self.message, Accessible()])
+
+    @property
+    def picture(self) -> Picture:
+        """What is on show, with t as its title: the still for where no kernel runs."""
+        pixels, names = self._shown
+        return Picture.of(Sheet(pixels.shape, names, len(names), self.caption).paint(pixels), self.caption)
+
+    def _redraw(self) -> None:
+        with self._drawing:  # events may come in two threads at once
+            t = self.t.value
+            pixels, names = draw(self.pixels, self.noise, t, self.model, self.label)
+            self._sheet = self._sheet or Sheet(pixels.shape, names, len(names))
+            self._shown = pixels, names
+            self.caption = f"t = {t:.2f}: {1 - t:.2f} of the picture and {t:.2f} of the noise"
+            with self.image.hold_sync():
+                self.image.value = to_png(self._sheet.paint(pixels), effort=1)
+                self.image.width = str(self._sheet.width)
+                self.image.tooltip = self.caption
+            self.message.value = f'<span role="status">{html.escape(self.caption)}</span>'

@@ -1,0 +1,828 @@
+"""Lesson 05: what people write for the road, its ends, times, and the loss."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from dit_course import flow
+from dit_course.flow import ask, averaged, per_image, step
+from mutants import mutant, right_answer
+
+# -- interpolate -----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="interpolate")
+def from_the_data_on(x, noise, t):
+    return x + per_image(t, x) * (noise - x)
+
+
+@right_answer(exercise="interpolate")
+def by_lerp(x, noise, t):
+    return torch.lerp(x, noise, per_image(t, x))
+
+
+@right_answer(exercise="interpolate")
+def picture_by_picture(x, noise, t):
+    return torch.stack([(1 - t[i]) * x[i] + t[i] * noise[i] for i in range(len(x))])
+
+
+@right_answer(exercise="interpolate")
+def by_einsum(x, noise, t):
+    return torch.einsum("b,b...->b...", 1 - t, x) + torch.einsum("b,b...->b...", t, noise)
+
+
+@right_answer(exercise="interpolate")
+def by_view(x, noise, t):
+    t = t.view(-1, *[1] * (x.dim() - 1))
+    return noise * t + x - x * t
+
+
+@mutant(exercise="interpolate", hint="data and noise have changed places")
+def the_other_convention(x, noise, t):
+    t = per_image(t, x)
+    return t * x + (1 - t) * noise
+
+
+@mutant(exercise="interpolate", hint="the data never fades")
+def only_added(x, noise, t):
+    return x + per_image(t, x) * noise
+
+
+@mutant(exercise="interpolate", hint="the noise is there in full at every t")
+def noise_in_full(x, noise, t):
+    return (1 - per_image(t, x)) * x + noise
+
+
+@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+def roots(x, noise, t):
+    t = per_image(t, x)
+    return (1 - t).sqrt() * x + t.sqrt() * noise
+
+
+@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+def variance_kept(x, noise, t):
+    t = per_image(t, x)
+    return (1 - t**2).sqrt() * x + t * noise
+
+
+@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+def quarter_circle(x, noise, t):
+    t = per_image(t, x) * math.pi / 2
+    return torch.cos(t) * x + torch.sin(t) * noise
+
+
+@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
+def not_shaped(x, noise, t):
+    return (1 - t) * x + t * noise
+
+
+@mutant(exercise="interpolate", hint="all pictures get the time of the first")
+def one_time(x, noise, t):
+    return (1 - t[0]) * x + t[0] * noise
+
+
+@mutant(exercise="interpolate", hint="mixed in with the wrong sign")
+def wrong_sign(x, noise, t):
+    t = per_image(t, x)
+    return (1 - t) * x - t * noise
+
+
+@mutant(exercise="interpolate", hint="mixed in with the wrong sign")
+def walked_backwards(x, noise, t):
+    return x - per_image(t, x) * (noise - x)
+
+
+@mutant(exercise="interpolate", hint="not a place on it")
+def the_velocity(x, noise, t):
+    return noise - x
+
+
+@mutant(exercise="interpolate", hint="is a size written into the code as a number")
+def four_axes(x, noise, t):
+    t = t.reshape(-1, 1, 1, 1)
+    return (1 - t) * x + t * noise
+
+
+# -- velocity_target -------------------------------------------------------------------------------
+
+
+@right_answer(exercise="velocity_target")
+def by_sub(x, noise):
+    return torch.sub(noise, x)
+
+
+@right_answer(exercise="velocity_target")
+def as_a_derivative(x, noise):
+    return torch.func.jvp(lambda t: (1 - t) * x + t * noise, (x.new_tensor(0.3),), (x.new_tensor(1.0),))[1]
+
+
+@right_answer(exercise="velocity_target")
+def minus_and_plus(x, noise):
+    return -x + noise
+
+
+@mutant(exercise="velocity_target", hint="the sign is wrong: as t grows")
+def towards_the_data(x, noise):
+    return x - noise
+
+
+@mutant(exercise="velocity_target", hint="that is the noise alone")
+def noise_prediction(x, noise):
+    return noise
+
+
+@mutant(exercise="velocity_target", hint="that is the sum")
+def the_sum(x, noise):
+    return x + noise
+
+
+@mutant(exercise="velocity_target", hint="your answer is its input, unchanged")
+def data_prediction(x, noise):
+    return x
+
+
+@mutant(exercise="velocity_target", hint="your answer is 0.5 times the right one")
+def halved(x, noise):
+    return (noise - x) / 2
+
+
+@mutant(exercise="velocity_target", hint="it should be a tensor")
+def a_number(x, noise):
+    return (noise - x).mean().item()
+
+
+@mutant(exercise="velocity_target", hint="missing 1 required positional argument")
+def with_a_time(x, noise, t):
+    return noise - x
+
+
+# -- data_from_velocity ----------------------------------------------------------------------------
+
+
+@right_answer(exercise="data_from_velocity")
+def by_a_step(x_t, velocity, t):
+    return step(x_t, velocity, t, torch.zeros_like(t))
+
+
+@right_answer(exercise="data_from_velocity")
+def each_picture(x_t, velocity, t):
+    return torch.stack([place - time * speed for place, speed, time in zip(x_t, velocity, t, strict=True)])
+
+
+@right_answer(exercise="data_from_velocity")
+def with_new_axes(x_t, velocity, t):
+    while t.ndim < x_t.ndim:
+        t = t.unsqueeze(-1)
+    return x_t - t * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="you walk the wrong way: the data lies at the start")
+def forward(x_t, velocity, t):
+    return x_t + per_image(t, x_t) * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="you walk the whole road")
+def without_time(x_t, velocity, t):
+    return x_t - velocity
+
+
+@mutant(exercise="data_from_velocity", hint="that is the other end of the road")
+def to_the_noise(x_t, velocity, t):
+    return x_t + (1 - per_image(t, x_t)) * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="not the rest of it")
+def the_rest(x_t, velocity, t):
+    return x_t - (1 - per_image(t, x_t)) * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="t has one number for each picture, but here it meets another axis")
+def bare_time(x_t, velocity, t):
+    return x_t - t * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="all pictures get the time of the first")
+def first_time(x_t, velocity, t):
+    return x_t - t[0] * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="dividing by 1 - t would be right if the noise were known")
+def as_for_noise(x_t, velocity, t):
+    t = per_image(t, x_t)
+    return (x_t - t * velocity) / (1 - t)
+
+
+# -- noise_from_velocity ---------------------------------------------------------------------------
+
+
+@right_answer(exercise="noise_from_velocity")
+def by_a_step_forward(x_t, velocity, t):
+    return step(x_t, velocity, t, torch.ones_like(t))
+
+
+@right_answer(exercise="noise_from_velocity")
+def by_way_of_the_data(x_t, velocity, t):
+    return x_t - per_image(t, x_t) * velocity + velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="you walk the wrong way: the noise lies at the end")
+def backwards(x_t, velocity, t):
+    return x_t - (1 - per_image(t, x_t)) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="you walk the whole road")
+def the_whole_road(x_t, velocity, t):
+    return x_t + velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="t is the part of the road behind")
+def what_is_behind(x_t, velocity, t):
+    return x_t + per_image(t, x_t) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="that is the data, at the start")
+def the_data(x_t, velocity, t):
+    return x_t - per_image(t, x_t) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="t has one number for each picture, but here it meets another axis")
+def time_as_it_comes(x_t, velocity, t):
+    return x_t + (1 - t) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="all pictures get the time of the first")
+def one_for_all(x_t, velocity, t):
+    return x_t + (1 - t[0]) * velocity
+
+
+# -- RectifiedFlow ---------------------------------------------------------------------------------
+
+
+class Given(flow.RectifiedFlow):
+    """What the notebook gives: all but `loss`."""
+
+    def pieces(self, model, x, y, generator):
+        """Noise and prediction, as they should be."""
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        return noise, ask(model, flow.interpolate(x, noise, t), t, y)
+
+
+@right_answer(exercise="RectifiedFlow")
+class NoiseFirst(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise = torch.randn(x.shape, generator=generator)
+        t = self.sample_timesteps(len(x), generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((noise - x - prediction) ** 2, reduction)
+
+
+@right_answer(exercise="RectifiedFlow")
+class ByMseLoss(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        error = F.mse_loss(prediction, flow.velocity_target(x, noise), reduction="none")
+        return error.mean() if reduction == "mean" else error.mean(dim=(1, 2, 3))
+
+
+@right_answer(exercise="RectifiedFlow")
+class WithoutHelpers(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(x.shape[0], generator)
+        noise = torch.empty_like(x).normal_(generator=generator)
+        s = t.reshape(-1, 1, 1, 1)
+        x_t = x * (1 - s) + noise * s
+        prediction = model(x_t, t) if y is None else model(x_t, t, y)
+        each = (prediction - (noise - x)).pow(2).flatten(1).mean(1)
+        return each if reduction == "none" else each.mean()
+
+
+@mutant(exercise="RectifiedFlow", hint="the sign of the target is wrong")
+class TargetBackwards(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - (x - noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="your target is the noise")
+class NoiseTarget(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - noise).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="your target is the picture")
+class PictureTarget(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        _, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - x).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="your target is x_t")
+class PlaceTarget(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
+        return averaged((ask(model, x_t, t, y) - x_t).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="only made positive")
+class Absolute(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).abs(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
+class NotSquared(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged(flow.velocity_target(x, noise) - prediction, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
+class OnlyTheDifference(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged(prediction - flow.velocity_target(x, noise), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the squared error is halved")
+class Halved(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction) / 2
+
+
+@mutant(exercise="RectifiedFlow", hint="a root over the mean")
+class RootMeanSquare(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction).sqrt()
+
+
+@mutant(exercise="RectifiedFlow", hint="the squared errors are summed")
+class Summed(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return (prediction - flow.velocity_target(x, noise)).square().sum()
+
+
+@mutant(exercise="RectifiedFlow", hint="the squared errors are summed")
+class SummedOfEach(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        each = (prediction - flow.velocity_target(x, noise)).square().flatten(1).sum(1)
+        return each.mean() if reduction == "mean" else each
+
+
+@mutant(exercise="RectifiedFlow", hint="the reduction is not looked at")
+class AlwaysTheMean(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return F.mse_loss(prediction, flow.velocity_target(x, noise))
+
+
+@mutant(exercise="RectifiedFlow", hint="the reduction is not looked at")
+class AlwaysEach(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), "none")
+
+
+@mutant(exercise="RectifiedFlow", hint="every pixel keeps its own error")
+class NotAveraged(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return (prediction - flow.velocity_target(x, noise)).square()
+
+
+@mutant(exercise="RectifiedFlow", hint="every pixel keeps its own error")
+class ReductionHandedOn(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, y, generator)
+        return F.mse_loss(prediction, flow.velocity_target(x, noise), reduction=reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="x and noise have changed places on the road")
+class SwappedRoad(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(noise, x, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="x_t is the noise alone")
+class OnlyNoise(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        return averaged((ask(model, noise, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="x_t is the picture itself")
+class CleanPicture(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        return averaged((ask(model, x, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="x_t is the velocity")
+class VelocityIn(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        target = flow.velocity_target(x, torch.randn(x.shape, generator=generator))
+        return averaged((ask(model, target, t, y) - target).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the picture does not fade")
+class NoiseOnTop(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = x + per_image(t, x) * noise
+        return averaged((ask(model, x_t, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the noise lies between 0 and 1")
+class UniformNoise(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.rand(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the noise in your x_t should be normal with mean 0 and std 1")
+class LoudNoise(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = 2 * torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="all pictures get the same noise")
+class SharedNoise(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape[1:], generator=generator).expand_as(x)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the times do not come from self.sample_timesteps")
+class TimesOfItsOwn(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = torch.rand(len(x), generator=generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="there is one time for all pictures")
+class OneTime(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(1, generator).expand(len(x))
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="times are drawn twice")
+class TimesTwice(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, self.sample_timesteps(len(x), generator))
+        prediction = ask(model, x_t, self.sample_timesteps(len(x), generator), y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model is told 1 - t")
+class TimeReversed(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), 1 - t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model is told 1000 t")
+class Thousands(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), 1000 * t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model is told another t")
+class TimeSquared(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t**2, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="it should be one time for each picture")
+class ShapedTime(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = per_image(self.sample_timesteps(len(x), generator), x)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, (1 - t) * x + t * noise, t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="though its generator starts the same: the noise does not come from it")
+class NoiseFromElsewhere(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn_like(x)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="hand `generator` on to self.sample_timesteps")
+class TimesFromElsewhere(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x))
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model does not get the labels y")
+class WrongLabels(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        y = None if y is None else torch.zeros_like(y)
+        noise, prediction = self.pieces(model, x, y, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="ask the model by ask(model, x_t, t, y)")
+class LabelsForgotten(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        noise, prediction = self.pieces(model, x, None, generator)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="ask the model by ask(model, x_t, t, y)")
+class AlwaysLabels(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = model(flow.interpolate(x, noise, t), t, y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model is never asked")
+class NeverAsked(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        return averaged((x_t - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model gets x_t of shape")
+class OneAtATime(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = torch.cat([model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x))])
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="no gradient gets through")
+class WithoutGradient(Given):
+    @torch.no_grad()
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        return super().loss(model, x, y, generator, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="it should be a tensor")
+class AsANumber(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        return super().loss(model, x, y, generator, "mean").item()
+
+
+@mutant(exercise="RectifiedFlow", hint="changes its input in place")
+class InPlace(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        target = noise - x
+        x += per_image(t, x) * target
+        return averaged((ask(model, x, t, y) - target).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="the model is called with (x_t, t) or (x_t, t, y), all of them tensors")
+class PlainTime(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        prediction = ask(model, flow.interpolate(x, noise, t), t[0].item(), y)
+        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="should be a class")
+def a_function(model, x, y=None):
+    return flow.RectifiedFlow().loss(model, x, y)
+
+
+# -- logit_normal ----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="logit_normal")
+def by_hand(n, generator=None, mean=0.0, std=1.0):
+    return 1 / (1 + torch.exp(-(mean + std * torch.randn(n, generator=generator))))
+
+
+@right_answer(exercise="logit_normal")
+def by_normal(n, generator=None, mean=0.0, std=1.0):
+    return torch.normal(mean, std, (n,), generator=generator).sigmoid()
+
+
+@right_answer(exercise="logit_normal")
+def from_uniform_numbers(n, generator=None, mean=0.0, std=1.0):
+    u = torch.rand(n, generator=generator).clamp(1e-6, 1 - 1e-6)
+    return torch.sigmoid(mean + std * torch.special.ndtri(u))
+
+
+@right_answer(exercise="logit_normal")
+def one_by_one(n, generator=None, mean=0.0, std=1.0):
+    return torch.stack([torch.sigmoid(mean + std * torch.randn((), generator=generator)) for _ in range(n)])
+
+
+@right_answer(exercise="logit_normal")
+def in_place(n, generator=None, mean=0.0, std=1.0):
+    return torch.empty(n).normal_(mean, std, generator=generator).sigmoid_()
+
+
+@mutant(exercise="logit_normal", hint="what squeezes them into the times")
+def no_sigmoid(n, generator=None, mean=0.0, std=1.0):
+    return mean + std * torch.randn(n, generator=generator)
+
+
+@mutant(exercise="logit_normal", hint="torch.rand is uniform")
+def rand_for_randn(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.rand(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="mean and std are not used")
+def always_plain(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the mean is not used")
+def only_std(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the std is not used")
+def only_mean(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="first the spread, then the shift")
+def shifted_first(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * (mean + torch.randn(n, generator=generator)))
+
+
+@mutant(exercise="logit_normal", hint="mean and std have changed places")
+def exchanged(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std + mean * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="mean and std come too late")
+def scaled_afterwards(n, generator=None, mean=0.0, std=1.0):
+    return mean + std * torch.sigmoid(torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the std is squared")
+def variance(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std**2 * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="time is reversed")
+def reversed_time(n, generator=None, mean=0.0, std=1.0):
+    return 1 - torch.sigmoid(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="those are uniform times")
+def just_uniform(n, generator=None, mean=0.0, std=1.0):
+    return torch.rand(n, generator=generator)
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def by_tanh(n, generator=None, mean=0.0, std=1.0):
+    return torch.tanh(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def by_softmax(n, generator=None, mean=0.0, std=1.0):
+    return torch.softmax(mean + std * torch.randn(n, generator=generator), dim=0)
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def log_normal(n, generator=None, mean=0.0, std=1.0):
+    return torch.exp(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def clamped(n, generator=None, mean=0.0, std=1.0):
+    return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
+
+
+@mutant(exercise="logit_normal", hint="NaN or infinite")
+def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
+    return torch.logit(mean + std * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="though its generator starts the same")
+def generator_forgotten(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n))
+
+
+@mutant(exercise="logit_normal", hint="the same for every generator")
+def seeded_inside(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, generator=torch.Generator().manual_seed(0)))
+
+
+@mutant(exercise="logit_normal", hint="'NoneType' object has no attribute 'device'")
+def always_a_generator(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, generator=generator, device=generator.device))
+
+
+@mutant(exercise="logit_normal", hint="axis of size 1 too many")
+def a_column(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(n, 1, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="your answer has shape ()")
+def a_single_time(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn((), generator=generator))
+
+
+# -- shift -----------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="shift")
+def by_ratio(t, factor):
+    return factor * t / (1 - t + factor * t)
+
+
+@right_answer(exercise="shift")
+def by_logit(t, factor):
+    return torch.sigmoid(torch.logit(t) + math.log(factor))
+
+
+@right_answer(exercise="shift")
+def from_the_other_end(t, factor):
+    return 1 - (1 - t) / (1 + (factor - 1) * t)
+
+
+@mutant(exercise="shift", hint="the times are multiplied")
+def multiplied(t, factor):
+    return factor * t
+
+
+@mutant(exercise="shift", hint="the times are multiplied")
+def multiplied_and_cut(t, factor):
+    return (factor * t).clamp(max=1)
+
+
+@mutant(exercise="shift", hint="must be solved for t'")
+def ratio_itself(t, factor):
+    return factor * t / (1 - t)
+
+
+@mutant(exercise="shift", hint="the shift goes the wrong way")
+def the_wrong_way(t, factor):
+    return t / (factor - (factor - 1) * t)
+
+
+@mutant(exercise="shift", hint="a logit plus log(a)")
+def log_forgotten(t, factor):
+    return torch.sigmoid(torch.logit(t) + factor)
+
+
+@mutant(exercise="shift", hint="bends the times by a power")
+def power(t, factor):
+    return t ** (1 / factor)
+
+
+@mutant(exercise="shift", hint="bends the times by a power")
+def other_power(t, factor):
+    return t**factor
+
+
+@mutant(exercise="shift", hint="right inside, but not at the ends")
+def zero_over_zero(t, factor):
+    ratio = factor * t / (1 - t)
+    return ratio / (1 + ratio)

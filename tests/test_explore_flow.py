@@ -1,0 +1,164 @@
+"""The sliders of lesson 05: what they draw is right, they say it, and stay alive when something fails."""
+
+import base64
+import io
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dit_course import explore
+from dit_course.data import to_float
+from dit_course.dit import DiT, DiTConfig
+from dit_course.explore.keyboard import Accessible
+from dit_course.explore.noising import draw
+from dit_course.explore.timesteps import caption
+from dit_course.notebooks import WIDGET_VIEW
+
+NOISING = sys.modules["dit_course.explore.noising"]  # the name itself is the function
+TIMESTEPS = sys.modules["dit_course.explore.timesteps"]
+
+
+@pytest.fixture
+def image():
+    """A picture that is not square."""
+    return torch.randint(0, 255, (1, 8, 12), dtype=torch.uint8)
+
+
+def shown(view):
+    """The pixels in the view's image."""
+    return np.array(Image.open(io.BytesIO(view.image.value)).convert("RGB"))
+
+
+# -- noising -----------------------------------------------------------------------------------------------------
+
+
+def test_the_ends_of_the_road_are_picture_and_noise(image):
+    noise = torch.randn(1, 8, 12)
+    (part, nothing, x_t), names = draw(image, noise, 0.0)
+    assert names == ["(1 - t) picture", "t noise", "the sum: x_t"]
+    assert torch.equal(x_t, image)
+    assert torch.equal(part, image)
+    assert nothing.unique().tolist() == [128]  # gray: nothing
+    (nothing, part, x_t), _ = draw(image, noise, 1.0)
+    assert nothing.unique().tolist() == [128]
+    assert torch.equal(x_t, part)
+    assert torch.equal(x_t, (noise * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8))
+
+
+class Oracle(torch.nn.Module):
+    """Knows the picture: v = (x_t - x) / t. With classes: notes what it was told."""
+
+    def __init__(self, x, num_classes):
+        super().__init__()
+        self.x, self.told = x, []
+        self.config = DiTConfig(image_size=(8, 12), patch_size=4, channels=1, width=8, heads=2, num_classes=num_classes)
+
+    def forward(self, x_t, t, *y):
+        self.told += [label.tolist() for label in y]
+        return (x_t - self.x) / t.reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("classes", "label", "told"), [(None, None, []), (10, None, [[10]]), (10, 3, [[3]])])
+def test_a_model_shows_the_picture_that_it_guesses(image, classes, label, told):
+    model = Oracle(to_float(image), classes)
+    parts, names = draw(image, torch.randn(1, 8, 12), 0.7, model, label)
+    assert names[-1] == "the model's guess"
+    assert (parts[-1].int() - image.int()).abs().max() <= 1
+    assert model.told == told
+
+
+def test_every_move_draws_again_with_the_same_noise(image):
+    view = explore.noising(image, t=0.5)
+    first = shown(view)
+    assert "t = 0.50: 0.50 of the picture and 0.50 of the noise" in view.message.value
+    view.t.value = 0.9
+    assert "t = 0.90: 0.10 of the picture" in view.message.value
+    assert not np.array_equal(shown(view), first)
+    view.t.value = 0.5
+    assert np.array_equal(shown(view), first)
+    assert not np.array_equal(shown(explore.noising(image, t=0.5, seed=1)), first)
+
+
+def test_a_model_works_from_another_thread_without_gradients(image):
+    config = DiTConfig(image_size=(8, 12), patch_size=4, channels=1, width=8, depth=1, heads=2)
+    view = explore.noising(image, model=DiT(config))
+    thread = threading.Thread(target=setattr, args=(view.t, "value", 0.8))
+    thread.start()
+    thread.join()
+    assert "t = 0.80" in view.message.value
+    assert len(view._shown[0]) == 4
+
+
+def test_noising_takes_what_a_learner_has(image):
+    for picture in (image, image[None], image / 255):
+        assert explore.noising(picture).t.value == 0.3
+    with pytest.raises(ValueError, match="one picture at a time"):
+        explore.noising(torch.zeros(2, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"time runs from 0 \(data\) to 1 \(noise\)"):
+        explore.noising(image, t=30)
+
+
+# -- timesteps ---------------------------------------------------------------------------------------------------
+
+
+def test_timesteps_say_how_rare_the_ends_are():
+    view = explore.timesteps()
+    assert "t &gt; 0.98: 1 in 20,000 of the draws" in view.message.value
+    first = shown(view)
+    view.mean.value = 1.0
+    view.std.value = 0.6
+    assert "mean 1.0, std 0.6" in view.message.value
+    assert "1 in 1,400,000" in view.message.value
+    assert not np.array_equal(shown(view), first)
+    assert view.image.tooltip == view.picture.alt
+
+
+def test_timesteps_refuse_what_the_sliders_cannot_show():
+    for mean, std in ((0.0, 0.1), (3.0, 1.0), (0.0, 9.0)):
+        with pytest.raises(ValueError, match="the sliders go from"):
+            explore.timesteps(mean, std)
+    assert caption(0.0, 1.7).startswith("mean 0.0, std 1.7. t < 0.02: 1.1%")
+
+
+# -- both --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["noising", "timesteps"])
+def test_it_is_live_in_jupyterlab_a_still_elsewhere_and_has_names_and_keys(name, image):
+    view = explore.noising(image) if name == "noising" else explore.timesteps()
+    data, metadata = view._repr_mimebundle_()
+    assert data[WIDGET_VIEW]["model_id"] == view.model_id
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).width > 200
+    assert metadata["image/png"]["alt"]
+    assert isinstance(view.children[-1], Accessible)
+    sliders = [view.t] if name == "noising" else [view.mean, view.std]
+    assert all(slider.description for slider in sliders)
+
+
+@pytest.mark.parametrize("name", ["noising", "timesteps"])
+def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(name, image, monkeypatch):
+    view = explore.noising(image) if name == "noising" else explore.timesteps()
+    slider = view.t if name == "noising" else view.mean
+    with monkeypatch.context() as patch:
+        broken = lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>"))  # noqa: E731
+        patch.setattr(NOISING if name == "noising" else TIMESTEPS, "draw" if name == "noising" else "densities", broken)
+        slider.value = 0.7
+    assert "alert" in view.message.value
+    assert "RuntimeError: no &lt;paper&gt;" in view.message.value
+    slider.value = 0.1
+    assert "status" in view.message.value
+
+
+def test_many_events_at_once_end_with_what_the_slider_says(image):
+    view = explore.noising(image)
+    threads = [threading.Thread(target=setattr, args=(view.t, "value", t / 10)) for t in (1, 7, 3, 9, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert f"t = {view.t.value:.2f}" in view.message.value
+    assert np.array_equal(shown(view), shown(explore.noising(image, t=view.t.value)))
