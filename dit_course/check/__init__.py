@@ -13,10 +13,18 @@ from dit_course.check.patches import (
     sincos_position_embedding,
     unpatchify,
 )
+from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
 from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "Sampler",
+    "ab2",
+    "class_grid",
+    "euler",
+    "find_noise",
+    "guided",
+    "heun",
     "overlapping_patches",
     "patchify",
     "progress",
