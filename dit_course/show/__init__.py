@@ -2,13 +2,14 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01). `animation` gives a film that plays in the notebook; `save_image` and
-`save_animation` write files, whole or not at all.
+`costs` (lesson 01), `roads`, `by_evaluations` (08). `animation` gives a film that plays in the notebook; `save_image`
+and `save_animation` write files, whole or not at all.
 """
 
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_sampling import by_evaluations, roads
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
 
@@ -18,6 +19,7 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "by_evaluations",
     "costs",
     "difference",
     "grid",
@@ -25,6 +27,7 @@ __all__ = [
     "loss_curve",
     "maps",
     "patches",
+    "roads",
     "save_animation",
     "save_image",
     "to_bytes",
