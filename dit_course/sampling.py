@@ -17,6 +17,8 @@ from dit_course.flow import per_image, step
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, float, Tensor], None]
+Model = Callable[..., Tensor]  # a DiT, or anything that is called like one
+Interval = tuple[float, float]  # of times, (low, high)
 
 
 def first_state(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
@@ -90,12 +92,17 @@ def ab2(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None
 SOLVERS = {"euler": euler, "heun": heun, "ab2": ab2}
 
 
-def guided(
-    model: Callable[..., Tensor],
-    y: Tensor | None = None,
-    cfg: float = 2.0,
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> Velocity:
+def has_labels(model: Model, y: Tensor | None, cfg: float, interval: Interval) -> bool:
+    """Whether there are labels to guide with. Raises ValueError for guidance that makes no sense."""
+    _check_guidance(cfg, interval)
+    if y is None and cfg != 1:
+        raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
+    if y is not None and model.config.num_classes is None:
+        raise ValueError("this model has no classes: leave y out, and take cfg = 1")
+    return y is not None
+
+
+def guided(model: Model, y: Tensor | None = None, cfg: float = 2.0, interval: Interval = (0.0, 1.0)) -> Velocity:
     """Classifier-free guidance as a velocity v(x, t): v_no_label + cfg (v_label - v_no_label).
 
     Ho & Salimans 2022, arXiv 2207.12598. cfg 1 is the conditional velocity and 0 the unconditional one: one pass of the
@@ -106,14 +113,9 @@ def guided(
         classes.
     interval: (low, high) with 0 <= low <= high <= 1, in t.
     """
-    _check_guidance(cfg, interval)
-    if y is None:
-        if cfg != 1:
-            raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
+    if not has_labels(model, y, cfg, interval):
         return lambda x, t: model(x, t)
-    if model.config.num_classes is None:
-        raise ValueError("this model has no classes: leave y out, and take cfg = 1")
-    no_label = torch.full_like(y, model.config.num_classes)
+    no_label = torch.full_like(y, model.config.num_classes)  # (batch,)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         inside = (t >= interval[0]) & (t <= interval[1])  # (batch,)
@@ -144,7 +146,7 @@ class BaseSampler:
         steps: int = 20,
         solver: str | Callable[..., Tensor] = "euler",
         cfg: float = 2.0,
-        cfg_interval: tuple[float, float] = (0.0, 1.0),
+        cfg_interval: Interval = (0.0, 1.0),
     ):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps = {steps!r}, but it must be a whole number, at least 1 (20 is usual)")
@@ -264,7 +266,7 @@ def find_noise(velocity: Velocity, pictures: Tensor, steps: int) -> Tensor:
     return heun(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
-def _check_guidance(cfg: float, interval: tuple[float, float]) -> None:
+def _check_guidance(cfg: float, interval: Interval) -> None:
     if not math.isfinite(cfg) or cfg < 0:
         raise ValueError(f"cfg = {cfg}, but the guidance scale must be a finite number, at least 0 (1 to 5 is usual)")
     low, high = interval
