@@ -73,7 +73,8 @@ def by_evaluations(
         ends.append((evaluations[name][-1], reached[-1]))
     ticks = sorted({count for counts in evaluations.values() for count in counts})
     plain_axes(axes, ticks if len(ticks) < 8 else ticks[:: len(ticks) // 4], "evaluations of the network", y)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     heights = _apart([np.log(end[1]) for end in ends], *np.log(axes.get_ylim()))
     for (name, text), height in zip(names.items(), heights, strict=True):
