@@ -2,7 +2,7 @@
 
     python -m dit_course.commands.solvers
 
-About half an hour on two cores; rows are written as they come, and a run that was stopped goes on where it was.
+About an hour on two busy cores; rows are written as they come, and a run that was stopped goes on where it was.
 """
 
 import csv
