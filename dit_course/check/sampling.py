@@ -109,6 +109,10 @@ guided = Exercise(
 # -- Sampler -----------------------------------------------------------------------------------------
 
 
+class Drawn(Exception):
+    """What `draw` gave, before `sample` does anything with it."""
+
+
 @dataclass(frozen=True)
 class Drawing(Case):
     """A Sampler is made of a model and settings, args, and draws `given`: (n, labels, seed)."""
@@ -122,15 +126,17 @@ class Drawing(Case):
         if not issubclass(answer, sampling.BaseSampler):
             raise Complaint("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
         seen = []
-        sampler, results = answer(model, **settings), []
+        sampler = answer(model, **settings)
         draw = sampler.draw
-        sampler.draw = lambda *args: results.append(draw(*args)) or results[-1]
+
+        def stop(*args):
+            raise Drawn(draw(*args))
+
+        sampler.draw = stop
         try:
             pictures = sampler.sample(n, labels, seed=seed, callback=lambda index, t, x: seen.append(t))
-        except TypeError:
-            if results and not isinstance(results[-1], Tensor):  # a list, or nothing: that is said in other words
-                return results[-1], ([*labels],)
-            raise
+        except Drawn as drawn:  # taken as it is: `sample` itself would stumble over a list, or nothing
+            pictures = drawn.args[0]
         right = sampling.Sampler(model, **settings).sample(n, labels, seed=seed)
         if same(pictures, right) and len(seen) != settings["steps"] + 1:
             raise Complaint("the pictures are right, but the callback is never called: hand it on to the solver")
