@@ -13,10 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.conditioning import check_labels
-from dit_course.flow import step
+from dit_course.flow import per_image, step
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, float, Tensor], None]
+Model = Callable[..., Tensor]  # a DiT, or anything that is called like one
+Interval = tuple[float, float]  # of times, (low, high)
+
+
+def first_state(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
+    """Where every solver starts: the noise, as it is. Raises ValueError when ts is no row of times."""
+    if ts.ndim != 1 or len(ts) < 2:
+        raise ValueError(
+            f"ts has shape {tuple(ts.shape)}, expected (steps + 1,), as in torch.linspace(1, 0, steps + 1)"
+        )
+    report(callback, 0, ts[0], noise)
+    return noise
+
+
+def same_time(t: Tensor, x: Tensor) -> Tensor:
+    """The same time for every picture: () -> (batch,)."""
+    return t.to(x.device, x.dtype).expand(len(x))
+
+
+def report(callback: Callback | None, index: int, t: Tensor, x: Tensor) -> None:
+    """Tell the callback, where there is one, that state number `index` is x, at time t."""
+    if callback is not None:
+        callback(index, float(t), x)
 
 
 def euler(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None = None) -> Tensor:
@@ -27,10 +50,10 @@ def euler(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | No
     callback: called with (index, t, x) before the first step and after each one, so steps + 1 times.
     Returns x at time ts[-1], the shape of noise.
     """
-    x = _start(noise, ts, callback)
+    x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x = step(x, velocity(x, _batch(t, x)), t, t_next)
-        _report(callback, index, t_next, x)
+        x = step(x, velocity(x, same_time(t, x)), t, t_next)
+        report(callback, index, t_next, x)
     return x
 
 
@@ -40,12 +63,12 @@ def heun(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | Non
     The second velocity of the last step is taken at t = 0, where the network has been trained too (unlike in Karras et
     al. 2022, arXiv 2206.00364, algorithm 1, whose velocity has no value there). Arguments as in `euler`.
     """
-    x = _start(noise, ts, callback)
+    x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here = velocity(x, _batch(t, x))
-        there = velocity(step(x, here, t, t_next), _batch(t_next, x))
+        here = velocity(x, same_time(t, x))
+        there = velocity(step(x, here, t, t_next), same_time(t_next, x))
         x = step(x, (here + there) / 2, t, t_next)
-        _report(callback, index, t_next, x)
+        report(callback, index, t_next, x)
     return x
 
 
@@ -55,26 +78,31 @@ def ab2(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None
     v_mid = 1.5 v_k - 0.5 v_(k-1) for equal steps; in general the line through both, read at the middle of the step. The
     first step has no past and is Euler's. Arguments as in `euler`.
     """
-    x = _start(noise, ts, callback)
+    x = first_state(noise, ts, callback)
     past, past_size = None, None
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here, size = velocity(x, _batch(t, x)), t_next - t
+        here, size = velocity(x, same_time(t, x)), t_next - t
         middle = here if past is None else here + (here - past) * (size / past_size / 2)
         x = step(x, middle, t, t_next)
         past, past_size = here, size
-        _report(callback, index, t_next, x)
+        report(callback, index, t_next, x)
     return x
 
 
 SOLVERS = {"euler": euler, "heun": heun, "ab2": ab2}
 
 
-def guided(
-    model: Callable[..., Tensor],
-    y: Tensor | None = None,
-    cfg: float = 2.0,
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> Velocity:
+def has_labels(model: Model, y: Tensor | None, cfg: float, interval: Interval) -> bool:
+    """Whether there are labels to guide with. Raises ValueError for guidance that makes no sense."""
+    _check_guidance(cfg, interval)
+    if y is None and cfg != 1:
+        raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
+    if y is not None and model.config.num_classes is None:
+        raise ValueError("this model has no classes: leave y out, and take cfg = 1")
+    return y is not None
+
+
+def guided(model: Model, y: Tensor | None = None, cfg: float = 2.0, interval: Interval = (0.0, 1.0)) -> Velocity:
     """Classifier-free guidance as a velocity v(x, t): v_no_label + cfg (v_label - v_no_label).
 
     Ho & Salimans 2022, arXiv 2207.12598. cfg 1 is the conditional velocity and 0 the unconditional one: one pass of the
@@ -85,31 +113,26 @@ def guided(
         classes.
     interval: (low, high) with 0 <= low <= high <= 1, in t.
     """
-    _check_guidance(cfg, interval)
-    if y is None:
-        if cfg != 1:
-            raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
+    if not has_labels(model, y, cfg, interval):
         return lambda x, t: model(x, t)
-    if model.config.num_classes is None:
-        raise ValueError("this model has no classes: leave y out, and take cfg = 1")
-    no_label = torch.full_like(y, model.config.num_classes)
+    no_label = torch.full_like(y, model.config.num_classes)  # (batch,)
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         inside = (t >= interval[0]) & (t <= interval[1])  # (batch,)
-        if cfg == 1 or not inside.any():
+        scale = per_image(1 + (cfg - 1) * inside.to(x.dtype), x)  # (batch, 1, 1, 1): cfg inside, 1 outside
+        if (scale == 1).all():
             return model(x, t, y)
-        if cfg == 0 and inside.all():
+        if (scale == 0).all():
             return model(x, t, no_label)
         both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label]))  # (2 * batch, ...)
         with_label, without = both.chunk(2)
-        scale = 1 + (cfg - 1) * inside.to(x.dtype)  # cfg inside, 1 outside
-        return without + scale.reshape(-1, *[1] * (x.ndim - 1)) * (with_label - without)
+        return without + scale * (with_label - without)
 
     return velocity
 
 
-class Sampler:
-    """Draw pictures: noise, a solver, guidance, and back to [0, 1].
+class BaseSampler:
+    """All about drawing pictures but the drawing: settings, labels, noise, batches. A subclass brings `draw`.
 
     model: a DiT; it is put into eval mode while it draws, and back afterwards.
     steps: how many steps from noise to data. solver: "euler", "heun", "ab2", or a function like them.
@@ -123,7 +146,7 @@ class Sampler:
         steps: int = 20,
         solver: str | Callable[..., Tensor] = "euler",
         cfg: float = 2.0,
-        cfg_interval: tuple[float, float] = (0.0, 1.0),
+        cfg_interval: Interval = (0.0, 1.0),
     ):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps = {steps!r}, but it must be a whole number, at least 1 (20 is usual)")
@@ -158,24 +181,22 @@ class Sampler:
             raise ValueError(f"n = {n!r}, but it must be a whole number of pictures, at least 1")
         if batch_size < 1:
             raise ValueError(f"batch_size = {batch_size!r}, but at least 1 picture must be drawn at once")
+        weight = next(self.model.parameters())
+        noise = self._noise(n, seed).to(weight.device, weight.dtype)
         y = self._labels(n, labels)
-        noise = self._noise(n, seed)
-        ts = torch.linspace(1, 0, self.steps + 1)
+        y = None if y is None else y.to(weight.device)
         batches = torch.arange(n).split(n if callback else batch_size)
         was_training = self.model.training
         self.model.eval()  # label dropout is for training
         try:
-            pictures = [self._draw(noise[i], None if y is None else y[i], ts, callback) for i in batches]
+            pictures = [self.draw(noise[i], None if y is None else y[i], callback) for i in batches]
         finally:
             self.model.train(was_training)
         return torch.cat(pictures)
 
-    def _draw(self, noise: Tensor, y: Tensor | None, ts: Tensor, callback: Callback | None) -> Tensor:
-        weight = next(self.model.parameters())
-        noise = noise.to(weight.device, weight.dtype)
-        y = None if y is None else y.to(weight.device)
-        x = self.solver(guided(self.model, y, self.cfg, self.cfg_interval), noise, ts, callback)
-        return ((x.float() + 1) / 2).clamp(0, 1)  # [-1, 1] -> [0, 1]
+    def draw(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
+        """From noise (batch, channels, height, width) and labels (batch,) to pictures of this shape in [0, 1]."""
+        raise NotImplementedError
 
     def _noise(self, n: int, seed: int | None) -> Tensor:
         """One picture after the other and on the CPU, so that picture i is the same for every n and device."""
@@ -215,26 +236,37 @@ class Sampler:
             raise TypeError(f"labels are whole numbers or names of classes, not {label!r}") from None
 
 
-def _start(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(
-            f"ts has shape {tuple(ts.shape)}, expected (steps + 1,), as in torch.linspace(1, 0, steps + 1)"
-        )
-    _report(callback, 0, ts[0], noise)
-    return noise
+class Sampler(BaseSampler):
+    """Draw pictures: noise, a solver, guidance, and back to [0, 1]. Settings as in `BaseSampler`."""
+
+    def draw(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
+        """From noise (batch, channels, height, width) and labels (batch,) to pictures of this shape in [0, 1]."""
+        ts = torch.linspace(1, 0, self.steps + 1)
+        velocity = guided(self.model, y, self.cfg, self.cfg_interval)
+        x = self.solver(velocity, noise, ts, callback)
+        return ((x.float() + 1) / 2).clamp(0, 1)  # [-1, 1] -> [0, 1]
 
 
-def _batch(t: Tensor, x: Tensor) -> Tensor:
-    """The same time for every picture: () -> (batch,)."""
-    return t.to(x.device, x.dtype).expand(len(x))
+def class_grid(sampler: BaseSampler, per_class: int, seed: int) -> Tensor:
+    """A row of pictures for every class, from the same noises in every row: what a column shares is its noise.
+
+    Returns (classes * per_class, channels, height, width), row by row, in [0, 1].
+    """
+    classes = range(sampler.model.config.num_classes)
+    rows = [sampler.sample(per_class, labels=label, seed=seed) for label in classes]
+    return torch.cat(rows)  # classes x (per_class, c, h, w) -> (classes * per_class, c, h, w)
 
 
-def _report(callback: Callback | None, index: int, t: Tensor, x: Tensor) -> None:
-    if callback is not None:
-        callback(index, float(t), x)
+def find_noise(velocity: Velocity, pictures: Tensor, steps: int) -> Tensor:
+    """The noise that leads to these pictures: the same road, walked from t = 0 to t = 1, in steps of `heun`.
+
+    pictures: (batch, ...) in [-1, 1]. Returns noise of the same shape (Song et al. 2020, arXiv 2010.02502, section
+    4.3, do it with DDIM).
+    """
+    return heun(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
-def _check_guidance(cfg: float, interval: tuple[float, float]) -> None:
+def _check_guidance(cfg: float, interval: Interval) -> None:
     if not math.isfinite(cfg) or cfg < 0:
         raise ValueError(f"cfg = {cfg}, but the guidance scale must be a finite number, at least 0 (1 to 5 is usual)")
     low, high = interval

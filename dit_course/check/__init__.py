@@ -15,19 +15,21 @@ from dit_course.check.flow import (
     shift,
     velocity_target,
 )
-from dit_course.check.patches import (
-    PatchEmbed,
-    overlapping_patches,
-    patchify,
-    sincos_position_embedding,
-    unpatchify,
-)
+from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
+from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
 from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
     "RectifiedFlow",
+    "Sampler",
+    "ab2",
+    "class_grid",
     "data_from_velocity",
+    "euler",
+    "find_noise",
+    "guided",
+    "heun",
     "interpolate",
     "logit_normal",
     "noise_from_velocity",

@@ -4,5 +4,12 @@ from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
 from dit_course.explore.timesteps import timesteps
+from dit_course.explore.trajectory import trajectory
 
-__all__ = ["guidance", "noising", "patches", "timesteps"]
+__all__ = [
+    "guidance",
+    "noising",
+    "patches",
+    "timesteps",
+    "trajectory",
+]

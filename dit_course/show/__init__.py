@@ -2,7 +2,7 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01), `over_time`, `densities`, `roads`, `plane`, `field` (lesson 05), and `experiment` (trainings with
+`costs` (lesson 01), `over_time`, `densities`, `roads`, `plane`, `field` (05), `solver_roads`, `by_evaluations` (08), and `experiment` (trainings with
 paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation` write files, whole
 or not at all.
 """
@@ -12,6 +12,7 @@ from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_sampling import by_evaluations, solver_roads
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
 
@@ -21,6 +22,7 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "by_evaluations",
     "costs",
     "densities",
     "difference",
@@ -36,6 +38,7 @@ __all__ = [
     "roads",
     "save_animation",
     "save_image",
+    "solver_roads",
     "to_bytes",
     "to_png",
     "tokens",

@@ -27,7 +27,8 @@ from dit_course import check
 from dit_course.check.exercise import Draw
 from dit_course.check.verdict import exercises
 
-METHODS = ("forward", "loss")  # what an answer that is a class is tried by, the first that it has
+METHODS = ("forward", "loss", "draw")  # what an answer that is a class is tried by, the first that it has
+MAKERS = {"guided"}  # functions that make the function that answers
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
 
 
@@ -142,6 +143,8 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
     if not inspect.isclass(reference):
 
         def answer(*args):
+            if reference.__name__ in MAKERS:
+                return lambda *asked: change(reference(*args), asked)
             return change(reference, args)
 
         answer.__name__ = name

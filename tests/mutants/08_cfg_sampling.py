@@ -1,0 +1,802 @@
+"""Lesson 08: what people write for solvers, guidance and the Sampler."""
+
+from itertools import pairwise
+
+import torch
+
+from dit_course import sampling
+from dit_course.flow import per_image, step
+from dit_course.sampling import BaseSampler, first_state, report, same_time
+from mutants import mutant, right_answer
+
+
+def solver(rule):
+    """A solver whose step is rule(v, x, t, t_next), v(x, t) with one time for all; the rest as the lesson gives it."""
+
+    def answer(velocity, noise, ts, callback=None):
+        x = first_state(noise, ts, callback)
+        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+            x = rule(lambda x, t: velocity(x, same_time(t, x)), x, t, t_next)
+            report(callback, index, t_next, x)
+        return x
+
+    answer.__name__ = rule.__name__
+    return answer
+
+
+def written(exercise, hint):
+    """Register a wrong step of a solver."""
+    return lambda rule: mutant(exercise, hint)(solver(rule))
+
+
+def also_right(exercise):
+    """Register a right step of a solver."""
+    return lambda rule: right_answer(exercise)(solver(rule))
+
+
+# -- euler -----------------------------------------------------------------------------------------
+
+
+@also_right("euler")
+def spelled_out(v, x, t, t_next):
+    return x + (t_next - t) * v(x, t)
+
+
+@also_right("euler")
+def downhill(v, x, t, t_next):
+    return x - v(x, t) * (t - t_next)
+
+
+@right_answer(exercise="euler")
+def by_index(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for i in range(len(ts) - 1):
+        t = torch.full((x.shape[0],), float(ts[i]))
+        x = torch.add(x, velocity(x, t), alpha=float(ts[i + 1] - ts[i]))
+        report(callback, i + 1, ts[i + 1], x)
+    return x
+
+
+@right_answer(exercise="euler")
+def with_its_own_callback(velocity, noise, ts, callback=None):
+    if callback:
+        callback(0, ts[0].item(), noise)
+    x = noise.clone()
+    for i, size in enumerate(ts.diff()):
+        x += size * velocity(x.clone(), ts[i].repeat(len(x)))
+        if callback:
+            callback(i + 1, ts[i + 1].item(), x.clone())
+    return x
+
+
+@written("euler", "you walk the wrong way")
+def uphill(v, x, t, t_next):
+    return x - (t_next - t) * v(x, t)
+
+
+@written("euler", "you walk the wrong way")
+def plus_the_size(v, x, t, t_next):
+    return x + (t - t_next) * v(x, t)
+
+
+@written("euler", "at the time where the step ends")
+def late(v, x, t, t_next):
+    return step(x, v(x, t_next), t, t_next)
+
+
+@mutant(exercise="euler", hint="all your steps have one size")
+def one_over_steps(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        x = x - velocity(x, same_time(t, x)) / (len(ts) - 1)
+        report(callback, index, t_next, x)
+    return x
+
+
+@written("euler", "goes all the way to the data")
+def jump(v, x, t, t_next):
+    return x - t * v(x, t)
+
+
+@mutant(exercise="euler", hint="asked at the noise again and again")
+def asked_at_the_noise(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        x = step(x, velocity(noise, same_time(t, x)), t, t_next)
+        report(callback, index, t_next, x)
+    return x
+
+
+@mutant(exercise="euler", hint="every step starts from the noise again")
+def from_the_noise(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        x = step(noise, velocity(x, same_time(t, x)), t, t_next)
+        report(callback, index, t_next, x)
+    return x
+
+
+@written("euler", "the velocity is a speed")
+def without_the_size(v, x, t, t_next):
+    return x - v(x, t)
+
+
+@written("euler", "the velocity is a speed")
+def just_added(v, x, t, t_next):
+    return x + v(x, t)
+
+
+@mutant(exercise="euler", hint="the last step is missing")
+def one_step_short(velocity, noise, ts, callback=None):
+    return sampling.euler(velocity, noise, ts[:-1], callback)
+
+
+@mutant(exercise="euler", hint="each picture needs its time")
+def a_scalar_time(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for t, t_next in pairwise(ts):
+        x = step(x, velocity(x, t), t, t_next)
+    return x
+
+
+@mutant(exercise="euler", hint="each picture needs its time")
+def a_plain_number(velocity, noise, ts, callback=None):
+    x = noise
+    for t, t_next in pairwise(ts.tolist()):
+        x = x + (t_next - t) * velocity(x, t)
+    return x
+
+
+@mutant(exercise="euler", hint="changes its input in place")
+def in_place(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        x += (t_next - t) * velocity(x, same_time(t, x))
+        report(callback, index, t_next, x)
+    return x
+
+
+@mutant(exercise="euler", hint="your answer is its input, unchanged")
+def not_kept(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for t, t_next in pairwise(ts):
+        step(x, velocity(x, same_time(t, x)), t, t_next)
+    return x
+
+
+@mutant(exercise="euler", hint="returns a list")
+def all_states(velocity, noise, ts, callback=None):
+    states = [noise]
+    for t, t_next in pairwise(ts):
+        states.append(step(states[-1], velocity(states[-1], same_time(t, noise)), t, t_next))
+    return states
+
+
+@mutant(exercise="euler", hint="the callback does not get every state")
+def silent(velocity, noise, ts, callback=None):
+    return sampling.euler(velocity, noise, ts)
+
+
+@mutant(exercise="euler", hint="the callback does not get every state")
+def another_name(velocity, noise, ts, callback=None):
+    x = y = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        y = step(y, velocity(y, same_time(t, x)), t, t_next)
+        report(callback, index, t_next, x)
+    return y
+
+
+@written("euler", "the velocity is asked")
+def asked_twice(v, x, t, t_next):
+    print(v(x, t).mean())
+    return step(x, v(x, t), t, t_next)
+
+
+# -- heun ------------------------------------------------------------------------------------------
+
+
+@also_right("heun")
+def two_halves(v, x, t, t_next):
+    here = v(x, t)
+    there = v(x + (t_next - t) * here, t_next)
+    return step(step(x, here / 2, t, t_next), there / 2, t, t_next)
+
+
+@also_right("heun")
+def by_correction(v, x, t, t_next):
+    here = v(x, t)
+    ahead = step(x, here, t, t_next)
+    return ahead + (t_next - t) * (v(ahead, t_next) - here) / 2
+
+
+@also_right("heun")
+def by_stack(v, x, t, t_next):
+    here = v(x, t)
+    both = torch.stack([here, v(step(x, here, t, t_next), t_next)])
+    return step(x, both.mean(dim=0), t, t_next)
+
+
+@written("heun", "that is Euler's step")
+def only_euler(v, x, t, t_next):
+    return step(x, v(x, t), t, t_next)
+
+
+@written("heun", "both velocities are added")
+def not_halved(v, x, t, t_next):
+    here = v(x, t)
+    return step(x, here + v(step(x, here, t, t_next), t_next), t, t_next)
+
+
+@written("heun", "asked at the old time")
+def old_time(v, x, t, t_next):
+    here = v(x, t)
+    return step(x, (here + v(step(x, here, t, t_next), t)) / 2, t, t_next)
+
+
+@written("heun", "asked at the old place")
+def old_place(v, x, t, t_next):
+    return step(x, (v(x, t) + v(x, t_next)) / 2, t, t_next)
+
+
+@written("heun", "the place you looked ahead to")
+def from_ahead(v, x, t, t_next):
+    here = v(x, t)
+    ahead = step(x, here, t, t_next)
+    return step(ahead, (here + v(ahead, t_next)) / 2, t, t_next)
+
+
+@mutant(exercise="heun", hint="the place you looked ahead to")
+def overwritten(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        here = velocity(x, same_time(t, x))
+        x = step(x, here, t, t_next)
+        there = velocity(x, same_time(t_next, x))
+        x = step(x, (here + there) / 2, t, t_next)
+        report(callback, index, t_next, x)
+    return x
+
+
+@written("heun", "only the second velocity is used")
+def only_there(v, x, t, t_next):
+    return step(x, v(step(x, v(x, t), t, t_next), t_next), t, t_next)
+
+
+@written("heun", "that is the midpoint method")
+def halfway(v, x, t, t_next):
+    middle = (t + t_next) / 2
+    return step(x, v(step(x, v(x, t), t, middle), middle), t, t_next)
+
+
+@written("heun", "your last step is Euler's")
+def as_karras(v, x, t, t_next):
+    here = v(x, t)
+    if t_next == 0:
+        return step(x, here, t, t_next)
+    return step(x, (here + v(step(x, here, t, t_next), t_next)) / 2, t, t_next)
+
+
+@written("heun", "you walk the wrong way")
+def heun_uphill(v, x, t, t_next):
+    here = v(x, t)
+    size = t - t_next
+    return x + size * (here + v(x + size * here, t_next)) / 2
+
+
+@written("heun", "the velocity is asked")
+def three_questions(v, x, t, t_next):
+    return step(x, (v(x, t) + v(step(x, v(x, t), t, t_next), t_next)) / 2, t, t_next)
+
+
+@mutant(exercise="heun", hint="each picture needs its time")
+def heun_with_scalars(velocity, noise, ts, callback=None):
+    x = noise
+    for t, t_next in pairwise(ts):
+        here = velocity(x, t)
+        x = step(x, (here + velocity(step(x, here, t, t_next), t_next)) / 2, t, t_next)
+    return x
+
+
+# -- ab2 -------------------------------------------------------------------------------------------
+
+
+def remembering(middle, first=lambda here: here):
+    """An `ab2` whose velocity is middle(here, past, size, past_size)."""
+
+    def answer(velocity, noise, ts, callback=None):
+        x = first_state(noise, ts, callback)
+        past, past_size = None, None
+        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+            here, size = velocity(x, same_time(t, x)), t_next - t
+            x = step(x, first(here) if past is None else middle(here, past, size, past_size), t, t_next)
+            past, past_size = here, size
+            report(callback, index, t_next, x)
+        return x
+
+    answer.__name__ = middle.__name__
+    return answer
+
+
+def guessed(hint, **options):
+    """Register a wrong `ab2` by how it guesses the velocity in the middle."""
+    return lambda middle: mutant("ab2", hint)(remembering(middle, **options))
+
+
+@right_answer(exercise="ab2")
+def by_weights(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    past = past_size = None
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        here, size = velocity(x, same_time(t, x)), t_next - t
+        weight = 0 if past is None else float(size / (2 * past_size))
+        x = x + size * ((1 + weight) * here - weight * (here if past is None else past))
+        past, past_size = here, size
+        report(callback, index, t_next, x)
+    return x
+
+
+@right_answer(exercise="ab2")
+def by_slope(velocity, noise, ts, callback=None):
+    x, past = first_state(noise, ts, callback), None
+    for i in range(len(ts) - 1):
+        here, size = velocity(x, same_time(ts[i], x)), ts[i + 1] - ts[i]
+        slope = 0 if past is None else (here - past) / (ts[i] - ts[i - 1])
+        x, past = x + size * (here + slope * size / 2), here
+        report(callback, i + 1, ts[i + 1], x)
+    return x
+
+
+@guessed("`past`, the velocity of the step before, is not used")
+def forgotten(here, past, size, past_size):
+    return here
+
+
+@guessed("right for equal steps; for uneven ones")
+def textbook(here, past, size, past_size):
+    return 1.5 * here - 0.5 * past
+
+
+@guessed("right for equal steps; for uneven ones")
+def size_unused(here, past, size, past_size):
+    return here + (here - past) / 2
+
+
+@guessed("the past velocity is added")
+def added(here, past, size, past_size):
+    return 1.5 * here + 0.5 * past
+
+
+@guessed("the past velocity is added")
+def added_to_scale(here, past, size, past_size):
+    return here + (here + past) * size / past_size / 2
+
+
+@guessed("here and past are swapped")
+def swapped(here, past, size, past_size):
+    return 1.5 * past - 0.5 * here
+
+
+@guessed("here and past are swapped")
+def swapped_to_scale(here, past, size, past_size):
+    return here + (past - here) * (size / past_size / 2)
+
+
+@guessed("which lies *behind* you")
+def between(here, past, size, past_size):
+    return (here + past) / 2
+
+
+@guessed("a whole step ahead")
+def not_half(here, past, size, past_size):
+    return here + (here - past) * size / past_size
+
+
+@guessed("a whole step ahead")
+def twice_minus_once(here, past, size, past_size):
+    return 2 * here - past
+
+
+@guessed("upside down")
+def upside_down(here, past, size, past_size):
+    return here + (here - past) * (past_size / size / 2)
+
+
+@guessed("the first step has no past", first=lambda here: 1.5 * here)
+def past_of_zero(here, past, size, past_size):
+    return here + (here - past) * (size / past_size / 2)
+
+
+@mutant(exercise="ab2", hint="that is Heun's step")
+def heun_again(velocity, noise, ts, callback=None):
+    return sampling.heun(velocity, noise, ts, callback)
+
+
+@mutant(exercise="ab2", hint="unsupported operand")
+def no_first_step(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    past, past_size = None, None
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        here, size = velocity(x, same_time(t, x)), t_next - t
+        x = step(x, here + (here - past) * (size / past_size / 2), t, t_next)
+        past, past_size = here, size
+        report(callback, index, t_next, x)
+    return x
+
+
+# -- guided ----------------------------------------------------------------------------------------
+
+
+def guiding(velocity):
+    """A `guided` whose inner function is velocity(model, y, no_label, cfg, inside, scale, x, t)."""
+
+    def answer(model, y=None, cfg=2.0, interval=(0.0, 1.0)):
+        no_label = torch.full_like(y, model.config.num_classes)
+
+        def inner(x, t):
+            inside = (t >= interval[0]) & (t <= interval[1])
+            scale = per_image(1 + (cfg - 1) * inside.to(x.dtype), x)
+            return velocity(model, y, no_label, cfg, inside, scale, x, t)
+
+        return inner
+
+    answer.__name__ = velocity.__name__
+    return answer
+
+
+def steered(hint):
+    """Register a wrong `guided`."""
+    return lambda velocity: mutant("guided", hint)(guiding(velocity))
+
+
+def two_passes(model, y, no_label, x, t):
+    return model(x, t, y), model(x, t, no_label)
+
+
+@lambda velocity: right_answer("guided")(guiding(velocity))
+def in_two_passes(model, y, no_label, cfg, inside, scale, x, t):
+    with_label = model(x, t, y)
+    if torch.all(scale == 1):
+        return with_label
+    return torch.lerp(model(x, t, no_label), with_label, scale.expand_as(x))
+
+
+@lambda velocity: right_answer("guided")(guiding(velocity))
+def from_the_label(model, y, no_label, cfg, inside, scale, x, t):
+    if cfg == 1 or not inside.any():
+        return model(x, t, y)
+    without, with_label = model(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([no_label, y])).split(len(x))
+    return with_label + (scale - 1) * (with_label - without)
+
+
+@lambda velocity: right_answer("guided")(guiding(velocity))
+def by_where(model, y, no_label, cfg, inside, scale, x, t):
+    if cfg == 1 or not inside.any():
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return torch.where(per_image(inside, x).bool(), cfg * with_label + (1 - cfg) * without, with_label)
+
+
+@steered("the two answers are swapped")
+def halves_swapped(model, y, no_label, cfg, inside, scale, x, t):
+    if (scale == 1).all():
+        return model(x, t, y)
+    without, with_label = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label])).chunk(2)
+    return without + scale * (with_label - without)
+
+
+@steered("you start at the answer *with* the label")
+def as_in_the_paper(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return with_label + scale * (with_label - without)
+
+
+@steered("only the difference, scaled")
+def no_start(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return scale * (with_label - without)
+
+
+@steered("nothing is exaggerated")
+def not_guided(model, y, no_label, cfg, inside, scale, x, t):
+    return model(x, t, y)
+
+
+@steered("only the answer without the label")
+def never_a_label(model, y, no_label, cfg, inside, scale, x, t):
+    return model(x, t, no_label)
+
+
+@steered("the interval is not heeded")
+def cfg_everywhere(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + cfg * (with_label - without)
+
+
+@steered("outside of the interval the answer *without* label")
+def nothing_outside(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + cfg * per_image(inside, x) * (with_label - without)
+
+
+@steered("one picture inside of the interval is enough")
+def any_inside(model, y, no_label, cfg, inside, scale, x, t):
+    if cfg == 1 or not inside.any():
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + cfg * (with_label - without)
+
+
+@steered("one picture outside of the interval is enough")
+def all_inside(model, y, no_label, cfg, inside, scale, x, t):
+    if cfg == 1 or not inside.all():
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + cfg * (with_label - without)
+
+
+@steered("you return both velocities")
+def not_mixed(model, y, no_label, cfg, inside, scale, x, t):
+    return model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label]))
+
+
+@steered("the network saw 10 pictures where 5 are enough")
+def always_two(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale * (with_label - without)
+
+
+@steered("the network saw 10 pictures where 5 are enough")
+def interval_paid(model, y, no_label, cfg, inside, scale, x, t):
+    if cfg == 1:
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale * (with_label - without)
+
+
+@steered("each picture needs its time")
+def times_not_doubled(model, y, no_label, cfg, inside, scale, x, t):
+    both = model(torch.cat([x, x]), t, torch.cat([y, no_label]))
+    return both.chunk(2)[0]
+
+
+@steered("each picture needs its time")
+def times_doubled_twice(model, y, no_label, cfg, inside, scale, x, t):
+    both = torch.cat([x, x])
+    return model(both, t.repeat(len(both)), torch.cat([y, no_label])).chunk(2)[0]
+
+
+@steered("labels of shape")
+def labels_not_doubled(model, y, no_label, cfg, inside, scale, x, t):
+    return model(torch.cat([x, x]), torch.cat([t, t]), y).chunk(2)[0]
+
+
+@steered('4 is its "no label"')
+def minus_one(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, torch.full_like(y, -1), x, t)
+    return without + scale * (with_label - without)
+
+
+@mutant(exercise="guided", hint="should return a function")
+def called_at_once(model, y=None, cfg=2.0, interval=(0.0, 1.0)):
+    return model(torch.zeros(len(y), 1, 3, 2), torch.zeros(len(y)), y)
+
+
+# -- Sampler ---------------------------------------------------------------------------------------
+
+
+def drawing(draw):
+    """A class with this method `draw`."""
+    return type(draw.__name__, (BaseSampler,), {"draw": draw})
+
+
+def drawn(hint):
+    """Register a wrong `Sampler`."""
+    return lambda draw: mutant("Sampler", hint)(drawing(draw))
+
+
+def solved(self, noise, y, callback=None, **changes):
+    """The state at the end; changes: ts, cfg, interval, solver."""
+    ts = changes.get("ts", torch.linspace(1, 0, self.steps + 1))
+    velocity = sampling.guided(self.model, y, changes.get("cfg", self.cfg), changes.get("interval", self.cfg_interval))
+    return changes.get("solver", self.solver)(velocity, noise, ts, callback)
+
+
+@lambda draw: right_answer("Sampler")(drawing(draw))
+def in_one_line(self, noise, y, callback=None):
+    return solved(self, noise, y, callback).mul(0.5).add(0.5).clip(min=0, max=1)
+
+
+@lambda draw: right_answer("Sampler")(drawing(draw))
+def clamped_first(self, noise, y, callback=None):
+    ts = 1 - torch.arange(self.steps + 1) / self.steps
+    return (solved(self, noise, y, callback, ts=ts).clamp(-1, 1) + 1) / 2
+
+
+@drawn("still in [-1, 1]")
+def raw(self, noise, y, callback=None):
+    return solved(self, noise, y, callback)
+
+
+@drawn("still in [-1, 1]")
+def clamped_only(self, noise, y, callback=None):
+    return solved(self, noise, y, callback).clamp(0, 1)
+
+
+@drawn("still in [-1, 1]")
+def clamped_inside(self, noise, y, callback=None):
+    return solved(self, noise, y, callback).clamp(-1, 1)
+
+
+@drawn("some values lie beyond [0, 1]")
+def not_clamped(self, noise, y, callback=None):
+    return (solved(self, noise, y, callback) + 1) / 2
+
+
+@drawn("halve after adding")
+def halved_first(self, noise, y, callback=None):
+    return (solved(self, noise, y, callback) / 2 + 1).clamp(0, 1)
+
+
+@drawn("your times run from 0 to 1")
+def upwards(self, noise, y, callback=None):
+    x = solved(self, noise, y, callback, ts=torch.linspace(0, 1, self.steps + 1))
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+@drawn("one too short")
+def one_time_too_few(self, noise, y, callback=None):
+    x = solved(self, noise, y, callback, ts=torch.linspace(1, 0, self.steps))
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+@drawn("the guidance scale of this sampler is not used")
+def default_guidance(self, noise, y, callback=None):
+    x = self.solver(sampling.guided(self.model, y), noise, torch.linspace(1, 0, self.steps + 1), callback)
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+@drawn("the guidance scale of this sampler is not used")
+def no_guidance(self, noise, y, callback=None):
+    return ((solved(self, noise, y, callback, cfg=1.0) + 1) / 2).clamp(0, 1)
+
+
+@drawn("the guidance scale of this sampler is not used")
+def only_the_interval(self, noise, y, callback=None):
+    return ((solved(self, noise, y, callback, cfg=2.0) + 1) / 2).clamp(0, 1)
+
+
+@drawn("the interval of this sampler is not used")
+def no_interval(self, noise, y, callback=None):
+    return ((solved(self, noise, y, callback, interval=(0.0, 1.0)) + 1) / 2).clamp(0, 1)
+
+
+@drawn("always takes Euler's steps")
+def always_euler(self, noise, y, callback=None):
+    return ((solved(self, noise, y, callback, solver=sampling.euler) + 1) / 2).clamp(0, 1)
+
+
+@drawn("the callback is never called")
+def no_callback(self, noise, y, callback=None):
+    return ((solved(self, noise, y) + 1) / 2).clamp(0, 1)
+
+
+@drawn("another one at every call")
+def noise_of_its_own(self, noise, y, callback=None):
+    return ((solved(self, torch.randn_like(noise), y, callback) + 1) / 2).clamp(0, 1)
+
+
+@mutant(exercise="Sampler", hint="inherit from BaseSampler")
+class OnItsOwn:
+    def draw(self, noise, y, callback=None):
+        return noise
+
+
+# -- class_grid ------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="class_grid")
+def by_loop(sampler, per_class, seed):
+    rows = []
+    for label in range(sampler.model.config.num_classes):
+        rows.append(sampler.sample(per_class, labels=[label] * per_class, seed=seed))
+    return torch.cat(rows, dim=0)
+
+
+@right_answer(exercise="class_grid")
+def by_stack_and_flatten(sampler, per_class, seed):
+    classes = range(sampler.model.config.num_classes)
+    return torch.stack([sampler.sample(per_class, label, seed) for label in classes]).flatten(0, 1)
+
+
+@mutant(exercise="class_grid", hint="every picture has a noise of its own")
+def all_at_once(sampler, per_class, seed):
+    labels = torch.arange(sampler.model.config.num_classes).repeat_interleave(per_class)
+    return sampler.sample(len(labels), labels=labels, seed=seed)
+
+
+@mutant(exercise="class_grid", hint="every row has other noises")
+def seeds_in_a_row(sampler, per_class, seed):
+    classes = sampler.model.config.num_classes
+    return torch.cat([sampler.sample(per_class, labels=i, seed=seed + i) for i in range(classes)])
+
+
+@mutant(exercise="class_grid", hint="your classes run along the columns")
+def columns_of_classes(sampler, per_class, seed):
+    classes = range(sampler.model.config.num_classes)
+    return torch.stack([sampler.sample(per_class, label, seed) for label in classes], dim=1).flatten(0, 1)
+
+
+@mutant(exercise="class_grid", hint="your classes change from picture to picture")
+def classes_in_turn(sampler, per_class, seed):
+    return sampler.sample(sampler.model.config.num_classes * per_class, seed=seed)
+
+
+@mutant(exercise="class_grid", hint="your classes change from picture to picture")
+def no_labels(sampler, per_class, seed):
+    return torch.cat([sampler.sample(per_class, seed=seed) for _ in range(sampler.model.config.num_classes)])
+
+
+@mutant(exercise="class_grid", hint="an axis of their own")
+def stacked(sampler, per_class, seed):
+    classes = range(sampler.model.config.num_classes)
+    return torch.stack([sampler.sample(per_class, label, seed) for label in classes])
+
+
+@mutant(exercise="class_grid", hint="as many pictures as there are classes")
+def a_square(sampler, per_class, seed):
+    classes = sampler.model.config.num_classes
+    return torch.cat([sampler.sample(classes, label, seed) for label in range(classes)])
+
+
+@mutant(exercise="class_grid", hint="another one at every call")
+def any_seed(sampler, per_class, seed):
+    classes = range(sampler.model.config.num_classes)
+    return torch.cat([sampler.sample(per_class, label, seed=int(torch.randint(10**6, ()))) for label in classes])
+
+
+@mutant(exercise="class_grid", hint="returns a list")
+def listed(sampler, per_class, seed):
+    return [sampler.sample(per_class, label, seed) for label in range(sampler.model.config.num_classes)]
+
+
+# -- find_noise ------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="find_noise")
+def by_flip(velocity, pictures, steps):
+    return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1).flip(0))
+
+
+@right_answer(exercise="find_noise")
+def step_by_step(velocity, pictures, steps):
+    x = pictures
+    for k in range(steps):
+        t, t_next = torch.full((len(x),), k / steps), torch.full((len(x),), (k + 1) / steps)
+        here = velocity(x, t)
+        x = x + (here + velocity(x + here / steps, t_next)) / (2 * steps)
+    return x
+
+
+@mutant(exercise="find_noise", hint="as if the pictures were noise")
+def forwards(velocity, pictures, steps):
+    return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1))
+
+
+@mutant(exercise="find_noise", hint="one step is missing")
+def a_step_less(velocity, pictures, steps):
+    return sampling.heun(velocity, pictures, torch.linspace(0, 1, steps))
+
+
+@mutant(exercise="find_noise", hint="where Euler's steps end")
+def by_euler(velocity, pictures, steps):
+    return sampling.euler(velocity, pictures, torch.linspace(0, 1, steps + 1))
+
+
+@mutant(exercise="find_noise", hint="the velocity is turned around")
+def turned_around(velocity, pictures, steps):
+    return sampling.heun(lambda x, t: -velocity(x, t), pictures, torch.linspace(0, 1, steps + 1))
+
+
+@mutant(exercise="find_noise", hint="asked at run the wrong way")
+def labels_turned(velocity, pictures, steps):
+    return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))

@@ -1,0 +1,182 @@
+"""The slider for time: it shows what the sampler passed through, and where each state pointed."""
+
+import base64
+import io
+import json
+import sys
+import threading
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dit_course import explore
+from dit_course.dit import DiT, DiTConfig
+from dit_course.explore.keyboard import Accessible
+from dit_course.explore.trajectory import Listening, record
+from dit_course.flow import data_from_velocity
+from dit_course.notebooks import WIDGET_VIEW
+from dit_course.sampling import Sampler, guided
+
+MODULE = sys.modules["dit_course.explore.trajectory"]  # the name itself is the function
+
+
+@pytest.fixture
+def model(perturbed):
+    """A tiny model whose pictures are not square."""
+    config = DiTConfig(image_size=(8, 12), channels=1, width=16, depth=1, heads=2, num_classes=3)
+    model = perturbed(DiT(config))
+    model.class_names = ("hat", "sock", "glove")
+    return model.eval()
+
+
+def shown(view):
+    """The pixels in the view's image."""
+    return np.array(Image.open(io.BytesIO(view.image.value)))
+
+
+def to_bytes(x):
+    return (((x + 1) / 2).clamp(0, 1) * 255).round().byte()
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "ab2"])
+def test_the_film_is_what_the_sampler_passes_through(model, solver):
+    states = []
+    sampler = Sampler(model, 4, solver, cfg=3.0, cfg_interval=(0.3, 1.0))
+    drawn = sampler.sample(3, ["sock", "hat", "hat"], seed=5, callback=lambda index, t, x: states.append((t, x)))
+    film = explore.trajectory(model, ["sock", "hat", "hat"], 9, 5, 4, solver, 3.0, (0.3, 1.0)).film
+    assert film.states.shape == film.pointed.shape == (5, 3, 1, 8, 12)
+    assert film.times == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    velocity = guided(model, torch.tensor([1, 0, 0]), 3.0, (0.3, 1.0))
+    for index, (t, x) in enumerate(states):
+        assert torch.equal(film.states[index], to_bytes(x))
+        with torch.no_grad():
+            pointed = data_from_velocity(x, velocity(x, torch.full((3,), t)), torch.full((3,), t))
+        difference = film.pointed[index].int() - to_bytes(pointed if t else x).int()
+        assert difference.abs().max() <= 1  # rounding to bytes
+    assert torch.equal(film.states[-1], (drawn * 255).round().byte())
+    assert torch.equal(film.pointed[-1], film.states[-1])
+
+
+def test_the_last_word_at_a_time_counts():
+    listening = Listening(lambda x, t: x)
+    listening(torch.zeros(1, 2), torch.ones(1))  # a look ahead
+    listening(torch.full((1, 2), 4.0), torch.full((1,), 0.5))
+    listening(torch.full((1, 2), 6.0), torch.full((1,), 0.5))
+    assert listening.pointed[0.5].tolist() == [[3.0, 3.0]]
+
+
+def test_a_model_without_classes_has_a_trajectory_too(perturbed):
+    model = perturbed(DiT(DiTConfig(image_size=8, channels=3, width=16, depth=1, heads=2, num_classes=None)))
+    film = record(model, None, 2, 0, 3, "euler", 2.0, (0.0, 1.0))
+    assert film.states.shape == (4, 2, 3, 8, 8)
+    assert "guidance 1," in film.about
+
+
+def test_every_move_shows_another_state_and_says_which(model):
+    view = explore.trajectory(model, "glove", n=2, steps=3)
+    seen = [shown(view).tobytes()]
+    assert "t = 1.00, 3 steps of euler, guidance 2, seed 0" in view.message.value
+    for index in (1, 2, 3):
+        view.index.value = index
+        seen.append(shown(view).tobytes())
+    assert len(set(seen)) == 4
+    assert "t = 0.00" in view.message.value
+    assert view.image.tooltip.startswith("above x_t, below the data it points to: t = 0.00")
+    view.index.value = 0
+    assert shown(view).tobytes() == seen[0]
+
+
+def test_nothing_is_sampled_when_the_slider_moves(model):
+    view = explore.trajectory(model, "glove", n=2, steps=3)
+    model.register_forward_pre_hook(lambda *_: pytest.fail("the model was asked"))
+    view.index.value = 2
+
+
+def test_play_moves_the_slider_from_the_first_state_to_the_last(model):
+    view = explore.trajectory(model, "hat", n=1, steps=5)
+    assert isinstance(view.play, ipywidgets.Play)
+    for control in (view.play, view.index):
+        assert (control.min, control.max, control.value) == (0, 5, 0)
+    assert view.index.description == "step"
+    assert isinstance(view.children[-1], Accessible)
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
+def test_it_can_be_kept_as_a_film(model, tmp_path, name):
+    view = explore.trajectory(model, "hat", n=2, steps=2)
+    view.save(tmp_path / name, fps=10)
+    assert (tmp_path / name).stat().st_size > 500
+    with pytest.raises(ValueError, match="a film is a"):
+        view.save(tmp_path / "film.avi")
+
+
+def test_many_events_at_once_end_with_what_the_slider_says(model):
+    view = explore.trajectory(model, "hat", n=1, steps=8)
+    threads = [threading.Thread(target=setattr, args=(view.index, "value", i)) for i in (1, 5, 3, 8, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    view.index.value = 4
+    assert f"t = {view.film.times[4]:.2f}" in view.message.value
+
+
+def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monkeypatch):
+    view = explore.trajectory(model, "hat", n=1, steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULE, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
+        view.index.value = 1
+    assert "RuntimeError: no &lt;paper&gt;" in view.message.value
+    view.index.value = 2
+    assert "t = 0.00" in view.message.value
+
+
+def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
+    view = explore.trajectory(model, "hat", n=2, steps=5)
+    data, metadata = view._repr_mimebundle_()
+    assert data[WIDGET_VIEW]["model_id"] == view.model_id
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size[0] > 600
+    alt = metadata["image/png"]["alt"]
+    assert alt.startswith("Above the state, below the picture that it points to, at t = 1.00, t = 0.80")
+    assert json.dumps(metadata)
+
+
+def test_settings_that_make_no_sense_are_named(model):
+    with pytest.raises(ValueError, match="steps = 0"):
+        explore.trajectory(model, "hat", steps=0)
+    with pytest.raises(ValueError, match="unknown class 'shoe'"):
+        explore.trajectory(model, "shoe", n=1, steps=1)
+
+
+# -- the interval of the guidance slider -------------------------------------------------------------
+
+
+def test_the_guidance_slider_has_an_interval_where_it_is_asked_for(model):
+    plain = explore.guidance(model, cfg=3.0, steps=4)
+    assert "interval" not in [control.description for control in plain.controls]
+    view = explore.guidance(model, cfg=3.0, steps=4, interval=(0.0, 1.0))
+    assert view.controls[-1].description == "interval"
+    assert np.array_equal(shown(view), shown(plain))
+    assert "guided from t = 1.00 to 0.00, 8 evaluations a picture" in view.message.value
+    view.interval.value = (0.0, 0.5)  # t = 1, 0.75, 0.5, 0.25: the last two are guided
+    assert "guided from t = 0.50 to 0.00, 6 evaluations a picture" in view.message.value
+    assert not np.array_equal(shown(view), shown(plain))
+    view.cfg.value = 1.0
+    assert "4 evaluations a picture" in view.message.value
+
+
+def test_what_the_slider_says_about_cost_is_what_is_paid(model):
+    from dit_course.commands.evaluate import count_evaluations
+    from dit_course.explore.guidance import cost
+
+    for cfg in (0.0, 1.0, 2.5):
+        for interval in ((0.0, 1.0), (0.3, 0.7), (0.0, 0.0)):
+            assert cost(cfg, 7, interval) == count_evaluations(Sampler(model, 7, "ab2", cfg, interval))
+
+
+def test_an_interval_that_makes_no_sense_is_refused(model):
+    with pytest.raises(ValueError, match="interval"):
+        explore.guidance(model, steps=1, interval=(0.7, 0.2))

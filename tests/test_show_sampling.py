@@ -1,0 +1,58 @@
+"""Figures of lesson 08: they say what they show, and name what they cannot draw."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from dit_course import show
+from dit_course.show.lesson_sampling import _apart
+from dit_course.show.sheet import PAGE_WIDTH
+
+TIMES = torch.linspace(1, 0, 11)
+
+
+def test_roads_say_what_runs_from_where_to_where():
+    places = torch.linspace(1, 0.5, 11)[:, None] * torch.tensor([-1.0, 2.0])
+    alone = show.solver_roads((TIMES, places))
+    assert alone.alt == "2 numbers on their way from noise to data. Lines from t = 1 to t = 0: the road"
+    both = show.solver_roads((TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "walked"))
+    assert both.alt == "A message. Lines from t = 1 to t = 0: true and walked"
+    assert both.width <= PAGE_WIDTH
+    assert both.png != show.solver_roads((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
+
+
+@pytest.mark.parametrize("places", [torch.zeros(11), torch.zeros(10, 2), torch.zeros(11, 2, 2)])
+def test_roads_need_a_place_for_each_time(places):
+    with pytest.raises(ValueError, match=r"times \(n,\) and places \(n, roads\)"):
+        show.solver_roads((TIMES, places))
+
+
+def test_by_evaluations_measures_slopes():
+    counts = {"euler": [10, 100, 1000], "heun": [10, 100]}
+    values = {"euler": [1.0, 0.1, 0.01], "heun": [1.0, 0.01]}
+    picture = show.by_evaluations(counts, values, title="Orders", slopes=True)
+    assert picture.alt.startswith(
+        "Orders. Line chart with logarithmic axes: euler: slope -1.0 ends at 0.01, heun: slope -2.0"
+    )
+    assert picture.width <= PAGE_WIDTH
+    assert "slope" not in show.by_evaluations(counts, values).alt
+    assert show.by_evaluations(counts, values).alt.startswith("What an evaluation buys: euler, heun")
+
+
+def test_a_solver_of_ones_own_can_be_drawn_too():
+    assert "mine ends at 1" in show.by_evaluations({"mine": [1, 2]}, {"mine": [2.0, 1.0]}).alt
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 3.0]])
+def test_by_evaluations_needs_a_value_for_each_count(values):
+    with pytest.raises(ValueError, match=f"euler: {len(values)} values for 2 numbers of evaluations"):
+        show.by_evaluations({"euler": [8, 16]}, {"euler": values})
+
+
+def test_labels_are_never_on_top_of_each_other():
+    heights = _apart([0.5, 0.5, 0.9, 0.49], 0, 1, least=0.1)
+    ordered = sorted(heights)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ordered))
+    assert heights[2] == 0.9
+    assert heights[3] == 0.49
