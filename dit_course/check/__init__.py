@@ -6,6 +6,14 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.attention import (
+    RMSNorm,
+    SelfAttention,
+    attention_in_chunks,
+    attention_weights,
+    merge_heads,
+    split_heads,
+)
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -17,9 +25,15 @@ from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "RMSNorm",
+    "SelfAttention",
+    "attention_in_chunks",
+    "attention_weights",
+    "merge_heads",
     "overlapping_patches",
     "patchify",
     "progress",
     "sincos_position_embedding",
+    "split_heads",
     "unpatchify",
 ]

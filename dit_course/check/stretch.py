@@ -1,5 +1,6 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+import torch
 from torch import Tensor
 
 
@@ -13,3 +14,21 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     windows = windows.unfold(3, patch_size, stride)  # -> (b, c, rows, columns, p, p)
     windows = windows.permute(0, 2, 3, 1, 4, 5)  # -> (b, rows, columns, c, p, p)
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
+
+
+def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
+    """Attention over `size` keys at a time, so that the table of all weights never exists (lesson 02).
+
+    query: (..., n, d); key: (..., m, d); value: (..., m, e). Returns (..., n, e), the same as attention at once.
+    """
+    highest = torch.full_like(query[..., :1], -torch.inf)  # (..., n, 1): the largest logit so far
+    total = torch.zeros_like(highest)  # the sum of all exp(logit - highest) so far
+    mixed = torch.zeros_like(query[..., :1] * value[..., :1, :])  # (..., n, e): the values, weighted by these
+    for keys, values in zip(key.split(size, dim=-2), value.split(size, dim=-2), strict=True):
+        logits = query @ keys.transpose(-2, -1) * query.shape[-1] ** -0.5  # (..., n, d) @ (..., d, s) -> (..., n, s)
+        higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
+        shrink, weights = (highest - higher).exp(), (logits - higher).exp()
+        total = total * shrink + weights.sum(dim=-1, keepdim=True)
+        mixed = mixed * shrink + weights @ values  # (..., n, s) @ (..., s, e) -> (..., n, e)
+        highest = higher
+    return mixed / total
