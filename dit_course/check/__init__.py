@@ -6,14 +6,7 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
-from dit_course.check.attention import (
-    RMSNorm,
-    SelfAttention,
-    attention_in_chunks,
-    attention_weights,
-    merge_heads,
-    split_heads,
-)
+from dit_course.check.attention import attention_weights, merge_heads, split_heads
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -21,6 +14,7 @@ from dit_course.check.patches import (
     sincos_position_embedding,
     unpatchify,
 )
+from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
 from dit_course.check.verdict import progress
 
 __all__ = [

@@ -27,12 +27,6 @@ def over_all(query: Tensor, key: Tensor) -> Tensor:
     return table.flatten(-2).softmax(dim=-1).reshape(table.shape)
 
 
-def by_exponentials(query: Tensor, key: Tensor) -> Tensor:
-    """exp(logit) / sum, which large logits make infinite."""
-    exponentials = logits(query, key).exp()
-    return exponentials / exponentials.sum(dim=-1, keepdim=True)
-
-
 def unequal_heads(x: Tensor, heads: int) -> Tensor:
     """Every head gets each `heads`-th feature."""
     batch, tokens, width = x.shape
@@ -151,12 +145,6 @@ def not_shrunk(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
         weights = (table - table.amax(dim=-1, keepdim=True)).exp()
         total, mixed = total + weights.sum(dim=-1, keepdim=True), mixed + weights @ v
     return mixed / total
-
-
-def without_highest(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
-    """exp(logit) without subtracting anything."""
-    exponentials = logits(query, key).exp()
-    return exponentials @ value / exponentials.sum(dim=-1, keepdim=True)
 
 
 def whole_pieces_only(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:

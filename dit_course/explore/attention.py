@@ -19,7 +19,7 @@ from dit_course.show.lesson_patches import one_image
 from dit_course.show.sheet import CAPTION, DENSITY, MARGIN, TEXT, blank_figure, rendered
 
 AVERAGE, NO_CLASS = "average", "no class"
-SMALL = 300  # height of the overview of all heads, at least, in pixels of the page
+SMALL = 330  # height of the overview of all heads, at least, in pixels of the page
 TOP = MARGIN + CAPTION + MARGIN  # above the drawings: their captions
 
 

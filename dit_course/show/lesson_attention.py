@@ -51,7 +51,7 @@ def map_pixels(weights: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
         top, left = (cell * place for place in divmod(number, columns))
         top += gap if number >= rows * columns else 0
         sheet[top : top + cell, left : left + cell] = colour
-        if cell > 8:
+        if cell > 16:
             sheet[top, left : left + cell] = sheet[top : top + cell, left] = LINE
             sheet[top + cell - 1, left : left + cell] = sheet[top : top + cell, left + cell - 1] = LINE
     return sheet
@@ -102,6 +102,29 @@ def attention_map(image: Tensor, weights: Tensor, query: int, patch_size: int, t
     return _panels(pair, ["the picture", most], title, f"{title}: a picture, and beside it a map of weights, {most}")
 
 
+def looks(
+    weights: Sequence[Tensor],
+    captions: Sequence[str],
+    grid: tuple[int, int],
+    query: int | None = None,
+    title: str | None = None,
+) -> Picture:
+    """Show where one token looks, several times side by side: each map from white (0) to green (its largest weight).
+
+    weights: up to five rows of weights, (tokens,) each, patches first. grid: (rows, columns) of patches. query: the
+    token that looks, to be framed.
+    """
+    if not 0 < len(weights) == len(captions) <= 5:
+        raise ValueError(f"{len(weights)} rows of weights and {len(captions)} captions: one each, and at most five")
+    cell = cell_side(grid, side=144)
+    sheets = [map_pixels(row, grid, cell) for row in weights]
+    for sheet in sheets:
+        if query is not None:
+            frame(sheet, query, grid, cell)
+    title = title or f"Where token {query} looks"
+    return _panels(sheets, captions, title, f"{title}: maps of weights: {', '.join(captions)}")
+
+
 def attention_table(weights: Tensor, title: str | None = None) -> Picture:
     """Show who looks at whom: a row for each token that looks, a column for each that is looked at.
 
@@ -117,9 +140,9 @@ def attention_table(weights: Tensor, title: str | None = None) -> Picture:
     zoom = max(1, DENSITY * 330 // max(height, width))
     sheet = np.repeat(np.repeat(heat(table), zoom, axis=0), zoom, axis=1)
     wide, tall = max(sheet.shape[1] // DENSITY + 60, int(LETTER * TITLE * len(title))), sheet.shape[0] // DENSITY
-    figure = blank_figure(wide + 2 * MARGIN, tall + 76)
+    figure = blank_figure(wide + 2 * MARGIN, tall + 82)
     axes = figure.add_axes(
-        (50 / (wide + 16), 36 / (tall + 76), sheet.shape[1] / DENSITY / (wide + 16), tall / (tall + 76))
+        (50 / (wide + 16), 42 / (tall + 82), sheet.shape[1] / DENSITY / (wide + 16), tall / (tall + 82))
     )
     axes.imshow(sheet, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axes.set_xticks([0.5, width - 0.5], [0, width - 1])
@@ -127,7 +150,7 @@ def attention_table(weights: Tensor, title: str | None = None) -> Picture:
     axes.set_xlabel("is looked at (key)", **LABEL)
     axes.set_ylabel("looks (query)", **LABEL)
     axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    figure.text(MARGIN / (wide + 16), 1 - (MARGIN + TITLE) / (tall + 76), title, fontsize=TITLE, **TEXT)
+    figure.text(MARGIN / (wide + 16), 1 - (MARGIN + TITLE) / (tall + 82), title, fontsize=TITLE, **TEXT)
     return Picture.of(rendered(figure), f"{title}. A table of weights, white 0, green {table.max():.2g}")
 
 
@@ -149,7 +172,7 @@ def side_by_side(
         box = (number * share + 58 / width, 50 / 330, share - 78 / width, 208 / 330)
         _curves(figure.add_axes(box, facecolor="white"), x, name, curves, x_name, colours)
     every = [(name, curve, y) for name, curves in panels.items() for curve, y in curves.items()]
-    ends = [f"{name}, {curve}: from {float(y[0]):.2g} to {float(y[-1]):.2g}" for name, curve, y in every]
+    ends = [f"{name}, {curve}: from {_number(y[0]):.2g} to {_number(y[-1]):.2g}" for name, curve, y in every]
     return Picture.of(rendered(figure), f"{title}. Line charts over {x_name}. {'; '.join(ends)}")
 
 
@@ -160,7 +183,7 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
     """One panel: its curves with their names, on logarithmic axes."""
     rows = {}
     for curve, values in curves.items():
-        y = np.asarray([float(value) for value in values])
+        y = np.asarray([_number(value) for value in values])
         if len(y) != len(x):
             raise ValueError(f"{name}, {curve}: {len(y)} values for {len(x)} places; it needs one each")
         rows[curve] = y
@@ -168,12 +191,18 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
     plain_axes(axes, [x[0], x[len(x) // 2], x[-1]], x_name, "")
     axes.set_title(name, loc="left", fontsize=CAPTION + 1, **TEXT)
     low, high = min(y.min() for y in rows.values()), max(y.max() for y in rows.values())
-    axes.set_ylim(low / 1.6, high * 1.6)
+    room = max(1.6, (high / low) ** 0.13)  # for the names of the curves
+    axes.set_ylim(low / room, high * room)
+    if np.allclose(np.diff(x), x[1] - x[0]):
+        axes.set_xscale("linear")
+        axes.set_xticks(x)
     if high / low < 30:  # powers of ten are too far apart
         steps = [round(m * 10.0**e, 9) for e in range(-6, 7) for m in (1, 2, 5)]
         axes.set_yticks([step for step in steps if low / 1.3 <= step <= high * 1.3] or [low])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axes.yaxis.set_major_formatter(
+        lambda value, _: f"{value:,.10g}" if value > 1e-4 else f"{value:.0e}".replace("e-0", "e-")
+    )
     upper = max(rows, key=lambda curve: rows[curve][-1])
     here = len(x) // 2
     for curve, y in rows.items():
@@ -182,6 +211,11 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
         shift = ({"center": 0, "right": -7, "left": 7}[side], 7 if above else -7)
         look = {"ha": side, "va": "bottom" if above else "top", **LABEL, "color": colours[curve]}
         axes.annotate(curve, (x[here], y[here]), xytext=shift, textcoords="offset points", **look)
+
+
+def _number(value: float | Tensor) -> float:
+    """A plain number, of a tensor with history, too."""
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _panels(sheets: Sequence[np.ndarray], captions: Sequence[str], title: str, alt: str) -> Picture:
