@@ -9,7 +9,7 @@ import torch
 from dit_course import attention
 from dit_course.check.attention import FIRST_ONLY, OVERFLOW, head_sizes, overflown
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, build
 from dit_course.check.stretch import attention_in_chunks as in_chunks
 from dit_course.check.wrong_attention import (
@@ -207,16 +207,21 @@ SelfAttention = Exercise(
 
 
 def chunk_cases(draw: Draw) -> list[Case]:
-    """A size that fits, one that leaves something over, one that is larger than all, and large logits."""
+    """A size that fits, one that leaves something over, one that is larger than all, and some large logits."""
     cases = []
-    for number, (dtype, factor) in enumerate(
-        ((torch.float32, 1), (torch.float64, 2), (torch.float32, 1), (torch.float32, 30))
+    for m, size, dtype in (
+        (12, 4, torch.float32),
+        (13, 5, torch.float64),
+        (7, 9, torch.float32),
+        (14, 4, torch.float32),
     ):
         batch, n, d, e = draw.sizes(4)
-        m, size = ((12, 4), (13, 5), (7, 9), (14, 4))[number]
-        query, key = (factor * draw.normal(batch, k, d, dtype=dtype) for k in (n, m))
-        args = (query, key, draw.normal(batch, m, e, dtype=dtype), size)
-        cases.append(Case(args, f"{m} keys, {size} at a time" + (", large logits" if factor == 30 else "")))
+        query, key = draw.normal(batch, n, d, dtype=dtype), draw.normal(batch, m, d, dtype=dtype)
+        label = f"{m} keys, {size} at a time"
+        if m == 14:  # in the first picture only
+            query[0] *= 1000
+            label += ", large logits"
+        cases.append(Case((query, key, draw.normal(batch, m, e, dtype=dtype), size), label))
     return cases
 
 
@@ -242,7 +247,6 @@ attention_in_chunks = Exercise(
         LooksLike(CHUNK_REST, whole_pieces_only),
         LooksLike(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
         LooksLike(CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v),
-        LooksLike(CHUNK_TOTAL, lambda q, k, v, size: logits(q, k).exp() @ v),
         When(CHUNK_OVERFLOW, overflown),
     ],
     praise="The same as attention at once",

@@ -214,11 +214,6 @@ def chunks_as_they_are(x, heads):
     return x.chunk(heads, dim=-1)
 
 
-@mutant(exercise="split_heads", hint="written into the code as a number")
-def three_heads(x, heads):
-    return by_chunks(x, 3)
-
-
 # -- merge_heads -----------------------------------------------------------------------------------
 
 
@@ -344,13 +339,13 @@ class NoRoot(Norm):
 @mutant(exercise="RMSNorm", hint="eps is missing or in another place")
 class NoEps(Norm):
     def forward(self, x):
-        return self.scaled(x * x.square().mean(-1, keepdim=True).rsqrt())
+        return self.scaled(x * x.float().square().mean(-1, keepdim=True).rsqrt().to(x.dtype))
 
 
 @mutant(exercise="RMSNorm", hint="eps is missing or in another place")
 class EpsOutside(Norm):
     def forward(self, x):
-        return self.scaled(x / (x.square().mean(-1, keepdim=True).sqrt() + self.eps))
+        return self.scaled(x / (x.float().square().mean(-1, keepdim=True).sqrt() + self.eps).to(x.dtype))
 
 
 @mutant(exercise="RMSNorm", hint="the mean goes over another axis")
@@ -727,8 +722,3 @@ def root_forgotten(query, key, value, size):
 def total_forgotten(query, key, value, size):
     logits = query @ key.mT / query.shape[-1] ** 0.5
     return (logits - logits.amax(-1, keepdim=True)).exp() @ value
-
-
-@mutant(exercise="attention_in_chunks", hint="the sums are not divided at the end")
-def plain_sums(query, key, value, size):
-    return (query @ key.mT / query.shape[-1] ** 0.5).exp() @ value
