@@ -48,7 +48,12 @@ class NormCase(ModuleCase):
             if found:
                 raise Complaint(f"with scale=False there is nothing to learn, but your module has {', '.join(found)}")
         given = (self.given[0].clone().requires_grad_(track),)
-        result = module(*given)
+        try:
+            result = module(*given)
+        except TypeError as error:
+            if self.module.weight is None and "NoneType" in str(error):
+                raise Complaint(NORM_NONE) from None
+            raise
         if self.module.weight is not None and same(result, self.module(*self.given)):
             halved = copy.deepcopy(module).half()(torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16))
             if not (halved.isfinite().all() and halved.count_nonzero()):
@@ -82,6 +87,7 @@ NORM_HALF = (
     "right, but not in half precision: 1000 squared is more than float16 can hold, so the mean square is infinite. "
     "Take it in float32: x.float()"
 )
+NORM_NONE = "with scale=False `self.weight` is None, and nothing can be multiplied with None: return without it then"
 NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings every vector to one size"
 
 RMSNorm = Exercise(
@@ -120,6 +126,9 @@ class AttentionCase(ModuleCase):
         module = build(answer, self.args, self.module)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
+        for norm in (getattr(module, name, None) for name in ("norm_q", "norm_k")):
+            if isinstance(norm, torch.nn.Module):
+                norm.register_forward_pre_hook(self._fits_a_head)
         try:
             result = module(*given)
         except NotImplementedError as error:
@@ -130,6 +139,12 @@ class AttentionCase(ModuleCase):
         if same(result, self.module(*self.given)) and not self._heads_are_right(module):
             raise Complaint("`forward` is right, but `heads_of` does not return queries, keys and values as it should")
         return result, given
+
+    def _fits_a_head(self, _norm: torch.nn.Module, inputs: tuple) -> None:
+        """A hook: norms before the split would stop with an error that says nothing."""
+        width, heads, _ = self.args
+        if inputs[0].shape[-1] != width // heads:
+            raise Complaint(SELF_EARLY)
 
     def _heads_are_right(self, module: torch.nn.Module) -> bool:
         """By the weights that come of them: which of the two norms is whose makes no difference."""
@@ -154,6 +169,7 @@ def attention_cases(draw: Draw) -> list[AttentionCase]:
 
 
 SELF_NO_NORM = "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`"
+SELF_EARLY = "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
 SELF_HALF_NORM = "only one of queries and keys is normed: both are"
 SELF_VALUE = "the values are normed, too: QK-norm is for queries and keys only"
 SELF_ORDER = (

@@ -404,7 +404,7 @@ class KeepdimForgotten(Norm):
         return self.scaled(x / torch.sqrt(x.square().mean(-1) + self.eps))
 
 
-@mutant(exercise="RMSNorm", hint="unsupported operand type")
+@mutant(exercise="RMSNorm", hint="with scale=False `self.weight` is None")
 class NoneForgotten(Norm):
     def forward(self, x):
         return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps).to(x.dtype) * self.weight
@@ -614,7 +614,7 @@ class FirstOfTheBatch(Layers):
         return super().forward(x[:1])
 
 
-@mutant(exercise="SelfAttention", hint="an error stopped your code")
+@mutant(exercise="SelfAttention", hint="the norms come too early")
 class NormedBeforeTheSplit(Layers):
     def heads_of(self, x):
         query, key, value = self.parts(x)
