@@ -5,6 +5,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def attention_weights(query: Tensor, key: Tensor) -> Tensor:
+    """Who looks at whom: softmax(query key^T / sqrt(d)) (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
+
+    query: (..., n, d); key: (..., m, d). Returns (..., n, m): row i says how much token i takes from each of the m
+    tokens, and sums to 1.
+    """
+    logits = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (..., n, d) @ (..., d, m) -> (..., n, m)
+    return logits.softmax(dim=-1)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Share the features among heads: (batch, tokens, width) -> (batch, heads, tokens, width / heads)."""
+    batch, tokens, width = x.shape
+    return x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)  # (b, n, w) -> (b, n, h, d) -> (b, h, n, d)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Put the heads side by side again: (batch, heads, tokens, d) -> (batch, tokens, heads * d)."""
+    return x.transpose(1, 2).flatten(2)  # (b, h, n, d) -> (b, n, h, d) -> (b, n, h * d)
+
+
 class RMSNorm(nn.Module):
     """Divide each vector by the root of its mean square (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4).
 
@@ -48,19 +69,18 @@ class SelfAttention(nn.Module):
         """x: (batch, tokens, width). Returns the same shape: each token, a mixture of what all tokens offer."""
         query, key, value = self.heads_of(x)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.output(mixed.transpose(1, 2).flatten(2))  # (b, heads, n, d) -> (b, n, heads * d)
+        return self.output(merge_heads(mixed))  # (b, h, n, d) -> (b, n, w)
 
     def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x (batch, tokens, width): (batch, heads, tokens, width / heads) each."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)  # (b, n, 3w) -> (b, n, 3, h, d)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (b, n, 3, h, d) -> 3 x (b, h, n, d)
+        parts = self.qkv(x).chunk(3, dim=-1)  # (b, n, 3 * w) -> 3 x (b, n, w)
+        query, key, value = (split_heads(part, self.heads) for part in parts)  # 3 x (b, h, n, d)
         return self.norm_q(query), self.norm_k(key), value
 
     def weights(self, x: Tensor) -> Tensor:
         """Who looks at whom: (batch, heads, tokens, tokens), rows sum to 1. For looking only: `forward` is faster."""
         query, key, _ = self.heads_of(x)
-        return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
+        return attention_weights(query, key)
 
 
 class MLP(nn.Module):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dit_course.attention import MLP, RMSNorm, SelfAttention
+from dit_course.attention import MLP, RMSNorm, SelfAttention, attention_weights, merge_heads, split_heads
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 33))
@@ -173,3 +173,34 @@ def test_mlp_treats_each_token_alone(perturbed):
     mlp = perturbed(MLP(6, 10))
     x = torch.randn(2, 5, 6)
     torch.testing.assert_close(mlp(x)[:, 3], mlp(x[:, 3]))
+
+
+@given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))
+def test_attention_weights_are_a_softmax_for_each_query(batch, heads, n, m, d):
+    query, key = torch.randn(batch, heads, n, d).double(), torch.randn(batch, heads, m, d).double()
+    weights = attention_weights(query, key)
+    for i in range(n):
+        logits = torch.stack([(query[:, :, i] * key[:, :, j]).sum(-1) / math.sqrt(d) for j in range(m)], dim=-1)
+        torch.testing.assert_close(weights[:, :, i], logits.exp() / logits.exp().sum(-1, keepdim=True))
+    value = torch.randn(batch, heads, m, 3).double()
+    torch.testing.assert_close(weights @ value, F.scaled_dot_product_attention(query, key, value))
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5))
+def test_heads_get_neighbouring_features_and_give_them_back(batch, tokens, heads, size):
+    x = torch.randn(batch, tokens, heads * size)
+    split = split_heads(x, heads)
+    assert split.shape == (batch, heads, tokens, size)
+    for head in range(heads):
+        assert torch.equal(split[:, head], x[:, :, head * size : (head + 1) * size])
+    assert torch.equal(merge_heads(split), x)
+
+
+def test_in_bfloat16_large_queries_and_keys_make_the_logits_coarse_and_qk_norm_mends_it():
+    x = torch.randn(1, 16, 24)
+    errors = {}
+    for qk_norm in (True, False):
+        attention = SelfAttention(24, 3, qk_norm)
+        exact = logits(attention, 20 * x)
+        errors[qk_norm] = (logits(attention.bfloat16(), (20 * x).bfloat16()).float() - exact).abs().max().item()
+    assert errors[True] < 0.1 < 1 < errors[False]

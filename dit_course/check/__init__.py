@@ -6,6 +6,7 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.attention import attention_weights, merge_heads, split_heads
 from dit_course.check.flow import (
     RectifiedFlow,
     data_from_velocity,
@@ -17,13 +18,18 @@ from dit_course.check.flow import (
 )
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
+from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
 from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "RMSNorm",
     "RectifiedFlow",
     "Sampler",
+    "SelfAttention",
     "ab2",
+    "attention_in_chunks",
+    "attention_weights",
     "class_grid",
     "data_from_velocity",
     "euler",
@@ -32,12 +38,14 @@ __all__ = [
     "heun",
     "interpolate",
     "logit_normal",
+    "merge_heads",
     "noise_from_velocity",
     "overlapping_patches",
     "patchify",
     "progress",
     "shift",
     "sincos_position_embedding",
+    "split_heads",
     "unpatchify",
     "velocity_target",
 ]

@@ -1,5 +1,6 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+import torch
 from torch import Tensor
 
 
@@ -21,3 +22,21 @@ def shift(t: Tensor, factor: float) -> Tensor:
     t: times in [0, 1], any shape; 0 and 1 stay. Resolution shift of Stable Diffusion 3 (arXiv 2403.03206, 5.3.2).
     """
     return factor * t / (1 + (factor - 1) * t)
+
+
+def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
+    """Attention over `size` keys at a time, so that the table of all weights never exists (lesson 02).
+
+    query: (..., n, d); key: (..., m, d); value: (..., m, e). Returns (..., n, e), the same as attention at once.
+    """
+    highest = torch.full_like(query[..., :1], -torch.inf)  # (..., n, 1): the largest logit so far
+    total = torch.zeros_like(highest)  # the sum of all exp(logit - highest) so far
+    mixed = torch.zeros_like(query[..., :1] * value[..., :1, :])  # (..., n, e): the values, weighted by these
+    for keys, values in zip(key.split(size, dim=-2), value.split(size, dim=-2), strict=True):
+        logits = query @ keys.transpose(-2, -1) * query.shape[-1] ** -0.5  # (..., n, d) @ (..., d, s) -> (..., n, s)
+        higher = torch.maximum(highest, logits.amax(dim=-1, keepdim=True))
+        shrink, weights = (highest - higher).exp(), (logits - higher).exp()
+        total = total * shrink + weights.sum(dim=-1, keepdim=True)
+        mixed = mixed * shrink + weights @ values  # (..., n, s) @ (..., s, e) -> (..., n, e)
+        highest = higher
+    return mixed / total

@@ -16,7 +16,7 @@ RIGHT, NOT_YET, NOT_TRIED = "right", "not yet", "not tried yet"
 GOING_ON = "going on with the course's version, so the lesson continues."
 MARKS = {RIGHT: "●", NOT_YET: "◐", NOT_TRIED: "○"}
 
-exercises: list = []  # all that there are, in the order of the lessons
+exercises: list = []  # all that there are, in the order in which they are imported
 verdicts: dict[str, "Verdict"] = {}  # of this kernel, by the exercise's name
 
 
@@ -87,9 +87,8 @@ class Progress:
     """What is solved so far: the last line of a cell shows it."""
 
     def __init__(self, lessons: list[str]):
-        self.rows = [
-            (e.lesson, e.name, verdicts.get(e.name, Verdict(NOT_TRIED))) for e in exercises if e.lesson in lessons
-        ]
+        chosen = sorted((e for e in exercises if e.lesson in lessons), key=lambda e: e.lesson)
+        self.rows = [(e.lesson, e.name, verdicts.get(e.name, Verdict(NOT_TRIED))) for e in chosen]
 
     @property
     def solved(self) -> int:

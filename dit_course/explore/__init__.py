@@ -1,5 +1,6 @@
 """Sliders: move one, and the model draws again."""
 
+from dit_course.explore.attention import attention
 from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
@@ -7,6 +8,7 @@ from dit_course.explore.timesteps import timesteps
 from dit_course.explore.trajectory import trajectory
 
 __all__ = [
+    "attention",
     "guidance",
     "noising",
     "patches",

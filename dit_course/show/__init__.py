@@ -1,15 +1,15 @@
 """Pictures, curves and films: one call, one message.
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
-anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01), `over_time`, `densities`, `roads`, `plane`, `field` (05), `solver_roads`, `by_evaluations` (08), and `experiment` (trainings with
-paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation` write files, whole
-or not at all.
+anywhere else, `.save(path)` keeps it. So do the figures of the lessons, which live in `lesson_*.py`, and `experiment`
+(trainings with paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation`
+write files, whole or not at all.
 """
 
 from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
+from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_sampling import by_evaluations, solver_roads
@@ -22,6 +22,8 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "attention_map",
+    "attention_table",
     "by_evaluations",
     "costs",
     "densities",
@@ -30,6 +32,7 @@ __all__ = [
     "field",
     "grid",
     "images",
+    "looks",
     "loss_curve",
     "maps",
     "over_time",
@@ -38,6 +41,7 @@ __all__ = [
     "roads",
     "save_animation",
     "save_image",
+    "side_by_side",
     "solver_roads",
     "to_bytes",
     "to_png",

@@ -1,0 +1,176 @@
+"""Lesson 02, its functions: the weights of attention, and heads. The rest is in `self_attention.py`."""
+
+import torch
+from torch import Tensor
+
+from dit_course import attention
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.wrong_attention import (
+    heads_reshaped,
+    logits,
+    merge_reshaped,
+    over_all,
+    sizes_swapped,
+    unequal_heads,
+    weighted,
+)
+
+FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
+OVERFLOW = "exp of a large logit is infinite, and infinite / infinite is NaN: "
+
+
+def overflown(got: Tensor, expected: Tensor) -> bool:
+    """Whether some values are NaN or infinite, and not all."""
+    return got.shape == expected.shape and bool((~got.isfinite()).any()) and not bool(got.isnan().all())
+
+
+# -- attention_weights -----------------------------------------------------------------------------
+
+
+def weight_cases(draw: Draw) -> list[Case]:
+    """One picture without batch or heads; two random shapes, one in double precision; and large logits."""
+    cases = [Case((draw.normal(5, 4), draw.normal(7, 4)), "5 queries, 7 keys")]
+    for dtype, factor in ((torch.float32, 1), (torch.float64, 1), (torch.float32, 30)):
+        batch, heads, n, m, d = draw.sizes(5)
+        query, key = draw.normal(batch, heads, n, d, dtype=dtype), draw.normal(batch, heads, m, d, dtype=dtype)
+        text = f"queries {batch}x{heads}x{n}x{d}, keys {batch}x{heads}x{m}x{d}"
+        cases.append(Case((factor * query, factor * key), text + (", large logits" if factor > 1 else "")))
+    return cases
+
+
+WEIGHTS_COLUMNS = "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?"
+WEIGHTS_OTHER = "the softmax goes over the batch or the heads: each token shares its look among the keys"
+WEIGHTS_SCALE = "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp"
+WEIGHTS_D = "the logits are divided by d itself: its square root is meant"
+WEIGHTS_TIMES = "the logits are multiplied by the square root of d: they should be divided by it"
+WEIGHTS_N = "the logits are divided by the root of the number of tokens: d is the length of one query, the last axis"
+WEIGHTS_LATE = "the softmax comes first and the division after it, so your rows do not sum to 1: divide the logits"
+WEIGHTS_LOGITS = "these are the logits: the softmax is missing, which makes weights of them"
+WEIGHTS_ALL = "your whole table sums to 1: each row should, as each token has its own look to share"
+WEIGHTS_TURNED = "your table lies on its side: a row for each query, a column for each key"
+WEIGHTS_EXP = "these are exponentials: divide each row by its sum, as softmax does"
+WEIGHTS_LOG = "these are logarithms of the weights: softmax is meant, not log_softmax"
+WEIGHTS_SIGMOID = "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1"
+WEIGHTS_OVERFLOW = OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first"
+
+attention_weights = Exercise(
+    "attention_weights",
+    reference=attention.attention_weights,
+    lesson="02",
+    cases=weight_cases,
+    diagnoses=[
+        LooksLike(WEIGHTS_COLUMNS, weighted(dim=-2)),
+        LooksLike(WEIGHTS_OTHER, weighted(dim=0)),
+        LooksLike(WEIGHTS_OTHER, weighted(dim=1)),
+        LooksLike(WEIGHTS_SCALE, weighted(lambda query, key: 1.0)),
+        LooksLike(WEIGHTS_D, weighted(lambda query, key: 1 / query.shape[-1])),
+        LooksLike(WEIGHTS_TIMES, weighted(lambda query, key: query.shape[-1] ** 0.5)),
+        LooksLike(WEIGHTS_N, weighted(lambda query, key: query.shape[-2] ** -0.5)),
+        LooksLike(WEIGHTS_N, weighted(lambda query, key: key.shape[-2] ** -0.5)),
+        LooksLike(WEIGHTS_LATE, lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5),
+        LooksLike(WEIGHTS_LATE, lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5),
+        LooksLike(WEIGHTS_LOGITS, logits),
+        LooksLike(WEIGHTS_LOGITS, lambda q, k: logits(q, k, 1.0)),
+        LooksLike(WEIGHTS_ALL, over_all),
+        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(k, q)),
+        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(q, k).mT),
+        LooksLike(WEIGHTS_EXP, lambda q, k: logits(q, k).exp()),
+        LooksLike(WEIGHTS_LOG, lambda q, k: logits(q, k).log_softmax(dim=-1)),
+        LooksLike(WEIGHTS_SIGMOID, lambda q, k: logits(q, k).sigmoid()),
+        When(WEIGHTS_OVERFLOW, overflown),
+    ],
+    praise="Every row sums to 1, and the weights are the course's",
+    picture=lambda weights: weights[None],
+)
+
+# -- split_heads and merge_heads -------------------------------------------------------------------
+
+
+def head_sizes(draw: Draw) -> list[tuple[int, int, int, int, torch.dtype]]:
+    """batch, heads, tokens and features of a head: all different, the products too."""
+    found = [(2, 3, 5, 4, torch.float32)]
+    for dtype in (torch.float32, torch.float64):
+        while True:
+            batch, heads, tokens, size = draw.sizes(4)
+            if tokens not in (heads * size, batch * heads) and heads != size:
+                break
+        found.append((batch, heads, tokens, size, dtype))
+    return found
+
+
+def split_cases(draw: Draw) -> list[Case]:
+    """Tokens, and the number of heads."""
+    return [
+        Case((draw.normal(b, n, h * d, dtype=dtype), h), f"{b}x{n}x{h * d} in {h} heads")
+        for b, h, n, d, dtype in head_sizes(draw)
+    ]
+
+
+def merge_cases(draw: Draw) -> list[Case]:
+    """What heads have made."""
+    return [Case((draw.normal(b, h, n, d, dtype=dtype),), f"{b}x{h}x{n}x{d}") for b, h, n, d, dtype in head_sizes(draw)]
+
+
+SPLIT_RESHAPED = (
+    "the tokens are only reshaped, so a head holds whole tokens instead of a part of each: split the width first, "
+    "then change the order of the axes"
+)
+SPLIT_STILL = "the width is split, but the heads come after the tokens: they belong in front, (batch, heads, tokens, d)"
+SPLIT_TURNS = "the heads take turns at the features: a head gets neighbouring features, which axis splits off first?"
+SPLIT_SWAPPED = "heads and features of a head are swapped: there are `heads` heads, of width / heads features each"
+SPLIT_FLIPPED = "tokens and features are swapped within each head: (batch, heads, tokens, d) is wanted"
+SPLIT_FIRST = "the heads come before the batch: (batch, heads, tokens, d) is wanted"
+SPLIT_MERGED = "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)"
+SPLIT_CUT = "the tokens are shared among the heads: every head sees all tokens, but a part of their features"
+
+split_heads = Exercise(
+    "split_heads",
+    reference=attention.split_heads,
+    lesson="02",
+    cases=split_cases,
+    diagnoses=[
+        LooksLike(SPLIT_RESHAPED, heads_reshaped),
+        LooksLike(SPLIT_STILL, lambda x, h: x.unflatten(2, (h, -1))),
+        LooksLike(SPLIT_TURNS, unequal_heads),
+        LooksLike(SPLIT_SWAPPED, sizes_swapped),
+        LooksLike(SPLIT_SWAPPED, lambda x, h: x.unflatten(2, (-1, h))),
+        LooksLike(SPLIT_FLIPPED, lambda x, h: attention.split_heads(x, h).mT),
+        LooksLike(SPLIT_FIRST, lambda x, h: attention.split_heads(x, h).transpose(0, 1)),
+        LooksLike(SPLIT_MERGED, lambda x, h: attention.split_heads(x, h).flatten(0, 1)),
+        When(
+            SPLIT_CUT, lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1]
+        ),
+        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[:1]),
+        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[0]),
+    ],
+)
+
+MERGE_RESHAPED = (
+    "the heads are only reshaped, so pieces of several tokens share a row: bring the heads of one token "
+    "side by side first"
+)
+MERGE_STILL = "the axes stand in the right order, but heads and features are not merged yet: (batch, tokens, width)"
+MERGE_TURNS = "the features of the heads take turns: all features of head 0 come first, then those of head 1"
+MERGE_TOKENS = "heads and tokens are merged: the features are to be, so that each token has all of its width again"
+MERGE_SUM = "the heads are added or averaged: they belong side by side, none of them is lost"
+MERGE_FLIPPED = "tokens and features are swapped: (batch, tokens, width) is wanted"
+
+merge_heads = Exercise(
+    "merge_heads",
+    reference=attention.merge_heads,
+    lesson="02",
+    cases=merge_cases,
+    diagnoses=[
+        LooksLike(MERGE_RESHAPED, merge_reshaped),
+        LooksLike(MERGE_STILL, lambda x: x.transpose(1, 2)),
+        LooksLike(MERGE_TURNS, lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+        LooksLike(MERGE_TOKENS, lambda x: x.flatten(1, 2)),
+        LooksLike(MERGE_TOKENS, lambda x: x.transpose(1, 2).flatten(1, 2)),
+        LooksLike(MERGE_SUM, lambda x: x.sum(dim=1)),
+        LooksLike(MERGE_SUM, lambda x: x.mean(dim=1)),
+        LooksLike(MERGE_FLIPPED, lambda x: attention.merge_heads(x).mT),
+        LooksLike(MERGE_FLIPPED, lambda x: x.transpose(2, 3).flatten(1, 2)),
+        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[:1]),
+        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[0]),
+    ],
+)

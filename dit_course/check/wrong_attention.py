@@ -1,0 +1,153 @@
+"""Plausible wrong versions of lesson 02's exercises."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_course.attention import attention_weights, merge_heads, split_heads
+
+
+def logits(query: Tensor, key: Tensor, scale: float | None = None) -> Tensor:
+    """Scaled products of queries and keys."""
+    return query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def weighted(scale=None, dim: int = -1):
+    """Wrong `attention_weights`: another scale, a function of (query, key), or a softmax over another axis."""
+
+    def wrong(query: Tensor, key: Tensor) -> Tensor:
+        return logits(query, key, None if scale is None else scale(query, key)).softmax(dim=dim)
+
+    return wrong
+
+
+def over_all(query: Tensor, key: Tensor) -> Tensor:
+    """One softmax over the whole table."""
+    table = logits(query, key)
+    return table.flatten(-2).softmax(dim=-1).reshape(table.shape)
+
+
+def unequal_heads(x: Tensor, heads: int) -> Tensor:
+    """Every head gets each `heads`-th feature."""
+    batch, tokens, width = x.shape
+    return x.reshape(batch, tokens, width // heads, heads).permute(0, 3, 1, 2)
+
+
+def sizes_swapped(x: Tensor, heads: int) -> Tensor:
+    """As many heads as a head has features."""
+    batch, tokens, _ = x.shape
+    return x.reshape(batch, tokens, -1, heads).transpose(1, 2)
+
+
+def heads_reshaped(x: Tensor, heads: int) -> Tensor:
+    """The right shape without moving anything."""
+    batch, tokens, width = x.shape
+    return x.reshape(batch, heads, tokens, width // heads)
+
+
+def merge_reshaped(x: Tensor) -> Tensor:
+    """The right shape without moving anything."""
+    batch, heads, tokens, size = x.shape
+    return x.reshape(batch, tokens, heads * size)
+
+
+def normed(
+    x: Tensor, norm: nn.Module, dim=-1, root=True, mean=True, eps: str = "inside", centred=False, scaled=True
+) -> Tensor:
+    """RMSNorm with one thing done otherwise; `norm` has the scale and eps."""
+    size = x - x.mean(dim=-1, keepdim=True) if centred else x
+    square = size.square().mean(dim, keepdim=True) if mean else size.square().sum(dim, keepdim=True)
+    square = square + norm.eps if eps == "inside" else square
+    divisor = square.sqrt() if root else square
+    divisor = divisor + norm.eps if eps == "outside" else divisor
+    return size / divisor * (norm.weight if scaled and norm.weight is not None else 1)
+
+
+def otherwise(**changes):
+    """A wrong `RMSNorm`."""
+    return lambda norm, x: normed(x, norm, **changes)
+
+
+def attended(
+    layer: nn.Module,
+    x: Tensor,
+    order: str = "qkv",
+    split=split_heads,
+    merge=merge_heads,
+    norm: str = "qk",
+    mix=F.scaled_dot_product_attention,
+) -> Tensor:
+    """Self-attention with one thing done otherwise, before the output's linear map."""
+    parts = dict(zip(order, layer.qkv(x).chunk(3, dim=-1), strict=True))
+    query, key, value = (split(parts[name], layer.heads) for name in "qkv")
+    query = layer.norm_q(query) if "q" in norm else query
+    key = layer.norm_k(key) if "k" in norm else key
+    value = layer.norm_k(value) if "v" in norm else value
+    return merge(mix(query, key, value))
+
+
+def self_attention(**changes):
+    """A wrong `SelfAttention`."""
+    return lambda layer, x: layer.output(attended(layer, x, **changes))
+
+
+def taken_in_turns(layer: nn.Module, x: Tensor) -> Tensor:
+    """Query, key and value of a head side by side: the width is split into heads before it is split into three."""
+    both = split_heads(layer.qkv(x), layer.heads)  # (b, h, n, 3 * d)
+    query, key, value = both.chunk(3, dim=-1)
+    return layer.output(merge_heads(F.scaled_dot_product_attention(layer.norm_q(query), layer.norm_k(key), value)))
+
+
+def reshaped_in_three(layer: nn.Module, x: Tensor) -> Tensor:
+    """(b, n, 3 * w) reshaped at once to (3, b, h, n, d)."""
+    batch, tokens, width = x.shape
+    query, key, value = layer.qkv(x).reshape(3, batch, layer.heads, tokens, width // layer.heads)
+    return layer.output(merge_heads(F.scaled_dot_product_attention(layer.norm_q(query), layer.norm_k(key), value)))
+
+
+def scaled_twice(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Divided by the root of d by hand, and by `scaled_dot_product_attention` again."""
+    return F.scaled_dot_product_attention(query * query.shape[-1] ** -0.5, key, value)
+
+
+def unscaled(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Without the root of d."""
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+
+
+def over_queries(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The softmax goes over the queries."""
+    return logits(query, key).softmax(dim=-2) @ value
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Nobody looks ahead."""
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+def in_pieces(query: Tensor, key: Tensor, value: Tensor, size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits and values, piece by piece."""
+    return [logits(query, keys) for keys in key.split(size, dim=-2)], list(value.split(size, dim=-2))
+
+
+def softmax_each(query: Tensor, key: Tensor, value: Tensor, size: int, average: bool = True) -> Tensor:
+    """A softmax in every piece, as if the others were not there."""
+    tables, values = in_pieces(query, key, value, size)
+    mixed = torch.stack([table.softmax(dim=-1) @ v for table, v in zip(tables, values, strict=True)])
+    return mixed.mean(dim=0) if average else mixed.sum(dim=0)
+
+
+def not_shrunk(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
+    """Each piece subtracts its own largest logit, and what came before is not brought down to it."""
+    tables, values = in_pieces(query, key, value, size)
+    total, mixed = 0, 0
+    for table, v in zip(tables, values, strict=True):
+        weights = (table - table.amax(dim=-1, keepdim=True)).exp()
+        total, mixed = total + weights.sum(dim=-1, keepdim=True), mixed + weights @ v
+    return mixed / total
+
+
+def whole_pieces_only(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
+    """What is left over at the end is forgotten."""
+    end = key.shape[-2] // size * size
+    return attention_weights(query, key[..., :end, :]) @ value[..., :end, :]

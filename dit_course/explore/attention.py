@@ -1,0 +1,241 @@
+"""Sliders for attention: pick a block, a head and a patch, and see where it looks at any moment t."""
+
+import html
+import threading
+from functools import partial
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dit_course.explore.keyboard import Accessible
+from dit_course.explore.view import NamedImage, View
+from dit_course.flow import interpolate
+from dit_course.sampling import Sampler
+from dit_course.show import PALETTE, Picture, to_png
+from dit_course.show.lesson_attention import cell_side, frame, map_pixels, picture_pixels, rgb
+from dit_course.show.lesson_patches import one_image
+from dit_course.show.sheet import CAPTION, DENSITY, MARGIN, TEXT, blank_figure, rendered
+
+AVERAGE, NO_CLASS = "average", "no class"
+SMALL = 330  # height of the overview of all heads, at least, in pixels of the page
+TOP = MARGIN + CAPTION + MARGIN  # above the drawings: their captions
+
+
+def attention(
+    model: nn.Module,
+    image: Tensor | None = None,
+    label: int | str | None = None,
+    t: float = 0.5,
+    block: int | None = None,
+    head: int | None = None,
+    patch: int | None = None,
+    seed: int = 0,
+) -> "Attention":
+    """Sliders for the block, the head, the patch that looks, the time and the class, over what a model attends to.
+
+    model: any DiT, yours or the shipped one. image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1], clean: noise
+    is added as t says (seed: which noise); None lets the model draw one. label: the class that the model is told, None
+    for none. block, head, patch: where the sliders start, counted from 0; None takes the middle block, the average of
+    all heads, the middle patch. As the last line of a cell it is live in JupyterLab; where no kernel runs, a still
+    picture says the same.
+    """
+    return Attention(model, image, label, t, block, head, patch, seed)
+
+
+@torch.no_grad()
+def attention_maps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+    """Who looks at whom inside a model, while it looks at x: (blocks, batch, heads, tokens, tokens), rows sum to 1.
+
+    x: (batch, C, H, W), noisy images; t: (batch,); y: (batch,) or None: as for the model itself. The weights are those
+    of the real input of every block's attention, caught by a hook on the way. The registers come last among the tokens.
+    """
+    caught: dict[int, Tensor] = {}
+
+    def keep(number: int, _layer: nn.Module, inputs: tuple) -> None:
+        caught[number] = inputs[0]
+
+    layers = [block.attention for block in model.blocks]
+    hooks = [layer.register_forward_pre_hook(partial(keep, number)) for number, layer in enumerate(layers)]
+    was_training = model.training
+    model.eval()  # label dropout is for training
+    try:
+        model(x, t, y)
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([layer.weights(caught[number]).float() for number, layer in enumerate(layers)])
+
+
+class Drawing:
+    """Where everything goes: captions are drawn once, maps painted in as often as a slider moves.
+
+    grid: (rows, columns) of patches. blocks, heads, tokens: how many there are.
+    """
+
+    def __init__(self, grid: tuple[int, int], patch_size: int, blocks: int, heads: int, tokens: int):
+        self.grid, self.patch_size, self.blocks, self.heads = grid, patch_size, blocks, heads
+        self.cell = cell_side(grid, patch_size)
+        empty = map_pixels(torch.zeros(tokens), grid, self.cell)
+        tall, wide = (side // DENSITY for side in empty.shape[:2])
+        self.tiny = max(1, DENSITY * max(tall, SMALL) // (blocks * (-(-tokens // grid[1]) + 2)))
+        small = map_pixels(torch.zeros(tokens), grid, self.tiny).shape
+        self.step = (small[0] + self.tiny + 2, small[1] + self.tiny + 2)  # from one tiny map to the next
+        self.lefts = [MARGIN, 2 * MARGIN + wide + MARGIN, 6 * MARGIN + 2 * wide + 60]
+        self.width = self.lefts[2] + heads * self.step[1] // DENSITY + 2 * MARGIN
+        self.height = TOP + max(tall, blocks * self.step[0] // DENSITY + CAPTION) + 2 * MARGIN
+        self.blank = self._captions(tall, wide, tokens > grid[0] * grid[1])
+
+    def paint(self, picture: Tensor, maps: Tensor, block: int, head: int | None, query: int) -> np.ndarray:
+        """What the sliders show: (height, width, 3) uint8, drawn at `DENSITY`.
+
+        picture: (C, H, W) uint8. maps: (blocks, heads, tokens, tokens). head: None for the average.
+        """
+        sheet = self.blank.copy()
+        row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
+        image = picture_pixels(picture, self.patch_size, self.cell)
+        for left, pixels in ((self.lefts[0], image), (self.lefts[1], map_pixels(row, self.grid, self.cell))):
+            frame(pixels, query, self.grid, self.cell)
+            self._put(sheet, pixels, DENSITY * TOP, DENSITY * left)
+        for b in range(self.blocks):
+            for h in range(self.heads):
+                pixels = map_pixels(maps[b, h, query], self.grid, self.tiny)
+                chosen = b == block and head in (None, h)
+                edge = rgb(PALETTE["guidance"]) if chosen else (0xBB,) * 3
+                boxed = np.full((pixels.shape[0] + 4, pixels.shape[1] + 4, 3), edge, dtype=np.uint8)
+                boxed[2:-2, 2:-2] = pixels
+                top, left = DENSITY * TOP + b * self.step[0] - 2, DENSITY * self.lefts[2] + h * self.step[1] - 2
+                self._put(sheet, boxed, top, left)
+        return sheet
+
+    @staticmethod
+    def _put(sheet: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:
+        sheet[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+
+    def _captions(self, tall: int, wide: int, registers: bool) -> np.ndarray:
+        figure = blank_figure(self.width, self.height)
+
+        def write(x: float, y: float, text: str, **style) -> None:
+            figure.text(x / self.width, 1 - y / self.height, text, fontsize=CAPTION, **TEXT, **style)
+
+        for left, text in zip(self.lefts, ("what it sees", "where it looks", "all heads"), strict=True):
+            write(left, MARGIN + CAPTION, text)
+        for block in range(self.blocks):
+            middle = TOP + (block * self.step[0] + self.step[0] / 2) / DENSITY
+            write(self.lefts[2] - MARGIN, middle, f"block {block}", ha="right", va="center")
+        if registers:
+            write(self.lefts[0] + wide, TOP + tall - 2, "registers", ha="right")
+        return rendered(figure)
+
+
+class Attention(View):
+    """The view that `attention` makes. `picture` is what it shows at the moment."""
+
+    def __init__(self, model, image, label, t, block, head, patch, seed):
+        self.model = model
+        grid, heads, blocks = model.config.grid, model.config.heads, model.config.depth
+        count = grid[0] * grid[1]
+        names = list(getattr(model, "class_names", None) or range(model.config.num_classes or 0))
+        names = [str(name) if isinstance(name, str) else f"class {name}" for name in names]
+        if label not in (None, *names, *range(len(names))):
+            raise ValueError(f"unknown class {label!r}; this model knows {', '.join(names) or 'no classes'}")
+        label = names.index(label) if isinstance(label, str) else label
+        self.clean = _clean(model, image, label, seed)
+        self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(seed))
+        tokens = count + model.config.registers
+        self.drawing = Drawing(grid, model.config.patch_size, blocks, heads, tokens)
+        self._drawing = threading.Lock()
+        self._seen: dict[tuple, tuple[Tensor, Tensor]] = {}
+        wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
+        places = [(f"{i}: row {i // grid[1]}, column {i % grid[1]}", i) for i in range(count)]
+        places += [(f"register {i}", count + i) for i in range(model.config.registers)]
+        middle = grid[0] // 2 * grid[1] + grid[1] // 2
+        self.block = widgets.IntSlider(
+            blocks // 2 if block is None else block, min=0, max=blocks - 1, description="block", **wide
+        )
+        self.head = widgets.SelectionSlider(
+            options=[(AVERAGE, AVERAGE), *((str(i), i) for i in range(heads))],
+            value=AVERAGE if head is None else head,
+            description="head",
+            **wide,
+        )
+        self.patch = widgets.SelectionSlider(
+            options=places, value=middle if patch is None else patch, description="patch", **wide
+        )
+        self.t = widgets.FloatSlider(t, min=0, max=1, step=0.05, description="time t", readout_format=".2f", **wide)
+        self.label = widgets.Dropdown(
+            options=[(NO_CLASS, NO_CLASS), *((name, i) for i, name in enumerate(names))],
+            value=NO_CLASS if label is None else label,
+            description="class",
+            **wide,
+        )
+        self.controls = (self.block, self.head, self.patch, self.t) + ((self.label,) if names else ())
+        self.image = NamedImage(format="png", layout={"max_width": "100%"})
+        self.message = widgets.HTML()
+        for control in self.controls:
+            control.observe(self._changed, "value")
+        self._redraw()
+        row = widgets.HBox(self.controls, layout={"flex_flow": "row wrap"})
+        super().__init__([row, self.image, self.message, Accessible()])
+
+    @property
+    def picture(self) -> Picture:
+        """The still for where no kernel runs."""
+        return Picture.of(self._pixels, self.caption)
+
+    def looked(self, t: float, label: int | None) -> tuple[Tensor, Tensor]:
+        """What the model sees at t, (C, H, W) uint8, and all its weights, (blocks, heads, tokens, tokens)."""
+        key = (round(t, 4), label)
+        if key not in self._seen:
+            if len(self._seen) >= 64:  # a slider that is dragged to and fro
+                self._seen.pop(next(iter(self._seen)))
+            weight = next(self.model.parameters())
+            x = interpolate(self.clean, self.noise, torch.tensor([t])).to(weight.device, weight.dtype)
+            y = None
+            if self.model.config.num_classes is not None:
+                y = torch.tensor([self.model.config.num_classes if label is None else label], device=weight.device)
+            maps = attention_maps(self.model, x, torch.tensor([t]).to(weight), y)[:, 0].cpu()
+            seen = (255 * (x[0].float() / 2 + 0.5).clamp(0, 1)).round().byte().cpu()
+            self._seen[key] = seen, maps
+        return self._seen[key]
+
+    def _redraw(self) -> None:
+        with self._drawing:  # events may come in two threads at once
+            block, head, query, t = self.block.value, self.head.value, self.patch.value, self.t.value
+            head = None if head == AVERAGE else head
+            seen, maps = self.looked(t, None if self.label.value == NO_CLASS else self.label.value)
+            self._pixels = self.drawing.paint(seen, maps, block, head, query)
+            row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
+            self.caption = _said(row, self.patch, block, head, t, self.drawing.grid)
+            with self.image.hold_sync():
+                self.image.value = to_png(self._pixels, effort=1)
+                self.image.width = str(self.drawing.width)
+                self.image.tooltip = self.caption
+            self.message.value = f'<span role="status">{html.escape(self.caption)}</span>'
+
+
+def _said(row: Tensor, patch: widgets.SelectionSlider, block: int, head: int | None, t: float, grid) -> str:
+    """What there is to see, in words."""
+    count = grid[0] * grid[1]
+    best = int(row.argmax())
+    where = f"patch {best}" if best < count else f"register {best - count}"
+    itself = " (itself)" if best == patch.value else ""
+    who = "all heads on average" if head is None else f"head {head}"
+    shares = f"most at {where}{itself}, {float(row[best]):.0%}; equal shares would be {1 / len(row):.0%}"
+    kept = f"; registers get {float(row[count:].sum()):.0%}" if len(row) > count else ""
+    looker = f"patch {patch.label}" if patch.value < count else patch.label
+    return f"{looker} looks, block {block}, {who}, t = {t:.2f}: {shares}{kept}"
+
+
+def _clean(model: nn.Module, image: Tensor | None, label: int | None, seed: int) -> Tensor:
+    """The picture without noise, (1, C, H, W) in [-1, 1]; drawn by the model itself when there is none."""
+    if image is None:
+        labels = None if model.config.num_classes is None else [0 if label is None else label]
+        image = Sampler(model, steps=10, solver="ab2").sample(1, labels, seed=seed)[0].cpu()
+    pixels = one_image(image)
+    expected = (model.config.channels, *model.config.image_shape)
+    if tuple(pixels.shape) != expected:
+        raise ValueError(f"this model looks at pictures of shape {expected}, this one has {tuple(pixels.shape)}")
+    return pixels[None].float() / 127.5 - 1

@@ -1,0 +1,724 @@
+"""Lesson 02: what people write for weights, heads, RMSNorm and self-attention."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mutants import mutant, right_answer
+
+# -- attention_weights -----------------------------------------------------------------------------
+
+
+@right_answer(exercise="attention_weights")
+def by_einsum(query, key):
+    return torch.einsum("...nd,...md->...nm", query / math.sqrt(query.shape[-1]), key).softmax(-1)
+
+
+@right_answer(exercise="attention_weights")
+def by_hand(query, key):
+    logits = torch.matmul(query, key.mT) / query.size(-1) ** 0.5
+    exponentials = torch.exp(logits - logits.max(dim=-1, keepdim=True).values)
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+@right_answer(exercise="attention_weights")
+def by_identity_values(query, key):
+    identity = torch.eye(key.shape[-2], dtype=key.dtype).expand(*key.shape[:-1], key.shape[-2])
+    return F.scaled_dot_product_attention(query, key, identity)
+
+
+@right_answer(exercise="attention_weights")
+def by_loops(query, key):
+    rows = []
+    for i in range(query.shape[-2]):
+        scores = [(query[..., i, :] * key[..., j, :]).sum(-1) for j in range(key.shape[-2])]
+        rows.append(F.softmax(torch.stack(scores, -1) / query.shape[-1] ** 0.5, dim=-1))
+    return torch.stack(rows, -2)
+
+
+@mutant(exercise="attention_weights", hint="your columns sum to 1, not your rows")
+def softmax_over_queries(query, key):
+    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-2)
+
+
+@mutant(exercise="attention_weights", hint="the softmax goes over the batch or the heads")
+def softmax_over_batch(query, key):
+    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=0) if query.ndim > 2 else by_hand(query, key)
+
+
+@mutant(exercise="attention_weights", hint="not divided by the square root of d")
+def scale_forgotten(query, key):
+    return (query @ key.mT).softmax(-1)
+
+
+@mutant(exercise="attention_weights", hint="divided by d itself")
+def divided_by_d(query, key):
+    return (query @ key.mT / query.shape[-1]).softmax(-1)
+
+
+@mutant(exercise="attention_weights", hint="multiplied by the square root of d")
+def multiplied_by_root(query, key):
+    return (query @ key.mT * query.shape[-1] ** 0.5).softmax(-1)
+
+
+@mutant(exercise="attention_weights", hint="divided by the root of the number of tokens")
+def root_of_tokens(query, key):
+    return (query @ key.mT / query.shape[-2] ** 0.5).softmax(-1)
+
+
+@mutant(exercise="attention_weights", hint="divided by the root of the number of tokens")
+def root_of_keys(query, key):
+    return (query @ key.mT / math.sqrt(key.size(-2))).softmax(-1)
+
+
+@mutant(exercise="attention_weights", hint="the softmax comes first and the division after it")
+def divided_after_softmax(query, key):
+    return (query @ key.mT).softmax(-1) / query.shape[-1] ** 0.5
+
+
+@mutant(exercise="attention_weights", hint="the softmax comes first and the division after it")
+def divided_twice(query, key):
+    return by_einsum(query, key) / query.shape[-1] ** 0.5
+
+
+@mutant(exercise="attention_weights", hint="the softmax is missing")
+def logits_only(query, key):
+    return query @ key.mT / query.shape[-1] ** 0.5
+
+
+@mutant(exercise="attention_weights", hint="the softmax is missing")
+def products_only(query, key):
+    return query @ key.mT
+
+
+@mutant(exercise="attention_weights", hint="your whole table sums to 1")
+def one_softmax_for_all(query, key):
+    logits = query @ key.mT / query.shape[-1] ** 0.5
+    return torch.softmax(logits.flatten(-2), -1).view_as(logits)
+
+
+@mutant(exercise="attention_weights", hint="your table lies on its side")
+def keys_ask(query, key):
+    return torch.softmax(key @ query.mT / query.shape[-1] ** 0.5, dim=-1)
+
+
+@mutant(exercise="attention_weights", hint="your table lies on its side")
+def turned_at_the_end(query, key):
+    return by_einsum(query, key).mT
+
+
+@mutant(exercise="attention_weights", hint="these are exponentials")
+def not_normalised(query, key):
+    return torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
+
+
+@mutant(exercise="attention_weights", hint="these are logarithms")
+def log_softmax(query, key):
+    return F.log_softmax(query @ key.mT / query.shape[-1] ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="a sigmoid")
+def sigmoid(query, key):
+    return torch.sigmoid(query @ key.mT / query.shape[-1] ** 0.5)
+
+
+@mutant(exercise="attention_weights", hint="exp of a large logit is infinite")
+def naive_softmax(query, key):
+    exponentials = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+@mutant(exercise="attention_weights", hint="an error stopped your code")
+def transpose_forgotten(query, key):
+    return torch.softmax(query @ key / query.shape[-1] ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="right on 5 queries, 7 keys, but not on")
+def two_axes_only(query, key):
+    return torch.softmax(query @ key.transpose(0, 1) / query.shape[-1] ** 0.5, -1)
+
+
+# -- split_heads -----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="split_heads")
+def by_chunks(x, heads):
+    return torch.stack(x.chunk(heads, dim=-1), dim=1)
+
+
+@right_answer(exercise="split_heads")
+def by_view_and_permute(x, heads):
+    return x.view(x.size(0), x.size(1), heads, -1).permute(0, 2, 1, 3)
+
+
+@right_answer(exercise="split_heads")
+def by_slices(x, heads):
+    size = x.shape[-1] // heads
+    return torch.cat([x[:, None, :, head * size : (head + 1) * size] for head in range(heads)], dim=1)
+
+
+@mutant(exercise="split_heads", hint="the tokens are only reshaped")
+def only_reshaped(x, heads):
+    return x.reshape(len(x), heads, x.shape[1], -1)
+
+
+@mutant(exercise="split_heads", hint="the heads come after the tokens")
+def not_swapped(x, heads):
+    return x.reshape(len(x), x.shape[1], heads, -1)
+
+
+@mutant(exercise="split_heads", hint="the heads take turns at the features")
+def in_turns(x, heads):
+    return x.reshape(len(x), x.shape[1], -1, heads).permute(0, 3, 1, 2)
+
+
+@mutant(exercise="split_heads", hint="heads and features of a head are swapped")
+def as_many_heads_as_features(x, heads):
+    return x.reshape(len(x), x.shape[1], -1, heads).transpose(1, 2)
+
+
+@mutant(exercise="split_heads", hint="heads and features of a head are swapped")
+def swapped_and_not_moved(x, heads):
+    return x.reshape(len(x), x.shape[1], -1, heads)
+
+
+@mutant(exercise="split_heads", hint="tokens and features are swapped within each head")
+def features_first(x, heads):
+    return x.reshape(len(x), x.shape[1], heads, -1).permute(0, 2, 3, 1)
+
+
+@mutant(exercise="split_heads", hint="the heads come before the batch")
+def heads_first(x, heads):
+    return torch.stack(x.chunk(heads, dim=-1))
+
+
+@mutant(exercise="split_heads", hint="batch and heads have become one axis")
+def heads_into_batch(x, heads):
+    return by_chunks(x, heads).reshape(-1, x.shape[1], x.shape[2] // heads)
+
+
+@mutant(exercise="split_heads", hint="the tokens are shared among the heads")
+def tokens_shared(x, heads):
+    return torch.stack([part for part in x[:, : x.shape[1] // heads * heads].chunk(heads, dim=1)], dim=1)
+
+
+@mutant(exercise="split_heads", hint="only the first picture of the batch comes back")
+def first_picture(x, heads):
+    return x[0].reshape(x.shape[1], heads, -1).transpose(0, 1)
+
+
+@mutant(exercise="split_heads", hint="returns a tuple")
+def chunks_as_they_are(x, heads):
+    return x.chunk(heads, dim=-1)
+
+
+# -- merge_heads -----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="merge_heads")
+def by_cat(x):
+    return torch.cat(x.unbind(1), dim=-1)
+
+
+@right_answer(exercise="merge_heads")
+def by_permute_and_reshape(x):
+    batch, heads, tokens, size = x.shape
+    return x.permute(0, 2, 1, 3).reshape(batch, tokens, heads * size)
+
+
+@mutant(exercise="merge_heads", hint="the heads are only reshaped")
+def merged_by_reshape(x):
+    return x.reshape(len(x), x.shape[2], -1)
+
+
+@mutant(exercise="merge_heads", hint="heads and features are not merged yet")
+def not_merged(x):
+    return x.permute(0, 2, 1, 3)
+
+
+@mutant(exercise="merge_heads", hint="the features of the heads take turns")
+def merged_in_turns(x):
+    return torch.stack(x.unbind(1), dim=-1).flatten(2)
+
+
+@mutant(exercise="merge_heads", hint="heads and tokens are merged")
+def into_the_tokens(x):
+    return x.flatten(1, 2)
+
+
+@mutant(exercise="merge_heads", hint="heads and tokens are merged")
+def one_axis_too_early(x):
+    return x.transpose(1, 2).flatten(1, 2)
+
+
+@mutant(exercise="merge_heads", hint="the heads are added or averaged")
+def added(x):
+    return x.sum(1)
+
+
+@mutant(exercise="merge_heads", hint="the heads are added or averaged")
+def averaged(x):
+    return x.mean(1)
+
+
+@mutant(exercise="merge_heads", hint="tokens and features are swapped")
+def merged_on_its_side(x):
+    return by_cat(x).mT
+
+
+@mutant(exercise="merge_heads", hint="tokens and features are swapped")
+def wrong_axes_swapped(x):
+    return x.transpose(2, 3).reshape(len(x), -1, x.shape[2])
+
+
+@mutant(exercise="merge_heads", hint="only the first picture of the batch comes back")
+def first_of_the_batch(x):
+    return by_cat(x)[:1]
+
+
+@mutant(exercise="merge_heads", hint="view size is not compatible")
+def view_after_transpose(x):
+    return x.transpose(1, 2).view(len(x), x.shape[2], -1)
+
+
+# -- RMSNorm ---------------------------------------------------------------------------------------
+
+
+class Norm(nn.Module):
+    """The frame of most answers."""
+
+    def __init__(self, width, eps=1e-6, scale=True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width)) if scale else None
+
+    def scaled(self, x):
+        return x if self.weight is None else x * self.weight
+
+
+@right_answer(exercise="RMSNorm")
+class TorchsNorm(Norm):
+    def forward(self, x):
+        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+
+@right_answer(exercise="RMSNorm")
+class AllInFloat32(Norm):
+    def forward(self, x):
+        wide = x.float()
+        return self.scaled((wide / torch.sqrt((wide**2).mean(-1, keepdim=True) + self.eps)).type_as(x))
+
+
+@right_answer(exercise="RMSNorm")
+class ByTheLength(Norm):
+    def forward(self, x):
+        length = torch.linalg.vector_norm(x.double(), dim=-1, keepdim=True)
+        return self.scaled((x / (length**2 / x.shape[-1] + self.eps).sqrt()).to(x.dtype))
+
+
+@mutant(exercise="RMSNorm", hint="that is LayerNorm")
+class LayerNorm(Norm):
+    def forward(self, x):
+        return self.scaled(F.layer_norm(x, x.shape[-1:], eps=self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="the root of the *sum* of squares")
+class UnitLength(Norm):
+    def forward(self, x):
+        return self.scaled(x / torch.sqrt(x.square().sum(-1, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="you divide by the mean square itself")
+class NoRoot(Norm):
+    def forward(self, x):
+        return self.scaled(x / (x.square().mean(-1, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="eps is missing or in another place")
+class NoEps(Norm):
+    def forward(self, x):
+        return self.scaled(x * x.float().square().mean(-1, keepdim=True).rsqrt().to(x.dtype))
+
+
+@mutant(exercise="RMSNorm", hint="eps is missing or in another place")
+class EpsOutside(Norm):
+    def forward(self, x):
+        return self.scaled(x / (x.float().square().mean(-1, keepdim=True).sqrt() + self.eps).to(x.dtype))
+
+
+@mutant(exercise="RMSNorm", hint="the mean goes over another axis")
+class OverTokens(Norm):
+    def forward(self, x):
+        return self.scaled(x / torch.sqrt(x.square().mean(1, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="the mean goes over another axis")
+class OverEverything(Norm):
+    def forward(self, x):
+        return self.scaled(x / torch.sqrt(x.square().mean() + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="the mean goes over another axis")
+class OverTheBatch(Norm):
+    def forward(self, x):
+        return self.scaled(x / torch.sqrt((x**2).mean(0, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="the learned scale is not used")
+class ScaleForgotten(Norm):
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+
+
+@mutant(exercise="RMSNorm", hint="you divide by the mean size")
+class MeanSize(Norm):
+    def forward(self, x):
+        return self.scaled(x / x.abs().mean(-1, keepdim=True))
+
+
+@mutant(exercise="RMSNorm", hint="you multiply by the root of the mean square")
+class Multiplied(Norm):
+    def forward(self, x):
+        return self.scaled(x * (x.square().mean(-1, keepdim=True) + self.eps).sqrt())
+
+
+@mutant(exercise="RMSNorm", hint="not in half precision")
+class InItsOwnDtype(Norm):
+    def forward(self, x):
+        return self.scaled(x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="they are torch.float32 and should be torch.float64")
+class StaysInFloat32(Norm):
+    def forward(self, x):
+        x = x.float()
+        out = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return out if self.weight is None else out * self.weight.float()
+
+
+@mutant(exercise="RMSNorm", hint="must match the size")
+class KeepdimForgotten(Norm):
+    def forward(self, x):
+        return self.scaled(x / torch.sqrt(x.square().mean(-1) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="with scale=False `self.weight` is None")
+class NoneForgotten(Norm):
+    def forward(self, x):
+        return x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps).to(x.dtype) * self.weight
+
+
+@mutant(exercise="RMSNorm", hint="with scale=False there is nothing to learn")
+class AlwaysScaled(Norm):
+    def __init__(self, width, eps=1e-6, scale=True):
+        super().__init__(width, eps, True)
+
+    def forward(self, x):
+        return TorchsNorm.forward(self, x)
+
+
+# -- SelfAttention ---------------------------------------------------------------------------------
+
+
+class Layers(nn.Module):
+    """What is given in the exercise; `split` and so on are what an answer may do otherwise."""
+
+    def __init__(self, width, heads, qk_norm=True):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.norm_q = TorchsNorm(width // heads) if qk_norm else nn.Identity()
+        self.norm_k = TorchsNorm(width // heads) if qk_norm else nn.Identity()
+        self.output = nn.Linear(width, width)
+
+    def split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def parts(self, x):
+        return self.qkv(x).split(x.shape[-1], dim=-1)
+
+    def heads_of(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return self.norm_q(query), self.norm_k(key), value
+
+    def mix(self, query, key, value):
+        return F.scaled_dot_product_attention(query, key, value)
+
+    def merge(self, x):
+        return by_cat(x)
+
+    def forward(self, x):
+        return self.output(self.merge(self.mix(*self.heads_of(x))))
+
+
+@right_answer(exercise="SelfAttention")
+class AtOnce(Layers):
+    def heads_of(self, x):
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        return self.norm_q(query), self.norm_k(key), value
+
+
+@right_answer(exercise="SelfAttention")
+class WithTheTable(Layers):
+    def mix(self, query, key, value):
+        return by_hand(query, key) @ value
+
+
+@right_answer(exercise="SelfAttention")
+class NormsTheOtherWayRound(Layers):
+    """The product of both scales is what counts, so this is no mistake."""
+
+    def heads_of(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return self.norm_k(query), self.norm_q(key), value
+
+
+@right_answer(exercise="SelfAttention")
+class HeadByHead(Layers):
+    def forward(self, x):
+        heads = [self.mix(*(part[:, head] for part in self.heads_of(x))) for head in range(self.heads)]
+        return self.output(torch.cat(heads, -1))
+
+
+@mutant(exercise="SelfAttention", hint="queries and keys are not normed")
+class NormForgotten(Layers):
+    def heads_of(self, x):
+        return tuple(map(self.split, self.parts(x)))
+
+
+@mutant(exercise="SelfAttention", hint="only one of queries and keys is normed")
+class OnlyQueries(Layers):
+    def heads_of(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return self.norm_q(query), key, value
+
+
+@mutant(exercise="SelfAttention", hint="only one of queries and keys is normed")
+class OnlyKeys(Layers):
+    def heads_of(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return query, self.norm_k(key), value
+
+
+@mutant(exercise="SelfAttention", hint="the values are normed, too")
+class ValuesNormed(Layers):
+    def heads_of(self, x):
+        query, key, value = super().heads_of(x)
+        return query, key, self.norm_k(value)
+
+
+@mutant(exercise="SelfAttention", hint="are taken in another order")
+class KeysFirst(Layers):
+    def parts(self, x):
+        key, query, value = super().parts(x)
+        return query, key, value
+
+
+@mutant(exercise="SelfAttention", hint="are taken in another order")
+class ValuesFirst(Layers):
+    def parts(self, x):
+        value, query, key = super().parts(x)
+        return query, key, value
+
+
+@mutant(exercise="SelfAttention", hint="the output's linear map is missing")
+class OutputForgotten(Layers):
+    def forward(self, x):
+        return self.merge(self.mix(*self.heads_of(x)))
+
+
+@mutant(exercise="SelfAttention", hint="put together without moving their axis back")
+class MergedByReshape(Layers):
+    def merge(self, x):
+        return merged_by_reshape(x)
+
+
+@mutant(exercise="SelfAttention", hint="the heads are split before queries, keys and values are told apart")
+class HeadsBeforeParts(Layers):
+    def heads_of(self, x):
+        batch, tokens, width = x.shape
+        both = self.qkv(x).reshape(batch, tokens, self.heads, 3 * width // self.heads).transpose(1, 2)
+        query, key, value = both.chunk(3, dim=-1)
+        return self.norm_q(query), self.norm_k(key), value
+
+
+@mutant(exercise="SelfAttention", hint="the heads are split before queries, keys and values are told apart")
+class ReshapedAtOnce(Layers):
+    def heads_of(self, x):
+        batch, tokens, width = x.shape
+        query, key, value = self.qkv(x).reshape(3, batch, self.heads, tokens, width // self.heads)
+        return self.norm_q(query), self.norm_k(key), value
+
+
+@mutant(exercise="SelfAttention", hint="divided by the root of d twice")
+class ScaledTwice(Layers):
+    def mix(self, query, key, value):
+        return F.scaled_dot_product_attention(query / math.sqrt(query.shape[-1]), key, value)
+
+
+@mutant(exercise="SelfAttention", hint="the logits are not divided by the root of d")
+class Unscaled(Layers):
+    def mix(self, query, key, value):
+        return (query @ key.mT).softmax(-1) @ value
+
+
+@mutant(exercise="SelfAttention", hint="the softmax goes over the queries")
+class OverTheQueries(Layers):
+    def mix(self, query, key, value):
+        return softmax_over_queries(query, key) @ value
+
+
+@mutant(exercise="SelfAttention", hint="tokens do not look ahead")
+class Causal(Layers):
+    def mix(self, query, key, value):
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+@mutant(exercise="SelfAttention", hint="x is added to the result")
+class WithResidual(Layers):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+@mutant(exercise="SelfAttention", hint="there is one head only")
+class OneHead(Layers):
+    def forward(self, x):
+        return self.output(self.mix(*self.parts(x)))
+
+
+@mutant(exercise="SelfAttention", hint="the heads take turns at the features")
+class Interleaved(Layers):
+    def split(self, x):
+        return in_turns(x, self.heads)
+
+
+@mutant(exercise="SelfAttention", hint="the heads take turns at the features")
+class InterleavedBothWays(Interleaved):
+    def merge(self, x):
+        return merged_in_turns(x)
+
+
+@mutant(exercise="SelfAttention", hint="the values come through as they are")
+class NothingMixed(Layers):
+    def mix(self, query, key, value):
+        return value
+
+
+@mutant(exercise="SelfAttention", hint="only the first picture of the batch comes back")
+class FirstOfTheBatch(Layers):
+    def forward(self, x):
+        return super().forward(x[:1])
+
+
+@mutant(exercise="SelfAttention", hint="the norms come too early")
+class NormedBeforeTheSplit(Layers):
+    def heads_of(self, x):
+        query, key, value = self.parts(x)
+        return self.split(self.norm_q(query)), self.split(self.norm_k(key)), self.split(value)
+
+
+@mutant(exercise="SelfAttention", hint="`heads_of` is right. now `forward`")
+class ForwardToDo(Layers):
+    def forward(self, x):
+        raise NotImplementedError
+
+
+@mutant(exercise="SelfAttention", hint="not tried yet")
+class NothingDone(Layers):
+    def heads_of(self, x):
+        raise NotImplementedError
+
+    def forward(self, x):
+        raise NotImplementedError
+
+
+@mutant(exercise="SelfAttention", hint="but `heads_of` does not return")
+class HeadsForgotten(Layers):
+    def forward(self, x):
+        return self.output(self.merge(self.mix(*Layers.heads_of(self, x))))
+
+    def heads_of(self, x):
+        return self.parts(x)
+
+
+# -- attention_in_chunks ---------------------------------------------------------------------------
+
+
+@right_answer(exercise="attention_in_chunks")
+def all_at_once(query, key, value, size):
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+@right_answer(exercise="attention_in_chunks")
+def in_two_passes(query, key, value, size):
+    chunks = list(zip(key.split(size, -2), value.split(size, -2), strict=True))
+    scale = query.shape[-1] ** -0.5
+    highest = torch.cat([(query @ k.mT * scale).amax(-1, keepdim=True) for k, _ in chunks], -1).amax(-1, keepdim=True)
+    weights = [(query @ k.mT * scale - highest).exp() for k, _ in chunks]
+    total = sum(weight.sum(-1, keepdim=True) for weight in weights)
+    return sum(weight @ v for weight, (_, v) in zip(weights, chunks, strict=True)) / total
+
+
+@right_answer(exercise="attention_in_chunks")
+def by_logarithms(query, key, value, size):
+    mixed, known = None, None
+    for start in range(0, key.shape[-2], size):
+        logits = query @ key[..., start : start + size, :].mT / query.shape[-1] ** 0.5
+        here = logits.logsumexp(-1, keepdim=True)
+        new = logits.softmax(-1) @ value[..., start : start + size, :]
+        if mixed is None:
+            mixed, known = new, here
+        else:
+            both = torch.logaddexp(known, here)
+            mixed, known = mixed * (known - both).exp() + new * (here - both).exp(), both
+    return mixed
+
+
+@mutant(exercise="attention_in_chunks", hint="each chunk has a softmax of its own")
+def softmaxes_averaged(query, key, value, size):
+    pairs = list(zip(key.split(size, -2), value.split(size, -2), strict=True))
+    return sum(F.scaled_dot_product_attention(query, k, v) for k, v in pairs) / len(pairs)
+
+
+@mutant(exercise="attention_in_chunks", hint="each chunk has a softmax of its own")
+def softmaxes_added(query, key, value, size):
+    pairs = zip(key.split(size, -2), value.split(size, -2), strict=True)
+    return sum(F.scaled_dot_product_attention(query, k, v) for k, v in pairs)
+
+
+@mutant(exercise="attention_in_chunks", hint="the chunks are not on one scale")
+def shrinking_forgotten(query, key, value, size):
+    total, mixed = 0, 0
+    for k, v in zip(key.split(size, -2), value.split(size, -2), strict=True):
+        logits = query @ k.mT / query.shape[-1] ** 0.5
+        weights = torch.exp(logits - logits.amax(-1, keepdim=True))
+        total = total + weights.sum(-1, keepdim=True)
+        mixed = mixed + weights @ v
+    return mixed / total
+
+
+@mutant(exercise="attention_in_chunks", hint="exp of a large logit is infinite")
+def nothing_subtracted(query, key, value, size):
+    weights = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
+    return weights @ value / weights.sum(-1, keepdim=True)
+
+
+@mutant(exercise="attention_in_chunks", hint="the last chunk is left out")
+def whole_chunks_only(query, key, value, size):
+    end = key.shape[-2] // size * size
+    return F.scaled_dot_product_attention(query, key[..., :end, :], value[..., :end, :])
+
+
+@mutant(exercise="attention_in_chunks", hint="the logits are not divided by the root of d")
+def root_forgotten(query, key, value, size):
+    return (query @ key.mT).softmax(-1) @ value
+
+
+@mutant(exercise="attention_in_chunks", hint="the sums are not divided at the end")
+def total_forgotten(query, key, value, size):
+    logits = query @ key.mT / query.shape[-1] ** 0.5
+    return (logits - logits.amax(-1, keepdim=True)).exp() @ value
