@@ -6,6 +6,8 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.blocks import DiTBlock, FinalLayer, block_changes
+from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -16,7 +18,13 @@ from dit_course.check.patches import (
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "DiTBlock",
+    "FinalLayer",
+    "LabelEmbedder",
     "PatchEmbed",
+    "TimestepEmbedder",
+    "block_changes",
+    "modulate",
     "overlapping_patches",
     "patchify",
     "progress",

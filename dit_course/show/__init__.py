@@ -2,12 +2,13 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01). `animation` gives a film that plays in the notebook; `save_image` and
-`save_animation` write files, whole or not at all.
+`costs` (lesson 01); `sinusoids`, `components`, `modulations`, `block_changes`, `race` (lesson 03). `animation` gives a
+film that plays in the notebook; `save_image` and `save_animation` write files, whole or not at all.
 """
 
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
+from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
@@ -18,15 +19,20 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "block_changes",
+    "components",
     "costs",
     "difference",
     "grid",
     "images",
     "loss_curve",
     "maps",
+    "modulations",
     "patches",
+    "race",
     "save_animation",
     "save_image",
+    "sinusoids",
     "to_bytes",
     "to_png",
     "tokens",
