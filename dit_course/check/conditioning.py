@@ -153,7 +153,7 @@ class DroppedLabels(LabelCase):
         for _ in range(FATES):
             output = call()
             if not isinstance(output, Tensor) or output.shape != (len(labels), table.shape[1]):
-                return output
+                return torch.zeros_like(output) if isinstance(output, Tensor) else output
             outputs.append(output.detach())
         vectors = torch.stack(outputs)  # (FATES, labels, width)
         kept, dropped, zero, first, last = (
@@ -163,7 +163,7 @@ class DroppedLabels(LabelCase):
         alike = (dropped.all(dim=1) | (~dropped).all(dim=1)).float().mean().round()
         share = dropped.float().mean()
         share = share.new_tensor(0.3) if alike and 0 < share < 1 else share.round(decimals=1)
-        found = [~odd.any(), *((odd & row).any() for row in (zero, first, last))]
+        found = [~odd.any(), *((odd & row).sum() > odd.sum() / 2 for row in (zero, first, last))]
         return torch.stack([share, alike, *(x.float() for x in found)])
 
 
