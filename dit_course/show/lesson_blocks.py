@@ -11,6 +11,7 @@ from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, b
 LABEL = {**TEXT, "fontsize": CAPTION}
 SHARE = 0.999  # of the variance, that components are counted up to
 PARTS = ("shift", "scale", "gate")
+WINDOW = 9  # steps of a running mean
 
 
 def sinusoids(tables: Mapping[str, Tensor], title: str | None = None) -> Picture:
@@ -130,24 +131,33 @@ def race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Pictu
     title = title or "The loss while training"
     figure = blank_figure(640, 320)
     axes = figure.add_axes((0.09, 0.15, 0.62, 0.74), facecolor="white")
-    for (name, losses), colour in zip(runs.items(), ("model", "guidance", "data", "noise"), strict=False):
+    top = 1.05 * max(np.max(losses) for losses in runs.values())
+    ends = [float(np.mean(losses[-WINDOW:])) for losses in runs.values()]
+    places = spread_apart(ends, 0.06 * top)
+    for i, (losses, colour) in enumerate(zip(runs.values(), ("model", "guidance", "data", "noise"), strict=False)):
         losses = np.asarray(losses, dtype=float)
-        window = np.ones(min(9, len(losses))) / min(9, len(losses))
-        mean = np.convolve(losses, window, mode="valid")
-        steps = np.arange(len(mean)) + len(losses) - len(mean)
+        window = min(WINDOW, len(losses))
+        mean = np.convolve(losses, np.ones(window) / window, mode="valid")
         axes.plot(losses, color=PALETTE[colour], alpha=0.3, linewidth=0.8)
-        axes.plot(steps, mean, color=PALETTE[colour], linewidth=2)
-        axes.annotate(
-            f" {name}: {mean[-1]:.2f}", (len(losses) - 1, mean[-1]), va="center", annotation_clip=False,
-            color=PALETTE[colour], fontsize=CAPTION, family=TEXT["family"],
-        )  # fmt: skip
-    axes.set_ylim(0, 1.05 * max(np.max(losses) for losses in runs.values()))
+        axes.plot(np.arange(window - 1, len(losses)), mean, color=PALETTE[colour], linewidth=2)
+        text = {**LABEL, "color": PALETTE[colour]}
+        end = (len(losses) - 1, places[i])
+        axes.annotate(f"  {list(runs)[i]}: {ends[i]:.2f}", end, va="center", annotation_clip=False, **text)
+    axes.set_ylim(0, top)
     axes.set_xlabel("step", **LABEL)
     axes.set_ylabel("loss", **LABEL)
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     _plain(axes)
-    ends = ", ".join(f"{name} ends at {np.mean(losses[-9:]):.2f}" for name, losses in runs.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart: {ends}")
+    said = ", ".join(f"{name} ends at {end:.2f}" for name, end in zip(runs, ends, strict=True))
+    return Picture.of(rendered(figure), f"{title}. Line chart: {said}")
+
+
+def spread_apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights of labels, moved upwards where two would lie closer together than `least`."""
+    places, last = list(heights), -np.inf
+    for i in sorted(range(len(places)), key=places.__getitem__):
+        places[i] = last = max(places[i], last + least)
+    return places
 
 
 def modulations(sizes: Tensor, title: str | None = None) -> Picture:

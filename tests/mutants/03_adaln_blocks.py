@@ -827,7 +827,7 @@ def not_stacked(model, x, t, y):
     return list(by_walking(model, x, t, y))
 
 
-@mutant(exercise="block_changes", hint="it should have")
+@mutant(exercise="block_changes", hint="one number for the whole model")
 def one_number(model, x, t, y):
     return by_walking(model, x, t, y).max()
 
