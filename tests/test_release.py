@@ -146,9 +146,12 @@ def source_of(module):
 @lessons
 def test_lesson_code_is_the_packages_code(source):
     notebook = read(source)
-    module = importlib.import_module(notebook.metadata.dit_course.module)
-    found = drifted(notebook, source_of(module), source_of(stretch))
-    assert not found, f"{source.name} and {module.__name__} define these differently: {', '.join(found)}"
+    names = notebook.metadata.dit_course.module  # of one room, or of several with blanks between them
+    package = {}
+    for name in names.split():
+        package |= source_of(importlib.import_module(name))
+    found = drifted(notebook, package, source_of(stretch))
+    assert not found, f"{source.name} and {names} define these differently: {', '.join(found)}"
     solved = definitions(cell.source for cell in graded(notebook, "solution"))
     assert solved, f"{source.name} defines nothing"
     for cell in graded(notebook, "grade"):

@@ -7,6 +7,8 @@ DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COU
 """
 
 from dit_course.check.attention import attention_weights, merge_heads, split_heads
+from dit_course.check.blocks import DiTBlock, FinalLayer, block_changes
+from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
 from dit_course.check.flow import (
     RectifiedFlow,
     data_from_velocity,
@@ -22,14 +24,19 @@ from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "DiTBlock",
+    "FinalLayer",
+    "LabelEmbedder",
     "PatchEmbed",
     "RMSNorm",
     "RectifiedFlow",
     "Sampler",
     "SelfAttention",
+    "TimestepEmbedder",
     "ab2",
     "attention_in_chunks",
     "attention_weights",
+    "block_changes",
     "class_grid",
     "data_from_velocity",
     "euler",
@@ -39,6 +46,7 @@ __all__ = [
     "interpolate",
     "logit_normal",
     "merge_heads",
+    "modulate",
     "noise_from_velocity",
     "overlapping_patches",
     "patchify",

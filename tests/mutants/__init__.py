@@ -119,10 +119,10 @@ def everywhere(exercise: str) -> list[Answer]:
     add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(right(*args).shape))
     add("they are torch.float", "dtype", lambda right, args: other_dtype(right(*args)))
     add("device meta", "device", lambda right, args: right(*args).to("meta"))
-    add("your answer has shape", "one_axis", lambda right, args: right(*args).flatten()[None])
+    add("your answer has shape", "one_axis_more", lambda right, args: right(*args)[None])
     if takes_pictures(exercise):
         add("input, unchanged", "identity", lambda right, args: args[0])
-        add("changes its input in place", "in_place", lambda right, args: right(args[0].mul_(2) / 2, *args[1:]))
+        add("changes its input in place", "in_place", lambda right, args: (right(*args), args[0].zero_())[0])
         add("no gradient gets through", "detached", lambda right, args: right(*args).detach())
     return answers
 

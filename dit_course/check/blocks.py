@@ -1,0 +1,352 @@
+"""Lesson 03, second half: the block with adaLN-Zero, the last layer, and whether a model is really zero."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_course import blocks
+from dit_course.check.compare import same
+from dit_course.check.conditioning import FIRST_ONLY
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.modules import Complaint, perturb
+from dit_course.check.stretch import block_changes as changes
+from dit_course.conditioning import modulate
+from dit_course.dit import DiT, DiTConfig
+
+
+@dataclass(frozen=True)
+class BornCase(ModuleCase):
+    """A module that, once it computes the right thing, is also asked what it does when it is new.
+
+    born: is given a new module and what it is called with; returns what is wrong with it, "" for nothing.
+    """
+
+    born: Callable[[nn.Module, tuple], str] = None
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call; then look at a new one, whose weights are as the answer makes them."""
+        result, given = super().use(answer, track)
+        if not track and same(result, self.module(*self.given)):
+            fresh = answer(*self.args).to(self.given[0].dtype)
+            complaint = self.born(fresh, tuple(x.clone() for x in self.given))
+            if complaint:
+                raise Complaint(complaint)
+        return result, given
+
+
+# -- DiTBlock --------------------------------------------------------------------------------------
+
+NOT_IDENTITY = (
+    "with given weights your block is right, but a new one changes its tokens: its gates do not start at zero. Which "
+    "layer makes them, and how does it begin?"
+)
+NEVER_LEARNS = (
+    "with given weights your block is right, and a new one is the identity. But it would stay so for ever: gates *and* "
+    "layers are zero, and zero times zero gives neither of them a gradient. Only the modulation starts at zero"
+)
+
+
+def born_as_identity(block: nn.Module, given: tuple) -> str:
+    """A new block hands its tokens through, and can still learn."""
+    x, condition = given
+    out = block(x.clone(), condition)
+    if (out - x).abs().max() > 1e-6:
+        return NOT_IDENTITY
+    if not out.requires_grad:
+        return ""  # the check says so in words of its own
+    (out * x.roll(1, dims=1)).sum().backward()
+    moved = any(p.grad is not None and p.grad.abs().max() > 0 for p in block.parameters())
+    return "" if moved else NEVER_LEARNS
+
+
+def block_cases(draw: Draw) -> list[BornCase]:
+    """Blocks of two sizes and both norms, tokens and conditions for them."""
+    cases = []
+    for norm, ratio, qk_norm in (("rms", 4.0, True), ("layer", 2.0, False)):
+        batch, tokens, heads = draw.sizes(3)
+        args = (4 * heads, heads, ratio, qk_norm, norm)
+        given = (draw.normal(batch, tokens, 4 * heads), draw.normal(batch, 4 * heads))
+        label = f"{batch} pictures of {tokens} tokens, width {4 * heads}, {heads} heads"
+        cases.append(BornCase(args, label, given, blocks.DiTBlock(*args), draw, born_as_identity))
+    return cases
+
+
+def parts(block: nn.Module, condition: Tensor, bend=F.silu) -> list[Tensor]:
+    """shift_1, scale_1, gate_1, shift_2, scale_2, gate_2: (batch, 1, width) each."""
+    return list(block.modulation(bend(condition))[:, None].chunk(6, dim=-1))
+
+
+def computed(block: nn.Module, x: Tensor, p: list[Tensor], **other) -> Tensor:
+    """The block with given parts, and with one thing done otherwise."""
+    norm = (block.norm_1, block.norm_2)
+    if other.get("norm") == "none":
+        norm = (lambda x: x,) * 2
+    layers = (block.attention, block.mlp)
+    if other.get("swap"):
+        layers = layers[::-1]
+    start = x
+    for i, (layer, (shift, scale, gate)) in enumerate(zip(layers, (p[:3], p[3:]), strict=True)):
+        inside = start if other.get("parallel") else x
+        if other.get("after"):  # the norm behind the modulation
+            inside = norm[i](modulate(inside, shift, scale))
+        else:
+            inside = modulate(norm[i](inside), shift, scale)
+        y = layer(inside)
+        gate = {"none": 1, "plus one": 1 + gate, "sigmoid": gate.sigmoid()}.get(other.get("gate"), gate)
+        before = 0 if other.get("residual") == "none" else norm[i](x) if other.get("residual") == "norm" else x
+        x = gate * (before + y) if other.get("gate") == "all" else before + gate * y
+    return x
+
+
+def otherwise(order=range(6), bend=F.silu, **other):
+    """A wrong `DiTBlock`: the six parts in another order, another activation, or what `computed` can do."""
+
+    def wrong(block: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+        p = parts(block, condition, bend)
+        return computed(block, x, [p[i] for i in order], **other)
+
+    return wrong
+
+
+def lone(which: int):
+    """A block with one of its two lines only."""
+
+    def wrong(block: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale, gate = parts(block, condition)[3 * which : 3 * which + 3]
+        norm, layer = ((block.norm_1, block.attention), (block.norm_2, block.mlp))[which]
+        return x + gate * layer(modulate(norm(x), shift, scale))
+
+    return wrong
+
+
+def unconditioned(block: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    """The plain block of lesson 02."""
+    x = x + block.attention(block.norm_1(x))
+    return x + block.mlp(block.norm_2(x))
+
+
+def interleaved(block: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    """Every sixth number, instead of six chunks."""
+    p = block.modulation(F.silu(condition))[:, None].unflatten(-1, (-1, 6)).unbind(-1)
+    return computed(block, x, list(p))
+
+
+BLOCK_PLAIN = "the condition is not used: shift, scale and gate come from `self.modulation(F.silu(condition))`"
+BLOCK_SILU = "the SiLU before the modulation is missing: F.silu(condition) goes in"
+BLOCK_BEND = "the activation before the modulation is another one: F.silu is meant"
+BLOCK_ORDER = "the six parts come in another order: shift, scale, gate for the attention, then the same for the MLP"
+BLOCK_CHUNKS = "the parts are taken in turns, every sixth number: `chunk` cuts six pieces that hang together"
+BLOCK_NO_GATE = "the gates are missing: each multiplies what its layer gives, before that is added to x"
+BLOCK_GATE_ONE = "the gate is 1 + gate: that is for the scale. A gate of zero lets nothing through"
+BLOCK_GATE_SIGMOID = "the gate goes through a sigmoid: it is used as it is, so that it can start at zero"
+BLOCK_GATE_ALL = "the gate multiplies x, too: only what the layer gives is gated, x stays as it is"
+BLOCK_NO_RESIDUAL = "x itself is missing: each line is x + gate * layer(...)"
+BLOCK_NORM_RESIDUAL = "the norm of x is added instead of x: what stays is x as it came in"
+BLOCK_NO_NORM = "the norms are missing: they come before the modulation"
+BLOCK_AFTER = "norm and modulation are in the wrong order: the norm would undo the scale. First norm, then modulate"
+BLOCK_PARALLEL = "the MLP looks at the x from before the attention: the second line goes on with the x of the first"
+BLOCK_SWAPPED = "the MLP comes before the attention: it is the other way round"
+BLOCK_NO_MLP = "the MLP is missing: there is a second line like the first"
+BLOCK_NO_ATTENTION = "the attention is missing: it is the first of two lines"
+BLOCK_TWICE = "both lines use the same shift, scale and gate: the second has its own three"
+
+DiTBlock = Exercise(
+    "DiTBlock",
+    reference=blocks.DiTBlock,
+    lesson="03",
+    cases=block_cases,
+    diagnoses=[
+        LooksLike(BLOCK_PLAIN, unconditioned),
+        LooksLike(BLOCK_SILU, otherwise(bend=lambda x: x)),
+        *[LooksLike(BLOCK_BEND, otherwise(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        *[
+            LooksLike(BLOCK_ORDER, otherwise(order))
+            for order in ((1, 0, 2, 4, 3, 5), (2, 1, 0, 5, 4, 3), (0, 2, 1, 3, 5, 4), (1, 2, 0, 4, 5, 3))
+        ],
+        *[
+            LooksLike(BLOCK_ORDER, otherwise(order))
+            for order in ((0, 2, 4, 1, 3, 5), (3, 4, 5, 0, 1, 2), (2, 0, 1, 5, 3, 4), (0, 1, 4, 2, 3, 5))
+        ],
+        LooksLike(BLOCK_TWICE, otherwise((0, 1, 2, 0, 1, 2))),
+        LooksLike(BLOCK_CHUNKS, interleaved),
+        *[
+            LooksLike(hint, otherwise(gate=gate))
+            for hint, gate in (
+                (BLOCK_NO_GATE, "none"),
+                (BLOCK_GATE_ONE, "plus one"),
+                (BLOCK_GATE_SIGMOID, "sigmoid"),
+                (BLOCK_GATE_ALL, "all"),
+            )
+        ],
+        LooksLike(BLOCK_NO_RESIDUAL, otherwise(residual="none")),
+        LooksLike(BLOCK_NORM_RESIDUAL, otherwise(residual="norm")),
+        LooksLike(BLOCK_NO_NORM, otherwise(norm="none")),
+        LooksLike(BLOCK_AFTER, otherwise(after=True)),
+        LooksLike(BLOCK_PARALLEL, otherwise(parallel=True)),
+        LooksLike(BLOCK_SWAPPED, otherwise(swap=True)),
+        LooksLike(BLOCK_SWAPPED, otherwise((3, 4, 5, 0, 1, 2), swap=True)),
+        LooksLike(BLOCK_NO_MLP, lone(0)),
+        LooksLike(BLOCK_NO_ATTENTION, lone(1)),
+        LooksLike(FIRST_ONLY, lambda block, x, condition: block(x, condition[:1].expand_as(condition))),
+    ],
+    praise="Right with weights of all kinds, and the identity when it is new,",
+)
+
+
+# -- FinalLayer ------------------------------------------------------------------------------------
+
+FINAL_NOT_ZERO = (
+    "with given weights your layer is right, but a new one does not answer zero: which of its layers has to start at "
+    "zero?"
+)
+
+
+def born_as_zero(layer: nn.Module, given: tuple) -> str:
+    """A new last layer answers zero."""
+    return FINAL_NOT_ZERO if layer(*given).abs().max() > 1e-6 else ""
+
+
+def final_cases(draw: Draw) -> list[BornCase]:
+    """Layers of two sizes and both norms."""
+    cases = []
+    for norm in ("rms", "layer"):
+        batch, tokens, outputs, width = draw.sizes(4, 5, 9)  # never twice as many: both matrices would have one shape
+        args = (width, outputs, norm)
+        given = (draw.normal(batch, tokens, width), draw.normal(batch, width))
+        label = f"{batch} pictures of {tokens} tokens, from width {width} to {outputs}"
+        cases.append(BornCase(args, label, given, blocks.FinalLayer(*args), draw, born_as_zero))
+    return cases
+
+
+def final(swap=False, bend=F.silu, norm=True, after=False, both=modulate):
+    """A wrong `FinalLayer`."""
+
+    def wrong(layer: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = layer.modulation(bend(condition))[:, None].chunk(2, dim=-1)
+        shift, scale = (scale, shift) if swap else (shift, scale)
+        if after:
+            return layer.linear(layer.norm(both(x, shift, scale)))
+        return layer.linear(both(layer.norm(x) if norm else x, shift, scale))
+
+    return wrong
+
+
+FINAL_PLAIN = "the condition is not used: shift and scale come from `self.modulation(F.silu(condition))`"
+FINAL_NO_LINEAR = "the linear map at the end is missing: the tokens still have their width"
+FINAL_SWAPPED = "shift and scale are swapped: the shift is the first half of the modulation"
+FINAL_NO_NORM = "the norm is missing: it comes before the modulation"
+FINAL_BEND = "an activation bends the result: a velocity may have any sign and size"
+
+FinalLayer = Exercise(
+    "FinalLayer",
+    reference=blocks.FinalLayer,
+    lesson="03",
+    cases=final_cases,
+    diagnoses=[
+        LooksLike(FINAL_PLAIN, lambda layer, x, condition: layer.linear(layer.norm(x))),
+        LooksLike(FINAL_PLAIN, lambda layer, x, condition: layer.linear(x)),
+        LooksLike(BLOCK_SILU, final(bend=lambda x: x)),
+        *[LooksLike(BLOCK_BEND, final(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        LooksLike(FINAL_SWAPPED, final(swap=True)),
+        LooksLike(FINAL_NO_NORM, final(norm=False)),
+        LooksLike(BLOCK_AFTER, final(after=True)),
+        LooksLike(FINAL_NO_LINEAR, lambda layer, x, condition: _modulated(layer, x, condition)),
+        *[
+            LooksLike(FINAL_BEND, lambda layer, x, condition, bend=bend: bend(layer(x, condition)))
+            for bend in (torch.tanh, torch.sigmoid, F.relu, F.silu)
+        ],
+        LooksLike(FIRST_ONLY, lambda layer, x, condition: layer(x, condition[:1].expand_as(condition))),
+    ],
+    praise="Right with weights of all kinds, and zero when it is new,",
+)
+
+
+def _modulated(layer: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    shift, scale = layer.modulation(F.silu(condition))[:, None].chunk(2, dim=-1)
+    return modulate(layer.norm(x), shift, scale)
+
+
+# -- stretch: block_changes ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WholeModel(Case):
+    """A whole model, on which nothing may be left behind."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Call; then look for hooks that are still there, once the result is right."""
+        result, args = super().use(answer, track)
+        model = args[0]
+        if same(result, changes(*self.args)) and any(module._forward_hooks for module in model.modules()):
+            raise Complaint("right, but your hooks are still on the model: `hook.remove()` each, or they run for ever")
+        return result, args
+
+
+def model_cases(draw: Draw) -> list[WholeModel]:
+    """Models that are not zero anywhere, or in all blocks but one."""
+    cases = []
+    for depth, opened in ((3, None), (4, 2), (2, 0)):
+        model = DiT(DiTConfig(image_size=8, patch_size=4, channels=1, width=8, depth=depth, heads=2, num_classes=3))
+        perturb(model, draw.normal)
+        for number, block in enumerate(model.blocks):
+            if opened not in (None, number):
+                nn.init.zeros_(block.modulation.weight)
+                nn.init.zeros_(block.modulation.bias)
+        batch = draw.sizes(1)[0]
+        x, t = draw.normal(batch, 1, 8, 8), torch.rand(batch, generator=draw.generator)
+        y = torch.randint(3, (batch,), generator=draw.generator)
+        what = "every block changes its tokens" if opened is None else f"only block {opened} does"
+        cases.append(WholeModel((model.eval(), x, t, y), f"a model of {depth} blocks in which {what}"))
+    return cases
+
+
+def steps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> list[Tensor]:
+    """The tokens before the first block, and after each."""
+    condition, tokens = model.condition(t, y), model.embed(x)
+    seen = [tokens]
+    for block in model.blocks:
+        seen.append(block(seen[-1], condition))
+    return seen
+
+
+def measured(measure: Callable[[Tensor], Tensor], start: bool = False):
+    """A wrong `block_changes` that takes another measure of the change, or compares with the very first tokens."""
+
+    def wrong(*args) -> Tensor:
+        seen = steps(*args)
+        return torch.stack([measure(after - (seen[0] if start else seen[i])) for i, after in enumerate(seen[1:])])
+
+    return wrong
+
+
+def alone(model: nn.Module, *_) -> Tensor:
+    """New blocks, tried outside of the model."""
+    return torch.zeros(len(model.blocks))
+
+
+STRETCH_SIGNS = "your numbers cancel: changes up and down add to about nothing. Take their sizes (`abs`) first"
+STRETCH_MEAN = "that is the mean of the changes: the largest is wanted, as one number that moves is enough"
+STRETCH_START = "every block is compared with what went into the first: compare it with what went into itself"
+STRETCH_OUTPUT = "that is how large the outputs are: compare them with the inputs"
+STRETCH_ONE = "that is one number for the whole model: each block has its own, in the order of the blocks"
+STRETCH_ALONE = "your answer is all zeros, and that of new blocks is: look at those of `model.blocks`, while it runs"
+
+block_changes = Exercise(
+    "block_changes",
+    reference=changes,
+    lesson="03",
+    cases=model_cases,
+    diagnoses=[
+        LooksLike(STRETCH_SIGNS, measured(torch.sum)),
+        LooksLike(STRETCH_SIGNS, measured(torch.mean)),
+        LooksLike(STRETCH_SIGNS, measured(torch.max)),
+        LooksLike(STRETCH_MEAN, measured(lambda change: change.abs().mean())),
+        LooksLike(STRETCH_START, measured(lambda change: change.abs().max(), start=True)),
+        LooksLike(STRETCH_OUTPUT, lambda *args: torch.stack([after.abs().max() for after in steps(*args)[1:]])),
+        LooksLike(STRETCH_ONE, lambda *args: changes(*args).max()),
+        LooksLike(STRETCH_ALONE, alone),
+    ],
+)
