@@ -1,26 +1,17 @@
 """Pictures, curves and films: one call, one message.
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
-<<<<<<< HEAD
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons, which live in `lesson_*.py`, and `experiment`
 (trainings with paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation`
 write files, whole or not at all.
-=======
-anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01); `sinusoids`, `components`, `modulations`, `block_changes`, `race` (lesson 03). `animation` gives a
-film that plays in the notebook; `save_image` and `save_animation` write files, whole or not at all.
->>>>>>> lesson03
 """
 
 from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
-<<<<<<< HEAD
 from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
-from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
-=======
 from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
->>>>>>> lesson03
+from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_sampling import by_evaluations, solver_roads
 from dit_course.show.pixels import grid, to_bytes
@@ -32,14 +23,11 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
-<<<<<<< HEAD
     "attention_map",
     "attention_table",
-    "by_evaluations",
-=======
     "block_changes",
+    "by_evaluations",
     "components",
->>>>>>> lesson03
     "costs",
     "densities",
     "difference",
@@ -50,23 +38,17 @@ __all__ = [
     "looks",
     "loss_curve",
     "maps",
-<<<<<<< HEAD
+    "modulations",
     "over_time",
     "patches",
     "plane",
+    "race",
     "roads",
     "save_animation",
     "save_image",
     "side_by_side",
-    "solver_roads",
-=======
-    "modulations",
-    "patches",
-    "race",
-    "save_animation",
-    "save_image",
     "sinusoids",
->>>>>>> lesson03
+    "solver_roads",
     "to_bytes",
     "to_png",
     "tokens",
