@@ -13,13 +13,27 @@ from dit_course.check.patches import (
     sincos_position_embedding,
     unpatchify,
 )
+from dit_course.check.registers import (
+    DiT,
+    append_registers,
+    count_multiply_adds,
+    count_parameters,
+    drop_registers,
+    resized,
+)
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "DiT",
     "PatchEmbed",
+    "append_registers",
+    "count_multiply_adds",
+    "count_parameters",
+    "drop_registers",
     "overlapping_patches",
     "patchify",
     "progress",
+    "resized",
     "sincos_position_embedding",
     "unpatchify",
 ]

@@ -1,6 +1,10 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+from dataclasses import replace
+
 from torch import Tensor
+
+from dit_course.dit import DiT
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
@@ -13,3 +17,13 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     windows = windows.unfold(3, patch_size, stride)  # -> (b, c, rows, columns, p, p)
     windows = windows.permute(0, 2, 3, 1, 4, 5)  # -> (b, rows, columns, c, p, p)
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
+
+
+def resized(model: DiT, image_size: int | tuple[int, int]) -> DiT:
+    """The same network for pictures of another size: a new model with the same weights, in eval mode (lesson 04).
+
+    image_size: a side in pixels, or (height, width), multiples of the patch size.
+    """
+    other = DiT(replace(model.config, image_size=image_size))
+    other.load_state_dict(model.state_dict())
+    return other.eval()
