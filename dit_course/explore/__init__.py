@@ -2,5 +2,6 @@
 
 from dit_course.explore.guidance import guidance
 from dit_course.explore.patches import patches
+from dit_course.explore.registers import registers
 
-__all__ = ["guidance", "patches"]
+__all__ = ["guidance", "patches", "registers"]

@@ -2,13 +2,14 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01). `animation` gives a film that plays in the notebook; `save_image` and
-`save_animation` write files, whole or not at all.
+`costs` (lesson 01), `lengths`, `attention_shares`, `parts` (lesson 04). `animation` gives a film that plays in the
+notebook; `save_image` and `save_animation` write files, whole or not at all.
 """
 
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_registers import attention_shares, lengths, parts
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
 
@@ -18,12 +19,15 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "attention_shares",
     "costs",
     "difference",
     "grid",
     "images",
+    "lengths",
     "loss_curve",
     "maps",
+    "parts",
     "patches",
     "save_animation",
     "save_image",

@@ -52,7 +52,7 @@ def added(tokens, registers):
     return tokens + registers.to(tokens.dtype).sum(0)
 
 
-@mutant(exercise="append_registers", hint="the registers are added to the patches")
+@mutant(exercise="append_registers", hint="your answer has shape")
 def mean_added(tokens, registers):
     return tokens + registers.to(tokens.dtype).mean(0, keepdim=True)
 
@@ -761,7 +761,7 @@ def turned(model, image_size):
     return by_deepcopy(model, image_size[::-1])
 
 
-@mutant(exercise="resized", hint="has depth = 6")
+@mutant(exercise="resized", hint="has channels = 3")
 def other_config(model, image_size):
     return dit.DiT(dit.DiTConfig(image_size=image_size)).eval()
 
