@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from dit_course.dit import DiT
+from dit_course import dit
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
@@ -19,11 +19,11 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
 
 
-def resized(model: DiT, image_size: int | tuple[int, int]) -> DiT:
+def resized(model: dit.DiT, image_size: int | tuple[int, int]) -> dit.DiT:
     """The same network for pictures of another size: a new model with the same weights, in eval mode (lesson 04).
 
     image_size: a side in pixels, or (height, width), multiples of the patch size.
     """
-    other = DiT(replace(model.config, image_size=image_size))
+    other = dit.DiT(replace(model.config, image_size=image_size))
     other.load_state_dict(model.state_dict())
     return other.eval()

@@ -156,11 +156,11 @@ def draw_inside(inside, block: int, grid: tuple[int, int], what: str) -> Picture
 
 def _draw_lengths(figure, of_patches: np.ndarray, of_registers: np.ndarray) -> None:
     top = float(of_patches.max())
-    axes = figure.add_axes((0.31, 0.2, 0.23, 0.69))
+    axes = figure.add_axes((0.31, 0.235, 0.23, 0.63))
     axes.imshow(of_patches, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
     _frame(axes)
     axes.set_xlabel(f"patches: white is {top:.1f}", **LABEL)
-    side = figure.add_axes((0.555, 0.205, 0.07, 0.68))
+    side = figure.add_axes((0.555, 0.235, 0.07, 0.63))
     side.imshow(of_registers[:, None], cmap="gray", vmin=0, vmax=top, interpolation="nearest", aspect="auto")
     _frame(side)
     side.set_xlabel("registers", **LABEL)
