@@ -214,18 +214,18 @@ def count_parameters(config: DiTConfig) -> dict[str, int]:
     width, hidden = config.width, int(config.width * config.mlp_ratio)
     pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
     classes = 0 if config.num_classes is None else config.num_classes + 1
+    ends = {
+        "patches in and out": (pixels + 1) * width + (width + 1) * outputs,
+        "last modulation": (width + 1) * 2 * width,
+        "time and class": (256 + 1) * width + (width + 1) * width + classes * width,
+        "registers": config.registers * width,
+    }
     scales = 2 * width // config.heads if config.qk_norm else 0
     attention = (width + 1) * 3 * width + (width + 1) * width + scales
     mlp = (width + 1) * hidden + (hidden + 1) * width
     modulation = (width + 1) * 6 * width
-    return {
-        "attention": config.depth * attention,
-        "MLP": config.depth * mlp,
-        "adaLN": config.depth * modulation + (width + 1) * 2 * width,
-        "patches in and out": (pixels + 1) * width + (width + 1) * outputs,
-        "time and class": (256 + 1) * width + (width + 1) * width + classes * width,
-        "registers": config.registers * width,
-    }
+    blocks = {"attention": attention, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends
 
 
 def count_multiply_adds(config: DiTConfig) -> dict[str, int]:
@@ -238,16 +238,15 @@ def count_multiply_adds(config: DiTConfig) -> dict[str, int]:
     pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
     rows, columns = config.grid
     patches = rows * columns
+    ends = {
+        "patches in and out": patches * (pixels + outputs) * width,
+        "last modulation": 2 * width**2,
+        "time and class": 256 * width + width**2,
+    }
     tokens = patches + config.registers
     linear = tokens * 4 * width**2
     pairs = 2 * tokens**2 * width
     mlp = tokens * 2 * width * hidden
     modulation = 6 * width**2  # once a picture, not once a token
-    return {
-        "attention": config.depth * linear,
-        "pairs of tokens": config.depth * pairs,
-        "MLP": config.depth * mlp,
-        "adaLN": config.depth * modulation + 2 * width**2,
-        "patches in and out": patches * (pixels + outputs) * width,
-        "time and class": 256 * width + width**2,
-    }
+    blocks = {"attention": linear, "pairs of tokens": pairs, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends

@@ -26,7 +26,8 @@ CHANGES = [
 PART_OF = {
     ".attention.": "attention",
     ".mlp.": "MLP",
-    ".modulation.": "adaLN",
+    ".blocks.": "adaLN",
+    ".final.modulation.": "last modulation",
     ".patch_embed.": "patches in and out",
     ".final.linear.": "patches in and out",
     ".time_embed.": "time and class",
@@ -36,8 +37,7 @@ PART_OF = {
 
 
 def part_of(name):
-    (part,) = {part for place, part in PART_OF.items() if place in f".{name}."}
-    return part
+    return next(part for place, part in PART_OF.items() if place in f".{name}.")
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)

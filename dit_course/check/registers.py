@@ -186,7 +186,7 @@ class CountCase(Case):
 
     def _compare(self, part: str, got: object, count: int) -> None:
         if got is None:
-            raise Complaint(f"your counts lack the part {part!r}: leave the lines that return them as they were")
+            raise Complaint(f"your counts lack the part {part!r}: they should have {', '.join(self.right)}")
         if isinstance(got, bool) or not isinstance(got, int | float):
             raise Complaint(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
         if got != count:

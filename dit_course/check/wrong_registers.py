@@ -66,10 +66,11 @@ def mlp(config: DiTConfig, count: Callable) -> int:
 
 
 def adaln(config: DiTConfig, count: Callable) -> int:
-    """Parameters of adaLN, counted wrongly: count(width) a block, and that of the last layer."""
-    return config.depth * count(config.width) + (config.width + 1) * 2 * config.width
+    """Parameters of adaLN, counted wrongly: count(width) a block."""
+    return config.depth * count(config.width)
 
 
+ONE_BLOCK = "that is one block: there are `config.depth` of them"
 NO_BIAS = "the biases are missing: a layer from a to b features has a * b weights and b biases"
 NO_OUTPUT = "a layer is missing: `qkv` makes three vectors of each token, and `output` mixes the heads' results"
 NO_SCALES = "the QK-norm is missing: queries and keys each have one scale for every feature of a head"
@@ -84,6 +85,7 @@ SIX = "adaLN makes six vectors of `width` numbers in each block: shift, scale an
 
 PARAMETER_MISTAKES = {
     "attention": [
+        (ONE_BLOCK, lambda c: dit.count_parameters(c)["attention"] // c.depth),
         (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w)),
         (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w, lambda w, head: 0)),
         (NO_OUTPUT, lambda c: attention(c, lambda w: (w + 1) * 3 * w)),
@@ -122,7 +124,6 @@ PAIRS_LINEAR = "pairs are tokens times tokens"
 QKV = "`qkv` makes three vectors of each token, and `output` one: four matrices of width x width"
 ONE_TOKEN = "that is the work for one token: every token passes through these layers"
 ADALN_TOKENS = "adaLN's layer sees the condition, one vector a picture, so it runs once a picture and not once a token"
-ADALN_SIX = SIX
 BIASES = "a bias is added, not multiplied: only weights count here"
 
 
@@ -147,13 +148,14 @@ def adaln_work(part: Callable) -> Callable:
 
     def wrong(config: DiTConfig) -> int:
         width, _, _, patches = sizes(config)
-        return config.depth * part(patches + config.registers, patches, width) + 2 * width**2
+        return config.depth * part(patches + config.registers, patches, width)
 
     return wrong
 
 
 WORK_MISTAKES = {
     "attention": [
+        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["attention"] // c.depth),
         (TOKENS, work(lambda n, patches, w, hidden, c: patches * 4 * w**2)),
         (FLOPS, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),
         (PIXELS, work(lambda n, patches, w, hidden, c: pixels(c) * 4 * w**2)),
@@ -180,9 +182,9 @@ WORK_MISTAKES = {
         (ADALN_TOKENS, adaln_work(lambda n, patches, w: n * 6 * w**2)),
         (ADALN_TOKENS, adaln_work(lambda n, patches, w: patches * 6 * w**2)),
         (FLOPS, adaln_work(lambda n, patches, w: 12 * w**2)),
-        (ADALN_SIX, adaln_work(lambda n, patches, w: 2 * w**2)),
-        (ADALN_SIX, adaln_work(lambda n, patches, w: 3 * w**2)),
-        (ADALN_SIX, adaln_work(lambda n, patches, w: w**2)),
-        (ADALN_SIX, adaln_work(lambda n, patches, w: 6 * w)),
+        (SIX, adaln_work(lambda n, patches, w: 2 * w**2)),
+        (SIX, adaln_work(lambda n, patches, w: 3 * w**2)),
+        (SIX, adaln_work(lambda n, patches, w: w**2)),
+        (SIX, adaln_work(lambda n, patches, w: 6 * w)),
     ],
 }

@@ -388,6 +388,8 @@ def from_the_network(config):
             else "MLP"
             if "mlp" in name
             else "adaLN"
+            if "modulation" in name and "blocks" in name
+            else "last modulation"
             if "modulation" in name
             else "patches in and out"
             if "patch" in name or "final.linear" in name
@@ -408,7 +410,7 @@ def counted(config, attention=None, mlp=None, adaln=None):
     mlp = 2 * w * hidden + w + hidden if mlp is None else mlp(w, hidden)
     adaln = 6 * w * w + 6 * w if adaln is None else adaln(w)
     counts["attention"], counts["MLP"] = config.depth * attention, config.depth * mlp
-    counts["adaLN"] = config.depth * adaln + (w + 1) * 2 * w
+    counts["adaLN"] = config.depth * adaln
     return counts
 
 
@@ -532,6 +534,16 @@ def floats(config):
     return {part: count / 1 for part, count in dit.count_parameters(config).items()}
 
 
+@mutant(exercise="count_parameters", hint="attention: that is one block")
+def one_block_of_parameters(config):
+    return {part: dit.count_parameters(replace(config, depth=1))[part] for part in dit.count_parameters(config)}
+
+
+@mutant(exercise="count_parameters", hint="lack the part 'patches in and out'")
+def only_blocks(config):
+    return {part: dit.count_parameters(config)[part] for part in ("attention", "MLP", "adaLN")}
+
+
 @mutant(exercise="count_parameters", hint="times as many")
 def for_two_blocks(config):
     return counted(config, lambda w, head, s: 2 * (4 * w * (w + 1) + s))
@@ -565,7 +577,7 @@ def worked(config, tokens=None, linear=None, pairs=None, mlp=None, adaln=None):
     counts["attention"] = config.depth * (4 * n * w * w if linear is None else linear(n, w))
     counts["pairs of tokens"] = config.depth * (2 * n * n * w if pairs is None else pairs(n, w))
     counts["MLP"] = config.depth * (2 * n * w * hidden if mlp is None else mlp(n, w, hidden))
-    counts["adaLN"] = config.depth * (6 * w * w if adaln is None else adaln(n, w)) + 2 * w * w
+    counts["adaLN"] = config.depth * (6 * w * w if adaln is None else adaln(n, w))
     return counts
 
 
@@ -587,6 +599,11 @@ def from_the_layers(config):
 @mutant(exercise="count_multiply_adds", hint="attention: the registers are tokens, too")
 def without_registers(config):
     return worked(config, tokens=lambda c: c.grid[0] * c.grid[1])
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: that is one block")
+def one_block_of_work(config):
+    return dit.count_multiply_adds(replace(config, depth=1))
 
 
 @mutant(exercise="count_multiply_adds", hint="attention: you count twice")
