@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | export | classifier | release | doctor`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | experiment | release | doctor ...`."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from dataclasses import dataclass
+from typing import Annotated, Union
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +51,7 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
+    from dit_course.commands.experiment import Experiment
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
@@ -61,17 +63,23 @@ def parse(arguments: list[str]):
         "evaluate": Evaluate,
         "export": Export,
         "classifier": TrainClassifier,
+        "experiment": Experiment,
         "release": Release,
         "doctor": Doctor,
     }
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         print(f"error: unknown command {arguments[0]!r}: take one of {', '.join(commands)}", file=sys.stderr)
         raise SystemExit(2)
+    starts = {"train": Train.of_recipe(*_recipe_in(arguments))} if arguments[:1] == ["train"] else {}
+    kinds = [
+        Annotated[command, tyro.conf.subcommand(name, prefix_name=False, **_default(starts.get(name)))]
+        for name, command in commands.items()
+    ]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                commands,
+            return tyro.cli(
+                Union[tuple(kinds)],  # noqa: UP007 (`X | Y` takes no list)
                 args=arguments,
                 prog="python -m dit_course",
                 description="Build a Diffusion Transformer and watch it draw.",
@@ -81,6 +89,25 @@ def parse(arguments: list[str]):
         if stop.code:
             print(f"error: {_one_line(complaint.getvalue())}", file=sys.stderr)
         raise
+
+
+def _default(start) -> dict:
+    return {} if start is None else {"default": start}
+
+
+def _recipe_in(arguments: list[str]) -> tuple[str | None, bool]:
+    """The name behind `--recipe`, None where there is none, and whether `--steps` is to decide when the training ends.
+
+    It is read before all other options, because it is what they start from.
+    """
+    name = None
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == "--recipe":
+            name = following
+        elif argument.startswith("--recipe="):
+            name = argument.partition("=")[2]
+    given = {argument.partition("=")[0] for argument in arguments}
+    return name, "--steps" in given and "--minutes" not in given
 
 
 def _one_line(box: str) -> str:

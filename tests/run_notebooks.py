@@ -18,6 +18,8 @@ from dit_course import release
 
 NOTEBOOKS = [*sorted(release.NOTEBOOKS.glob("*.ipynb")), *release.sources()]
 MOST_SECONDS = 240  # a lesson, on two cores
+MOST_MINUTES = 20  # the whole course
+took: dict[Path, float] = {}  # seconds, by notebook
 
 # Python imports this by itself when it starts, in each kernel
 NO_NETWORK = """
@@ -73,6 +75,14 @@ def test_it_runs_from_top_to_bottom_offline_anywhere_and_in_time(notebook, tmp_p
         print(f"\n{notebook.relative_to(release.NOTEBOOKS)}: {seconds:.0f} s ", end="")
     assert status == 0, report
     assert seconds <= MOST_SECONDS, f"{seconds:.0f} s, and a lesson has {MOST_SECONDS}"
+    took[notebook] = seconds
+
+
+def test_the_whole_course_runs_in_time():
+    lessons = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
+    if not all(lesson in took for lesson in lessons):
+        pytest.skip("not all lessons were run")
+    assert sum(took[lesson] for lesson in lessons) <= 60 * MOST_MINUTES
 
 
 def test_the_machine_notices_errors_wrong_answers_and_the_network(tmp_path):

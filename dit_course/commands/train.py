@@ -1,6 +1,4 @@
-"""`python -m dit_course train`: the generator of `training.py` with a progress bar, pictures on the way,
-and a log.
-"""
+"""`python -m dit_course train`: the generator of `training.py` with a progress bar, pictures on the way, and a log."""
 
 import csv
 import json
@@ -9,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +21,7 @@ from dit_course.data import Dataset, atomic_write, load_dataset
 from dit_course.dit import DiT, DiTConfig, named_config
 from dit_course.ema import EMA
 from dit_course.flow import RectifiedFlow
+from dit_course.recipes import find_recipe
 from dit_course.sampling import Sampler
 from dit_course.training import Step, TrainConfig, train
 
@@ -75,6 +74,8 @@ NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
 class Train:
     """Train a DiT. A run that was killed goes on when the same command is given again."""
 
+    recipe: str | None = None
+    """A known training to start from: three-minutes, fashion-mnist, cifar10-laptop, cifar10 or just-a-dit."""
     data: str = "fashion-mnist"
     """fashion-mnist, cifar10, or folder:PATH with one sub-folder of pictures a class."""
     out: Path | None = None
@@ -103,6 +104,27 @@ class Train:
     """Where to log besides log.csv; tensorboard and wandb are optional extras."""
     device: str = "auto"
     """cpu, cuda, mps, or auto for the fastest there is."""
+
+    @classmethod
+    def of_recipe(cls, name: str | None, by_steps: bool = False) -> "Train":
+        """What a recipe says. by_steps: the number of steps ends the training, whatever minutes the recipe names.
+
+        Raises ValueError for an unknown name.
+        """
+        if name is None:
+            return cls()
+        recipe = find_recipe(name)
+        training = replace(recipe.train, minutes=None) if by_steps else recipe.train
+        return cls(
+            recipe=name,
+            data=recipe.data,
+            out=Path("runs") / name,
+            model=Network(**recipe.model),
+            train=training,
+            timesteps=recipe.timesteps,
+            ema_decay=recipe.ema_decay,
+            **recipe.extra,
+        )
 
     def run(self) -> None:
         """Train, draw, save."""

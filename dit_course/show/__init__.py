@@ -2,10 +2,11 @@
 
 `images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
 anywhere else, `.save(path)` keeps it. So do the figures of the lessons: `patches`, `tokens`, `maps`, `difference`,
-`costs` (lesson 01), `lengths`, `attention_shares`, `parts` (lesson 04). `animation` gives a film that plays in the
-notebook; `save_image` and `save_animation` write files, whole or not at all.
+`costs` (lesson 01), `lengths`, `attention_shares`, `parts` (lesson 04), and `experiment` (trainings with paired seeds).
+`animation` gives a film that plays in the notebook; `save_image` and `save_animation` write files, whole or not at all.
 """
 
+from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
@@ -22,6 +23,7 @@ __all__ = [
     "attention_shares",
     "costs",
     "difference",
+    "experiment",
     "grid",
     "images",
     "lengths",

@@ -1,0 +1,209 @@
+"""Does it help? Small trainings that differ in one thing, with paired seeds: `python -m dit_course experiment`.
+
+Each variant is trained with the same seeds: seed 3 means the same pictures, noise and times in the same order, whatever
+is varied. So variants are compared pair by pair, and what the seeds have in common drops out of the difference.
+The results ship in `data/experiments/NAME.csv`, one row a training.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from torch import nn
+
+from dit_course.checkpoints import load_classifier
+from dit_course.data import atomic_write, data_root, load_dataset, to_float
+from dit_course.dit import DiT, DiTConfig
+from dit_course.ema import EMA
+from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
+from dit_course.flow import RectifiedFlow, interpolate, velocity_target
+from dit_course.sampling import Sampler
+from dit_course.training import TrainConfig, train
+
+TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test pictures is measured: the middles of ten bins
+NOTES = ("variant", "seed", "steps")  # the columns that are no measurement
+# the 97.5 % quantile of Student's t distribution, by degrees of freedom
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train. model: what differs in the `DiTConfig`. timesteps: see `RectifiedFlow`."""
+
+    name: str
+    model: dict = field(default_factory=dict)
+    timesteps: str = "logit_normal"
+    undo_zeros: bool = False
+    """Initialise all linear layers again after the model is made, as 5 of 10 public small DiTs do."""
+
+    def key(self) -> tuple:
+        """Equal for variants that are the same training."""
+        return tuple(sorted(self.model.items())), self.timesteps, self.undo_zeros
+
+
+# the last of each is the usual way, which the others are compared with
+EXPERIMENTS = {
+    "registers": [Variant("0", {"registers": 0}), Variant("4")],
+    "timesteps": [Variant("uniform", timesteps="uniform"), Variant("logit-normal")],
+    "zero-init": [Variant("zeros undone", undo_zeros=True), Variant("adaLN-Zero")],
+    "qk-norm": [Variant("without", {"qk_norm": False}), Variant("with QK-norm")],
+    "norm": [Variant("LayerNorm", {"norm": "layer"}), Variant("RMSNorm")],
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all variants of an experiment share."""
+
+    data: str = "fashion-mnist"
+    """The data set; a judge must have been shipped for it."""
+    steps: int = 500
+    """Optimizer steps of each training."""
+    batch_size: int = 64
+    """Pictures a step."""
+    lr: float = 2e-3
+    """The highest learning rate."""
+    width: int = 64
+    """Features of a token."""
+    depth: int = 3
+    """How many blocks."""
+    samples: int = 500
+    """Pictures drawn from each trained model to judge it."""
+    cfg: float = 2.0
+    """Guidance scale at which they are drawn."""
+    solver_steps: int = 10
+    """Steps of AB2 from noise to picture."""
+
+
+def run_variant(variant: Variant, seed: int, settings: Settings) -> dict[str, float]:
+    """Train one variant with one seed and measure its averaged weights: one row of the table."""
+    dataset = load_dataset(settings.data, "train")
+    torch.manual_seed(seed)
+    channels, *shape = dataset.images.shape[1:]
+    shared = {"width": settings.width, "depth": settings.depth, "heads": 4, "num_classes": len(dataset.class_names)}
+    model = DiT(DiTConfig(image_size=tuple(shape), channels=channels, **shared | variant.model))
+    if variant.undo_zeros:
+        undo_zeros(model)
+    ema = EMA(model, decay=0.999)
+    config = TrainConfig(steps=settings.steps, batch_size=settings.batch_size, lr=settings.lr, seed=seed)
+    for _ in train(model, dataset, config, flow=RectifiedFlow(variant.timesteps), ema=ema):
+        pass
+    return {"variant": variant.name, "seed": seed, "steps": settings.steps} | measure(ema.model, settings)
+
+
+def undo_zeros(model: nn.Module) -> None:
+    """The bug: a second initialisation, over the whole model, that overwrites the zeros of adaLN-Zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def measure(model: DiT, settings: Settings) -> dict[str, float]:
+    """The loss on test pictures, its mean over t and at each of `TIMES`, and what the judge says of samples."""
+    test, judge = load_dataset(settings.data, "test"), load_classifier(settings.data)
+    generator = torch.Generator().manual_seed(0)
+    x, y = to_float(test.images[:1000]), test.labels[:1000]
+    noise = torch.randn(x.shape, generator=generator)
+    losses = []
+    for time in TIMES:
+        t = torch.full((len(x),), time)
+        velocity = model(interpolate(x, noise, t), t, y)
+        losses.append((velocity - velocity_target(x, noise)).square().mean().item())
+    labels = torch.arange(settings.samples) % len(test.class_names)
+    sampler = Sampler(model, settings.solver_steps, "ab2", settings.cfg)
+    drawn = sampler.sample(settings.samples, labels, seed=0)
+    real, ours = (in_batches(judge.features, images) for images in (test.images, drawn))
+    return {
+        "validation_loss": mean(losses),
+        "class_accuracy": class_accuracy(judge, drawn, labels),
+        "frechet_distance": frechet_distance(ours, real),
+    } | {f"loss_at_{time:.2f}": loss for time, loss in zip(TIMES, losses, strict=True)}
+
+
+def run_experiment(name: str, seeds: int, settings: Settings, path: Path) -> Iterator[dict]:
+    """Run what is missing in the table at `path`, one training at a time, and yield each new row once it is written.
+
+    The same training may stand in another experiment's table beside it: then its numbers are taken from there.
+    Raises ValueError for an unknown name, or a table made with another number of steps.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"there is no experiment {name!r}: take one of {', '.join(EXPERIMENTS)}")
+    rows = read_table(path) if path.exists() else []
+    if any(row["steps"] != settings.steps for row in rows):
+        raise ValueError(f"{path} holds trainings of {rows[0]['steps']} steps: give the same, or another --out")
+    there = {(row["variant"], row["seed"]) for row in rows}
+    for seed in range(seeds):
+        for variant in EXPERIMENTS[name]:
+            if (variant.name, seed) in there:
+                continue
+            row = _known(variant, seed, settings, path) or run_variant(variant, seed, settings)
+            rows.append(row)
+            rows.sort(key=lambda row: (row["variant"], row["seed"]))
+            write_table(path, rows)
+            yield row
+
+
+def _known(variant: Variant, seed: int, settings: Settings, path: Path) -> dict | None:
+    """The row of the same training in another experiment's table, under this variant's name."""
+    for other, variants in EXPERIMENTS.items():
+        table = path.parent / f"{other}.csv"
+        names = [v.name for v in variants if v.key() == variant.key()]
+        if names and table != path and table.exists():
+            for row in read_table(table):
+                if (row["variant"], row["seed"], row["steps"]) == (names[0], seed, settings.steps):
+                    return row | {"variant": variant.name}
+    return None
+
+
+def read_table(path: Path) -> list[dict]:
+    """The rows of a table, numbers as numbers."""
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    whole = ("seed", "steps")
+    return [{k: v if k == "variant" else int(v) if k in whole else float(v) for k, v in row.items()} for row in rows]
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Write rows as CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, text.getvalue().encode())
+
+
+def load_experiment(name: str) -> list[dict]:
+    """The shipped results of an experiment: a row for each training.
+
+    Keys: variant, seed, steps, validation_loss (mean over t), class_accuracy in [0, 1], frechet_distance (in the
+    features of the shipped judge), and loss_at_0.05 to loss_at_0.95, the loss on test pictures at these times.
+    Raises FileNotFoundError where none was shipped.
+    """
+    path = data_root() / "experiments" / f"{name}.csv"
+    if not path.exists():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv"))) or "none"
+        raise FileNotFoundError(f"no results of an experiment {name!r} are shipped: there is {there}")
+    return read_table(path)
+
+
+def paired_difference(rows: list[dict], metric: str, a: str, b: str) -> tuple[float, float]:
+    """How much larger `metric` is for variant a than for variant b: (mean, half width of the 95 % interval).
+
+    The differences of pairs with one seed are taken as normally distributed (Student's t). Where the interval holds 0,
+    nothing was measured. Raises ValueError for fewer than two pairs.
+    """
+    values = {(row["variant"], row["seed"]): row[metric] for row in rows}
+    seeds = sorted(seed for variant, seed in values if variant == a and (b, seed) in values)
+    if len(seeds) < 2:
+        raise ValueError(f"{len(seeds)} seeds of both {a!r} and {b!r}: a spread needs at least two")
+    differences = [values[a, seed] - values[b, seed] for seed in seeds]
+    quantile = STUDENT.get(len(seeds) - 1, 2.0)
+    return mean(differences), quantile * stdev(differences) / math.sqrt(len(seeds))

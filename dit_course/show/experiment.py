@@ -1,0 +1,52 @@
+"""The figure of an experiment: a dot for each training, a line between those of one seed."""
+
+from statistics import mean
+
+from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+
+NAMES = {
+    "class_accuracy": ("share of samples in the class asked for", "{:.1%}"),
+    "frechet_distance": ("Fréchet distance (lower is better)", "{:.1f}"),
+    "validation_loss": ("loss on test pictures", "{:.4f}"),
+}
+
+
+def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | None = None) -> Picture:
+    """Show what `load_experiment` gives: every training as a dot, those with the same seed joined by a line.
+
+    rows: dicts with variant, seed and the metric. title: None says what the means are.
+    The mean of each variant stands above it. Raises ValueError when the metric is in no row.
+    """
+    if not rows or any(metric not in row for row in rows):
+        known = ", ".join(k for k in rows[0] if k not in ("variant", "seed", "steps")) if rows else "none"
+        raise ValueError(f"no {metric!r} in these rows: there is {known}")
+    label, form = NAMES.get(metric, (metric.replace("_", " "), "{:.3g}"))
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    variants.sort(key=lambda name: (float(name) if name.isdecimal() else -1, name))
+    values = {(row["variant"], row["seed"]): row[metric] for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    means = {name: mean(values[key] for key in values if key[0] == name) for name in variants}
+    said = ", ".join(f"{name}: {form.format(means[name])}" for name in variants)
+    title = title or f"Means of {len(seeds)} seeds: {said}"
+    figure = blank_figure(560, 330)
+    axes = figure.add_axes((0.13, 0.12, 0.84, 0.76), facecolor="white")
+    for seed in seeds:
+        line = [(i, values[name, seed]) for i, name in enumerate(variants) if (name, seed) in values]
+        axes.plot(*zip(*line, strict=True), color=PALETTE["noise"], linewidth=1, zorder=1)
+        axes.scatter(*zip(*line, strict=True), s=36, color=PALETTE["model"], zorder=2)
+    top = max(values.values())
+    room = (top - min(values.values())) or abs(top) or 1.0
+    for i, name in enumerate(variants):
+        axes.plot([i - 0.12, i + 0.12], [means[name]] * 2, color=INK, linewidth=2.5, zorder=3)
+        where = {"ha": "center", "va": "bottom", "fontsize": CAPTION}
+        axes.text(i, top + 0.06 * room, f"mean {form.format(means[name])}", **TEXT | where)
+    axes.set_ylim(min(values.values()) - 0.08 * room, top + 0.2 * room)
+    axes.set_xlim(-0.5, len(variants) - 0.5)
+    axes.set_xticks(range(len(variants)), variants)
+    axes.set_ylabel(label, fontsize=CAPTION, **TEXT)
+    axes.set_title(title, loc="left", x=-0.14, fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if "%" in form else f"{value:.3g}")
+    alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {said}"
+    return Picture.of(rendered(figure), alt)

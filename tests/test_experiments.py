@@ -1,0 +1,118 @@
+"""Paired trainings: the same seeds for all variants, tables that grow row by row, honest intervals."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dit_course import DiT, DiTConfig, show
+from dit_course.commands.experiment import Experiment
+from dit_course.data import data_root
+from dit_course.experiments import (
+    EXPERIMENTS,
+    TIMES,
+    Settings,
+    load_experiment,
+    paired_difference,
+    read_table,
+    run_experiment,
+    undo_zeros,
+    write_table,
+)
+
+TINY = Settings(steps=2, batch_size=4, width=16, depth=1, samples=20, solver_steps=1)
+SHIPPED = sorted(path.stem for path in (data_root() / "experiments").glob("*.csv") if path.stem in EXPERIMENTS)
+
+
+def rows_of(**values):
+    return [{"variant": v, "seed": i, "steps": 1, "x": x} for v, xs in values.items() for i, x in enumerate(xs)]
+
+
+def test_the_difference_is_paired():
+    rows = rows_of(a=[11.0, 22.0, 33.0], b=[10.0, 20.0, 30.0])
+    middle, half = paired_difference(rows, "x", "a", "b")
+    assert middle == pytest.approx(2)
+    assert half == pytest.approx(4.303 * 1 / 3**0.5)  # differences 1, 2, 3: standard deviation 1
+    assert paired_difference(rows, "x", "b", "a")[0] == pytest.approx(-2)
+
+
+def test_seeds_that_only_one_variant_has_are_left_out():
+    rows = rows_of(a=[1.0, 2.0, 99.0], b=[0.0, 1.0])
+    assert paired_difference(rows, "x", "a", "b") == (pytest.approx(1), pytest.approx(0))
+    with pytest.raises(ValueError, match="at least two"):
+        paired_difference(rows_of(a=[1.0], b=[2.0]), "x", "a", "b")
+
+
+def test_a_table_grows_row_by_row_and_goes_on_where_it_was_stopped(tmp_path):
+    path = tmp_path / "timesteps.csv"
+    running = run_experiment("timesteps", 2, TINY, path)
+    first = next(running)
+    running.close()  # killed
+    assert len(read_table(path)) == 1
+    rest = list(run_experiment("timesteps", 2, TINY, path))
+    rows = read_table(path)
+    assert len(rest) == 3
+    assert {(row["variant"], row["seed"]) for row in rows} == {
+        (variant, seed) for variant in ("uniform", "logit-normal") for seed in (0, 1)
+    }
+    kept = next(row for row in rows if (row["variant"], row["seed"]) == (first["variant"], 0))
+    assert kept["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
+    assert kept["validation_loss"] == pytest.approx(sum(kept[f"loss_at_{t:.2f}"] for t in TIMES) / 10, rel=1e-3)
+    assert list(run_experiment("timesteps", 2, TINY, path)) == []  # nothing is missing
+    with pytest.raises(ValueError, match="2 steps"):
+        list(run_experiment("timesteps", 2, replace(TINY, steps=3), path))
+
+
+def test_the_same_training_is_not_run_twice(tmp_path):
+    list(run_experiment("timesteps", 1, TINY, tmp_path / "timesteps.csv"))
+    usual = next(row for row in read_table(tmp_path / "timesteps.csv") if row["variant"] == "logit-normal")
+    usual["class_accuracy"] = 0.123  # so that it can be recognised
+    write_table(tmp_path / "timesteps.csv", [usual])
+    rows = list(run_experiment("qk-norm", 1, TINY, tmp_path / "qk-norm.csv"))
+    assert {row["variant"]: row["class_accuracy"] == 0.123 for row in rows} == {"with QK-norm": True, "without": False}
+
+
+def test_variants_of_one_seed_see_the_same_pictures_and_noise(tmp_path):
+    rows = list(run_experiment("registers", 1, replace(TINY, steps=1, lr=1e-12), tmp_path / "r.csv"))
+    # nothing was learned, so every model still answers 0 and has the same loss
+    assert len({f"{row['validation_loss']:.4f}" for row in rows}) == 1
+
+
+def test_undo_zeros_does_what_the_bug_does():
+    model = DiT(DiTConfig(image_size=8, patch_size=4, channels=1, width=16, depth=1, heads=2))
+    x, t, y = torch.randn(2, 1, 8, 8), torch.rand(2), torch.zeros(2, dtype=torch.int64)
+    assert not model(x, t, y).any()
+    undo_zeros(model)
+    assert model(x, t, y).any()
+
+
+def test_an_unknown_experiment_is_named():
+    with pytest.raises(ValueError, match="take one of registers"):
+        list(run_experiment("magic", 1, TINY, None))
+    with pytest.raises(FileNotFoundError, match="magic"):
+        load_experiment("magic")
+
+
+def test_the_command_compares(tmp_path, capsys):
+    Experiment("timesteps", seeds=2, out=tmp_path / "t.csv", settings=TINY).run()
+    text = capsys.readouterr().out
+    assert "uniform, seed 1: validation_loss" in text
+    assert "minus logit-normal" in text
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_tables_are_complete_and_paired(name):
+    rows = load_experiment(name)
+    assert {row["steps"] for row in rows} == {Settings().steps}
+    seeds = {variant.name: {r["seed"] for r in rows if r["variant"] == variant.name} for variant in EXPERIMENTS[name]}
+    assert all(found == {0, 1, 2, 3, 4} for found in seeds.values())
+    assert all(0 <= row["class_accuracy"] <= 1 and row["frechet_distance"] > 0 for row in rows)
+
+
+def test_the_figure_says_what_the_means_are():
+    rows = [row | {"class_accuracy": row["x"]} for row in rows_of(uniform=[0.4, 0.6], normal=[0.5, 0.7])]
+    picture = show.experiment(rows)
+    assert "uniform: 50.0%" in picture.alt
+    assert "normal: 60.0%" in picture.alt
+    with pytest.raises(ValueError, match="there is x"):
+        show.experiment(rows_of(a=[1.0]), "fid")
