@@ -21,7 +21,7 @@ ROOMS = {
     "attention": ("MLP", "RMSNorm", "SelfAttention"),
     "conditioning": ("LabelEmbedder", "TimestepEmbedder", "modulate"),
     "blocks": ("DiTBlock", "FinalLayer"),
-    "dit": ("DiT", "DiTConfig"),
+    "dit": ("DiT", "DiTConfig", "append_registers", "count_multiply_adds", "count_parameters", "drop_registers"),
     "flow": ("RectifiedFlow", "interpolate", "logit_normal", "uniform", "velocity_target"),
     "training": ("NonFiniteLoss", "Step", "TrainConfig", "train"),
     "ema": ("EMA",),

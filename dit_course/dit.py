@@ -104,6 +104,24 @@ class DiTConfig:
         return patch_grid(*self.image_shape, self.patch_size)
 
 
+def append_registers(tokens: Tensor, registers: Tensor) -> Tensor:
+    """Put the registers behind the patch tokens, the same ones for every picture (Darcet et al. 2023, section 2.2).
+
+    tokens: (batch, patches, width). registers: (registers, width), learned; there may be none, (0, width).
+    Returns (batch, patches + registers, width) in the dtype of the tokens.
+    """
+    registers = registers.expand(len(tokens), -1, -1)  # (registers, width) -> (batch, registers, width)
+    return torch.cat([tokens, registers.to(tokens.dtype)], dim=1)
+
+
+def drop_registers(tokens: Tensor, count: int) -> Tensor:
+    """Take the last `count` tokens off again: they have done their work.
+
+    tokens: (batch, patches + count, width). count: 0 or more. Returns (batch, patches, width).
+    """
+    return tokens[:, : tokens.shape[1] - count]
+
+
 class DiT(nn.Module):
     """A Diffusion Transformer: from a noisy image, its time and its class to the velocity that made it noisy.
 
@@ -149,16 +167,14 @@ class DiT(nn.Module):
         tokens = self.embed(x)
         for block in self.blocks:
             tokens = block(tokens, condition)
-        tokens = tokens[:, : tokens.shape[1] - self.config.registers]  # the registers have done their work
+        tokens = drop_registers(tokens, self.config.registers)
         patches = self.final(tokens, condition)
         out_channels = self.config.out_channels or self.config.channels
         return unpatchify(patches, self.config.patch_size, out_channels, *self.config.image_shape)
 
     def embed(self, x: Tensor) -> Tensor:
         """Images to what the first block sees: (batch, patches + registers, width), the registers last."""
-        tokens = self.patch_embed(x) + self.positions
-        registers = self.registers.expand(len(x), -1, -1)  # (registers, width) -> (batch, registers, width)
-        return torch.cat([tokens, registers.to(tokens.dtype)], dim=1)
+        return append_registers(self.patch_embed(x) + self.positions, self.registers)
 
     def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Time and class as one vector: (batch, width)."""
@@ -191,3 +207,46 @@ def named_config(name: str, **config) -> DiTConfig:
         known = ", ".join(f"DiT-{size}" for size in SIZES)
         raise ValueError(f"{name!r} is no known size: take one of {known}, a slash and the patch size, as in DiT-S/2")
     return replace(DiTConfig(**config), **SIZES[size], patch_size=int(patch))
+
+
+def count_parameters(config: DiTConfig) -> dict[str, int]:
+    """How many numbers a DiT learns, part by part; together as many as `DiT(config)` has."""
+    width, hidden = config.width, int(config.width * config.mlp_ratio)
+    pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
+    classes = 0 if config.num_classes is None else config.num_classes + 1
+    ends = {
+        "patches in and out": (pixels + 1) * width + (width + 1) * outputs,
+        "last modulation": (width + 1) * 2 * width,
+        "time and class": (256 + 1) * width + (width + 1) * width + classes * width,
+        "registers": config.registers * width,
+    }
+    scales = 2 * width // config.heads if config.qk_norm else 0
+    attention = (width + 1) * 3 * width + (width + 1) * width + scales
+    mlp = (width + 1) * hidden + (hidden + 1) * width
+    modulation = (width + 1) * 6 * width
+    blocks = {"attention": attention, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends
+
+
+def count_multiply_adds(config: DiTConfig) -> dict[str, int]:
+    """The work of one forward pass of one picture, part by part, in multiply-adds.
+
+    Counted are matrix products, as in the paper's Gflops; norms, softmax and additions are small beside them. FLOPs in
+    the strict sense, a multiplication and an addition each, are twice as many.
+    """
+    width, hidden = config.width, int(config.width * config.mlp_ratio)
+    pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
+    rows, columns = config.grid
+    patches = rows * columns
+    ends = {
+        "patches in and out": patches * (pixels + outputs) * width,
+        "last modulation": 2 * width**2,
+        "time and class": 256 * width + width**2,
+    }
+    tokens = patches + config.registers
+    linear = tokens * 4 * width**2
+    pairs = 2 * tokens**2 * width
+    mlp = tokens * 2 * width * hidden
+    modulation = 6 * width**2  # once a picture, not once a token
+    blocks = {"attention": linear, "pairs of tokens": pairs, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends

@@ -19,11 +19,20 @@ from dit_course.check.flow import (
     velocity_target,
 )
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
+from dit_course.check.registers import (
+    DiT,
+    append_registers,
+    count_multiply_adds,
+    count_parameters,
+    drop_registers,
+    resized,
+)
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
 from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "DiT",
     "DiTBlock",
     "FinalLayer",
     "LabelEmbedder",
@@ -34,11 +43,15 @@ __all__ = [
     "SelfAttention",
     "TimestepEmbedder",
     "ab2",
+    "append_registers",
     "attention_in_chunks",
     "attention_weights",
     "block_changes",
     "class_grid",
+    "count_multiply_adds",
+    "count_parameters",
     "data_from_velocity",
+    "drop_registers",
     "euler",
     "find_noise",
     "guided",
@@ -51,6 +64,7 @@ __all__ = [
     "overlapping_patches",
     "patchify",
     "progress",
+    "resized",
     "shift",
     "sincos_position_embedding",
     "split_heads",

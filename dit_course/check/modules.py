@@ -14,7 +14,7 @@ def perturb(module: nn.Module, normal: Callable[..., Tensor]) -> None:
     """Give all parameters random values, in place: what starts at zero hides what comes after it."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(normal(*parameter.shape) / max(1, parameter[0].numel()) ** 0.5)
+            parameter.copy_(normal(*parameter.shape) / max(1, parameter[:1].numel()) ** 0.5)
 
 
 def build(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:

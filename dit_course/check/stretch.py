@@ -1,7 +1,11 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
+
+from dit_course import dit
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
@@ -59,3 +63,13 @@ def block_changes(model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
     for hook in hooks:
         hook.remove()
     return torch.stack(found)
+
+
+def resized(model: dit.DiT, image_size: int | tuple[int, int]) -> dit.DiT:
+    """The same network for pictures of another size: a new model with the same weights, in eval mode (lesson 04).
+
+    image_size: a side in pixels, or (height, width), multiples of the patch size.
+    """
+    other = dit.DiT(replace(model.config, image_size=image_size))
+    other.load_state_dict(model.state_dict())
+    return other.eval()

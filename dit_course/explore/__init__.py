@@ -4,6 +4,7 @@ from dit_course.explore.attention import attention
 from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
+from dit_course.explore.registers import registers
 from dit_course.explore.time_embedding import time_embedding
 from dit_course.explore.timesteps import timesteps
 from dit_course.explore.trajectory import trajectory
@@ -13,6 +14,7 @@ __all__ = [
     "guidance",
     "noising",
     "patches",
+    "registers",
     "time_embedding",
     "timesteps",
     "trajectory",

@@ -13,6 +13,7 @@ from dit_course.show.lesson_attention import attention_map, attention_table, loo
 from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_registers import attention_shares, lengths, parts
 from dit_course.show.lesson_sampling import by_evaluations, solver_roads
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
@@ -24,6 +25,7 @@ __all__ = [
     "Sheet",
     "animation",
     "attention_map",
+    "attention_shares",
     "attention_table",
     "block_changes",
     "by_evaluations",
@@ -35,11 +37,13 @@ __all__ = [
     "field",
     "grid",
     "images",
+    "lengths",
     "looks",
     "loss_curve",
     "maps",
     "modulations",
     "over_time",
+    "parts",
     "patches",
     "plane",
     "race",

@@ -1,0 +1,809 @@
+"""Lesson 04: what people write for registers, the whole network and its costs."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from dit_course import dit
+from dit_course.patches import sincos_position_embedding, unpatchify
+from mutants import mutant, right_answer
+
+# -- append_registers ------------------------------------------------------------------------------
+
+
+@right_answer(exercise="append_registers")
+def by_repeat(tokens, registers):
+    return torch.cat((tokens, registers.type_as(tokens).unsqueeze(0).repeat(tokens.shape[0], 1, 1)), 1)
+
+
+@right_answer(exercise="append_registers")
+def picture_by_picture(tokens, registers):
+    return torch.stack([torch.vstack([picture, registers.to(tokens.dtype)]) for picture in tokens])
+
+
+@right_answer(exercise="append_registers")
+def by_filling(tokens, registers):
+    batch, patches, width = tokens.shape
+    longer = tokens.new_zeros(batch, patches + len(registers), width)
+    longer[:, :patches] = tokens
+    longer[:, patches:] = registers
+    return longer
+
+
+def behind(tokens, registers):
+    return torch.cat([tokens, registers.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
+
+
+@mutant(exercise="append_registers", hint="the registers stand in front")
+def in_front(tokens, registers):
+    return behind(tokens.flip(1), registers.flip(0)).flip(1)
+
+
+@mutant(exercise="append_registers", hint="the registers are not joined to the tokens")
+def only_tokens(tokens, registers):
+    torch.cat([tokens, registers.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
+    return tokens
+
+
+@mutant(exercise="append_registers", hint="the registers are added to the patches")
+def added(tokens, registers):
+    return tokens + registers.to(tokens.dtype).sum(0)
+
+
+@mutant(exercise="append_registers", hint="your answer has shape")
+def mean_added(tokens, registers):
+    return tokens + registers.to(tokens.dtype).mean(0, keepdim=True)
+
+
+@mutant(exercise="append_registers", hint="the registers come out as other numbers")
+def zeros_appended(tokens, registers):
+    return behind(tokens, torch.zeros_like(registers))
+
+
+@mutant(exercise="append_registers", hint="only the first picture has the registers")
+def first_picture_only(tokens, registers):
+    longer = behind(tokens, torch.zeros_like(registers))
+    longer[0, tokens.shape[1] :] = registers
+    return longer
+
+
+@mutant(exercise="append_registers", hint="the registers come out as other numbers")
+def new_random_ones(tokens, registers):
+    return behind(tokens, 0.02 * torch.randn(registers.shape))
+
+
+@mutant(exercise="append_registers", hint="Tensors must have same number of dimensions")
+def no_batch(tokens, registers):
+    return torch.cat([tokens, registers], dim=1)
+
+
+@mutant(exercise="append_registers", hint="an error stopped your code")
+def along_the_batch(tokens, registers):
+    return torch.cat([tokens, registers.expand(len(tokens), -1, -1)], dim=0)
+
+
+@mutant(exercise="append_registers", hint="an error stopped your code")
+def along_the_features(tokens, registers):
+    return torch.cat([tokens, registers.expand(len(tokens), -1, -1)], dim=2)
+
+
+@mutant(exercise="append_registers", hint="your answer has shape")
+def one_register(tokens, registers):
+    return behind(tokens, registers[:1])
+
+
+@mutant(exercise="append_registers", hint="torch.float64")
+def in_single_precision(tokens, registers):
+    return behind(tokens, registers).float()
+
+
+@mutant(exercise="append_registers", hint="no gradient gets through")
+def frozen(tokens, registers):
+    return torch.tensor(behind(tokens, registers).tolist(), dtype=tokens.dtype)
+
+
+# -- drop_registers --------------------------------------------------------------------------------
+
+
+@right_answer(exercise="drop_registers")
+def by_narrow(tokens, count):
+    return tokens.narrow(1, 0, tokens.size(1) - count)
+
+
+@right_answer(exercise="drop_registers")
+def with_an_if(tokens, count):
+    return tokens[:, :-count] if count else tokens
+
+
+@right_answer(exercise="drop_registers")
+def by_split(tokens, count):
+    patches, _ = tokens.split([tokens.shape[1] - count, count], dim=1)
+    return patches
+
+
+@mutant(exercise="drop_registers", hint="With count = 0 nothing is left")
+def minus_zero(tokens, count):
+    return tokens[:, :-count]
+
+
+@mutant(exercise="drop_registers", hint="the registers are still there")
+def nothing_dropped(tokens, count):
+    return tokens[:, :]
+
+
+@mutant(exercise="drop_registers", hint="the first tokens are gone")
+def from_the_front(tokens, count):
+    return tokens[:, count:]
+
+
+@mutant(exercise="drop_registers", hint="you keep the registers and drop the patches")
+def kept_the_registers(tokens, count):
+    return tokens[:, tokens.shape[1] - count :]
+
+
+@mutant(exercise="drop_registers", hint="you keep the registers and drop the patches")
+def only_the_last(tokens, count):
+    return tokens[:, -count:]
+
+
+@mutant(exercise="drop_registers", hint="your code cuts another axis")
+def off_the_features(tokens, count):
+    return tokens[..., : tokens.shape[-1] - count]
+
+
+@mutant(exercise="drop_registers", hint="your code cuts another axis")
+def off_the_features_from_behind(tokens, count):
+    return tokens[:, :, :-count]
+
+
+@mutant(exercise="drop_registers", hint="your code cuts another axis")
+def off_the_batch(tokens, count):
+    return tokens[: len(tokens) - count]
+
+
+@mutant(exercise="drop_registers", hint="your code cuts another axis")
+def pictures_dropped(tokens, count):
+    return tokens[:-count]
+
+
+@mutant(exercise="drop_registers", hint="one token too many or too few")
+def one_too_few(tokens, count):
+    return tokens[:, : -count - 1]
+
+
+@mutant(exercise="drop_registers", hint="one token too many or too few")
+def one_too_many(tokens, count):
+    return tokens[:, : tokens.shape[1] - max(count - 1, 0)]
+
+
+@mutant(exercise="drop_registers", hint="is a size written into the code as a number")
+def always_four(tokens, count):
+    return tokens[:, : tokens.shape[1] - 4]
+
+
+# -- DiT -------------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="DiT")
+class InSmallSteps(dit.DiT):
+    def forward(self, x, t, y=None):
+        told = self.time_embed(t)
+        if y is not None:
+            told = told + self.label_embed(y)
+        h = self.patch_embed(x) + self.positions
+        n = h.shape[1]
+        h = torch.cat([h, self.registers.repeat(len(x), 1, 1)], 1)
+        for i in range(len(self.blocks)):
+            h = self.blocks[i](h, told)
+        channels = self.config.channels if self.config.out_channels is None else self.config.out_channels
+        return unpatchify(self.final(h[:, :n], told), self.config.patch_size, channels, x.shape[2], x.shape[3])
+
+
+@right_answer(exercise="DiT")
+class DropsAfterTheLastLayer(dit.DiT):
+    """The last layer treats each token by itself, so the registers may go after it as well."""
+
+    def forward(self, x, t, y=None):
+        condition, tokens = self.condition(t, y), self.embed(x)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        patches = dit.drop_registers(self.final(tokens, condition), self.config.registers)
+        out = self.config.out_channels or self.config.channels
+        return unpatchify(patches, self.config.patch_size, out, *self.config.image_shape)
+
+
+class Network(dit.DiT):
+    """The frame of many wrong answers."""
+
+    def told(self, t, y):
+        return self.condition(t, y)
+
+    def begin(self, x):
+        return self.embed(x)
+
+    def order(self):
+        return self.blocks
+
+    def drop(self, tokens):
+        rows, columns = self.config.grid
+        return tokens[:, : rows * columns]
+
+    def finish(self, patches):
+        out = self.config.out_channels or self.config.channels
+        return unpatchify(patches, self.config.patch_size, out, *self.config.image_shape)
+
+    def forward(self, x, t, y=None):
+        told, tokens = self.told(t, y), self.begin(x)
+        for block in self.order():
+            tokens = block(tokens, told)
+        return self.finish(self.final(self.drop(tokens), told))
+
+
+@mutant(exercise="DiT", hint="the blocks are not run")
+class NotKept(Network):
+    def forward(self, x, t, y=None):
+        condition, tokens = self.condition(t, y), self.embed(x)
+        for block in self.blocks:
+            block(tokens, condition)
+        return self.finish(self.final(self.drop(tokens), condition))
+
+
+@mutant(exercise="DiT", hint="only one of the blocks leaves a trace")
+class AlwaysFromTheStart(Network):
+    def forward(self, x, t, y=None):
+        condition, tokens = self.condition(t, y), self.embed(x)
+        for block in self.blocks:
+            out = block(tokens, condition)
+        return self.finish(self.final(self.drop(out), condition))
+
+
+@mutant(exercise="DiT", hint="only one of the blocks leaves a trace")
+class ReturnInTheLoop(Network):
+    def order(self):
+        return self.blocks[:1]
+
+
+@mutant(exercise="DiT", hint="the blocks are run twice")
+class RunTwice(Network):
+    def order(self):
+        return [*self.blocks, *self.blocks]
+
+
+@mutant(exercise="DiT", hint="the blocks are run twice")
+class EachTwice(Network):
+    def order(self):
+        return [block for block in self.blocks for _ in range(2)]
+
+
+@mutant(exercise="DiT", hint="wrong order")
+class Backwards(Network):
+    def order(self):
+        return reversed(self.blocks)
+
+
+@mutant(exercise="DiT", hint="no patch has ever seen them")
+class DroppedTooEarly(Network):
+    def begin(self, x):
+        return self.drop(self.embed(x))
+
+
+@mutant(exercise="DiT", hint="know nothing of their positions")
+class OnlyPatches(Network):
+    def begin(self, x):
+        return self.patch_embed(x)
+
+
+@mutant(exercise="DiT", hint="know nothing of their positions")
+class NoPositions(Network):
+    def begin(self, x):
+        return dit.append_registers(self.patch_embed(x), self.registers)
+
+
+@mutant(exercise="DiT", hint="the class has no influence")
+class NoClass(Network):
+    def told(self, t, y):
+        return self.time_embed(t)
+
+
+@mutant(exercise="DiT", hint="the class has no influence")
+class NoLabel(Network):
+    def told(self, t, y):
+        return self.condition(t, None if y is None else 0 * y + self.config.num_classes)
+
+
+@mutant(exercise="DiT", hint="height and width are swapped")
+class WidthFirst(Network):
+    def finish(self, patches):
+        height, width = self.config.image_shape
+        return unpatchify(
+            patches, self.config.patch_size, self.config.out_channels or self.config.channels, width, height
+        )
+
+
+@mutant(exercise="DiT", hint="still a list of patches")
+class StillTokens(Network):
+    def finish(self, patches):
+        return patches
+
+
+@mutant(exercise="DiT", hint="the input is added to the output")
+class Residual(Network):
+    def forward(self, x, t, y=None):
+        return x + super().forward(x, t, y)
+
+
+@mutant(exercise="DiT", hint="do not make a")
+class RegistersKept(Network):
+    def drop(self, tokens):
+        return tokens
+
+
+@mutant(exercise="DiT", hint="missing 1 required positional argument: 'condition'")
+class NoCondition(Network):
+    def forward(self, x, t, y=None):
+        tokens = self.embed(x)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.finish(self.final(self.drop(tokens), self.condition(t, y)))
+
+
+@mutant(exercise="DiT", hint="out_channels")
+class NoOutChannels(Network):
+    def finish(self, patches):
+        return unpatchify(patches, self.config.patch_size, self.config.out_channels, *self.config.image_shape)
+
+
+@mutant(exercise="DiT", hint="right on")
+class InputChannels(Network):
+    def finish(self, patches):
+        return unpatchify(patches, self.config.patch_size, self.config.channels, *self.config.image_shape)
+
+
+@mutant(exercise="DiT", hint="no gradient gets through")
+class WithoutGradient(Network):
+    @torch.no_grad()
+    def forward(self, x, t, y=None):
+        return super().forward(x, t, y)
+
+
+@mutant(exercise="DiT", hint="your module has parameters that it does not need")
+class MoreParameters(Network):
+    def __init__(self, config):
+        super().__init__(config)
+        self.more = nn.Linear(3, 3)
+
+
+# -- count_parameters ------------------------------------------------------------------------------
+
+
+@right_answer(exercise="count_parameters")
+def from_the_network(config):
+    counts = dict.fromkeys(dit.count_parameters(config), 0)
+    for name, parameter in dit.DiT(config).named_parameters():
+        part = (
+            "attention"
+            if "attention" in name
+            else "MLP"
+            if "mlp" in name
+            else "adaLN"
+            if "modulation" in name and "blocks" in name
+            else "last modulation"
+            if "modulation" in name
+            else "patches in and out"
+            if "patch" in name or "final.linear" in name
+            else "registers"
+            if name == "registers"
+            else "time and class"
+        )
+        counts[part] += parameter.numel()
+    return counts
+
+
+def counted(config, attention=None, mlp=None, adaln=None):
+    """The right counts, some of them replaced: numbers for one block."""
+    w, hidden = config.width, int(config.width * config.mlp_ratio)
+    counts = dit.count_parameters(config)
+    scales = 2 * (w // config.heads) if config.qk_norm else 0
+    attention = 4 * (w * w + w) + scales if attention is None else attention(w, w // config.heads, scales)
+    mlp = 2 * w * hidden + w + hidden if mlp is None else mlp(w, hidden)
+    adaln = 6 * w * w + 6 * w if adaln is None else adaln(w)
+    counts["attention"], counts["MLP"] = config.depth * attention, config.depth * mlp
+    counts["adaLN"] = config.depth * adaln
+    return counts
+
+
+@right_answer(exercise="count_parameters")
+def multiplied_out(config):
+    return counted(config)
+
+
+@mutant(exercise="count_parameters", hint="attention: the biases are missing")
+def no_biases(config):
+    return counted(config, lambda w, head, s: 4 * w * w + s, lambda w, h: 2 * w * h, lambda w: 6 * w * w)
+
+
+@mutant(exercise="count_parameters", hint="attention: the biases are missing")
+def four_matrices(config):
+    return counted(config, lambda w, head, s: 4 * w * w)
+
+
+@mutant(exercise="count_parameters", hint="attention: a layer is missing")
+def only_qkv(config):
+    return counted(config, lambda w, head, s: 3 * w * w + 3 * w)
+
+
+@mutant(exercise="count_parameters", hint="attention: a layer is missing")
+def only_qkv_and_scales(config):
+    return counted(config, lambda w, head, s: 3 * w * w + 3 * w + s)
+
+
+@mutant(exercise="count_parameters", hint="attention: the QK-norm is missing")
+def no_scales(config):
+    return counted(config, lambda w, head, s: 4 * w * (w + 1))
+
+
+@mutant(exercise="count_parameters", hint="attention: the QK-norm has two sets of scales")
+def one_set_of_scales(config):
+    return counted(config, lambda w, head, s: 4 * w * (w + 1) + s // 2)
+
+
+@mutant(exercise="count_parameters", hint="attention: the scales of the QK-norm are shared by all heads")
+def scales_for_each_head(config):
+    return counted(config, lambda w, head, s: 4 * w * (w + 1) + (2 * w if s else 0))
+
+
+@mutant(exercise="count_parameters", hint="attention: this network has no QK-norm")
+def scales_always(config):
+    return counted(config, lambda w, head, s: 4 * w * (w + 1) + 2 * head)
+
+
+@mutant(exercise="count_parameters", hint="attention: the heads share the width")
+def times_heads(config):
+    return counted(config, lambda w, head, s: config.heads * (4 * w * (w + 1) + s))
+
+
+@mutant(exercise="count_parameters", hint="attention: the heads share the width")
+def times_heads_without_scales(config):
+    return counted(config, lambda w, head, s: config.heads * 4 * w * (w + 1))
+
+
+@mutant(exercise="count_parameters", hint="MLP: the biases are missing")
+def mlp_without_biases(config):
+    return counted(config, mlp=lambda w, h: 2 * w * h)
+
+
+@mutant(exercise="count_parameters", hint="MLP: an MLP has two layers")
+def only_up(config):
+    return counted(config, mlp=lambda w, h: w * h + h)
+
+
+@mutant(exercise="count_parameters", hint="MLP: the two layers differ in their biases")
+def twice_up(config):
+    return counted(config, mlp=lambda w, h: 2 * (w + 1) * h)
+
+
+@mutant(exercise="count_parameters", hint="MLP: the two layers differ in their biases")
+def twice_down(config):
+    return counted(config, mlp=lambda w, h: 2 * (h + 1) * w)
+
+
+@mutant(exercise="count_parameters", hint="MLP: the hidden layer is not always four times as wide")
+def always_four_times(config):
+    return counted(config, mlp=lambda w, h: 8 * w * w + 5 * w)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: the biases are missing")
+def adaln_without_biases(config):
+    return counted(config, adaln=lambda w: 6 * w * w)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
+def two_vectors(config):
+    return counted(config, adaln=lambda w: (w + 1) * 2 * w)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
+def three_vectors(config):
+    return counted(config, adaln=lambda w: (w + 1) * 3 * w)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
+def four_vectors(config):
+    return counted(config, adaln=lambda w: (w + 1) * 4 * w)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
+def six_numbers(config):
+    return counted(config, adaln=lambda w: (w + 1) * 6)
+
+
+@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
+def one_vector(config):
+    return counted(config, adaln=lambda w: (w + 1) * w)
+
+
+@mutant(exercise="count_parameters", hint="your count is a Tensor")
+def tensors(config):
+    return {part: torch.tensor(count) for part, count in dit.count_parameters(config).items()}
+
+
+@mutant(exercise="count_parameters", hint="is the right count, but a float")
+def floats(config):
+    return {part: count / 1 for part, count in dit.count_parameters(config).items()}
+
+
+@mutant(exercise="count_parameters", hint="attention: that is one block")
+def one_block_of_parameters(config):
+    return {part: dit.count_parameters(replace(config, depth=1))[part] for part in dit.count_parameters(config)}
+
+
+@mutant(exercise="count_parameters", hint="lack the part 'patches in and out'")
+def only_blocks(config):
+    return {part: dit.count_parameters(config)[part] for part in ("attention", "MLP", "adaLN")}
+
+
+@mutant(exercise="count_parameters", hint="times as many")
+def for_two_blocks(config):
+    return counted(config, lambda w, head, s: 2 * (4 * w * (w + 1) + s))
+
+
+@mutant(exercise="count_parameters", hint="lack the part 'attention'")
+def other_words(config):
+    return {part.upper(): count for part, count in dit.count_parameters(config).items()}
+
+
+@mutant(exercise="count_parameters", hint="a part that is not asked for")
+def one_part_more(config):
+    return {**dit.count_parameters(config), "positions": 0}
+
+
+@mutant(exercise="count_parameters", hint="plain number")
+def the_sum(config):
+    return sum(dit.count_parameters(config).values())
+
+
+# -- count_multiply_adds ---------------------------------------------------------------------------
+
+
+def worked(config, tokens=None, linear=None, pairs=None, mlp=None, adaln=None):
+    """The right counts, some of them replaced: numbers for one block."""
+    w, hidden = config.width, int(config.width * config.mlp_ratio)
+    height, width = config.image_shape
+    n = height * width // config.patch_size**2 + config.registers
+    n = n if tokens is None else tokens(config)
+    counts = dit.count_multiply_adds(config)
+    counts["attention"] = config.depth * (4 * n * w * w if linear is None else linear(n, w))
+    counts["pairs of tokens"] = config.depth * (2 * n * n * w if pairs is None else pairs(n, w))
+    counts["MLP"] = config.depth * (2 * n * w * hidden if mlp is None else mlp(n, w, hidden))
+    counts["adaLN"] = config.depth * (6 * w * w if adaln is None else adaln(n, w))
+    return counts
+
+
+@right_answer(exercise="count_multiply_adds")
+def layer_by_layer(config):
+    return worked(config)
+
+
+@right_answer(exercise="count_multiply_adds")
+def from_the_layers(config):
+    model, counts = dit.DiT(config), dit.count_multiply_adds(config)
+    tokens = len(model.positions) + config.registers
+    block = model.blocks[0]
+    counts["attention"] = config.depth * tokens * (block.attention.qkv.weight.numel() + config.width**2)
+    counts["MLP"] = config.depth * tokens * 2 * block.mlp.up.weight.numel()
+    return counts
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: the registers are tokens, too")
+def without_registers(config):
+    return worked(config, tokens=lambda c: c.grid[0] * c.grid[1])
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: that is one block")
+def one_block_of_work(config):
+    return dit.count_multiply_adds(replace(config, depth=1))
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: you count twice")
+def flops(config):
+    return {part: 2 * count for part, count in worked(config).items()}
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: a token is a patch")
+def pixels_as_tokens(config):
+    return worked(config, tokens=lambda c: c.image_shape[0] * c.image_shape[1] + c.registers)
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: `qkv` makes three vectors")
+def without_output(config):
+    return worked(config, linear=lambda n, w: 3 * n * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: `qkv` makes three vectors")
+def one_matrix(config):
+    return worked(config, linear=lambda n, w: n * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: that is the work for one token")
+def one_token(config):
+    return worked(config, linear=lambda n, w: 4 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="attention: a bias is added, not multiplied")
+def with_biases(config):
+    return worked(config, linear=lambda n, w: 4 * n * w * (w + 1))
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the registers are tokens, too")
+def pairs_of_patches(config):
+    n = config.grid[0] * config.grid[1]
+    return worked(config, pairs=lambda _, w: 2 * n * n * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: you count twice")
+def pairs_in_flops(config):
+    return worked(config, pairs=lambda n, w: 4 * n * n * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the pairs meet twice")
+def scores_only(config):
+    return worked(config, pairs=lambda n, w: n * n * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the heads share the width")
+def pairs_times_heads(config):
+    return worked(config, pairs=lambda n, w: 2 * n * n * w * config.heads)
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the heads share the width")
+def pairs_of_one_head(config):
+    return worked(config, pairs=lambda n, w: 2 * n * n * (w // config.heads))
+
+
+@mutant(exercise="count_multiply_adds", hint="pairs of tokens: pairs are tokens times tokens")
+def no_square(config):
+    return worked(config, pairs=lambda n, w: 2 * n * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="MLP: you count twice")
+def mlp_in_flops(config):
+    return worked(config, mlp=lambda n, w, h: 4 * n * w * h)
+
+
+@mutant(exercise="count_multiply_adds", hint="MLP: an MLP has two layers")
+def one_layer(config):
+    return worked(config, mlp=lambda n, w, h: n * w * h)
+
+
+@mutant(exercise="count_multiply_adds", hint="MLP: the hidden layer is not always four times as wide")
+def eight_squares(config):
+    return worked(config, mlp=lambda n, w, h: 8 * n * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="MLP: that is the work for one token")
+def mlp_of_one_token(config):
+    return worked(config, mlp=lambda n, w, h: 2 * w * h)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN's layer sees the condition")
+def adaln_for_each_token(config):
+    return worked(config, adaln=lambda n, w: n * 6 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN's layer sees the condition")
+def adaln_for_each_patch(config):
+    return worked(config, adaln=lambda n, w: (n - config.registers) * 6 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: you count twice")
+def adaln_in_flops(config):
+    return worked(config, adaln=lambda n, w: 12 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
+def adaln_of_two(config):
+    return worked(config, adaln=lambda n, w: 2 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
+def adaln_without_gates(config):
+    return worked(config, adaln=lambda n, w: 3 * w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
+def adaln_of_one(config):
+    return worked(config, adaln=lambda n, w: w * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
+def adaln_without_matrix(config):
+    return worked(config, adaln=lambda n, w: 6 * w)
+
+
+@mutant(exercise="count_multiply_adds", hint="returns a list")
+def a_list(config):
+    return list(worked(config).values())
+
+
+# -- resized ---------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="resized")
+def by_deepcopy(model, image_size):
+    other = copy.deepcopy(model)
+    other.config = replace(model.config, image_size=image_size)
+    other.positions = sincos_position_embedding(*other.config.grid, other.config.width)
+    return other
+
+
+@right_answer(exercise="resized")
+def weight_by_weight(model, image_size):
+    other = dit.DiT(dit.DiTConfig(**{**vars(model.config), "image_size": image_size}))
+    with torch.no_grad():
+        for own, given in zip(other.parameters(), model.parameters(), strict=True):
+            own.copy_(given)
+    other.eval()
+    return other
+
+
+@mutant(exercise="resized", hint="the weights are not copied into it")
+def new_weights(model, image_size):
+    return dit.DiT(replace(model.config, image_size=image_size)).eval()
+
+
+@mutant(exercise="resized", hint="that is the model itself")
+def the_same_model(model, image_size):
+    model.config = replace(model.config, image_size=image_size)
+    model.positions = sincos_position_embedding(*model.config.grid, model.config.width)
+    return model
+
+
+@mutant(exercise="resized", hint="cannot assign to field 'image_size'")
+def frozen_config(model, image_size):
+    model.config.image_size = image_size
+    return model
+
+
+@mutant(exercise="resized", hint="in training mode")
+def no_eval(model, image_size):
+    other = dit.DiT(replace(model.config, image_size=image_size))
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+@mutant(exercise="resized", hint="has image_size = (4, 8)")
+def turned(model, image_size):
+    return by_deepcopy(model, image_size[::-1])
+
+
+@mutant(exercise="resized", hint="has channels = 3")
+def other_config(model, image_size):
+    return dit.DiT(dit.DiTConfig(image_size=image_size)).eval()
+
+
+@mutant(exercise="resized", hint="your answer returns a")
+def what_loading_returns(model, image_size):
+    return dit.DiT(replace(model.config, image_size=image_size)).load_state_dict(model.state_dict())
+
+
+@mutant(exercise="resized", hint="returns nothing")
+def what_eval_is_for(model, image_size):
+    other = by_deepcopy(model, image_size)
+    other.eval()
+
+
+@mutant(exercise="resized", hint="both models share their weights")
+def shared(model, image_size):
+    other = copy.copy(by_deepcopy(model, image_size))
+    other._modules = dict(model._modules)
+    other._parameters = dict(model._parameters)
+    return other
+
+
+@mutant(exercise="resized", hint="an error stopped your code")
+def old_positions(model, image_size):
+    other = copy.deepcopy(model)
+    other.config = replace(model.config, image_size=image_size)
+    return other
