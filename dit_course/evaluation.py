@@ -127,13 +127,11 @@ def precision_recall(real: Tensor, drawn: Tensor, k: int = 3) -> Tensor:
             f"expected (n, d) and (m, d), the same d and more than k = {k} rows"
         )
     real, drawn = real.double(), drawn.double()
-    reach_of_real = (
-        torch.cdist(real, real).kthvalue(k + 1, dim=1).values
-    )  # (n,): the nearest of all is the point itself
+    reach_of_real = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # (n,): each is its own nearest, so + 1
     reach_of_drawn = torch.cdist(drawn, drawn).kthvalue(k + 1, dim=1).values  # (m,)
     between = torch.cdist(drawn, real)  # (m, n)
     precise = (between <= reach_of_real).any(dim=1)  # (m,): is a drawn one in some real one's ball?
-    recalled = (between.T <= reach_of_drawn).any(dim=1)  # (n,): is a real one in some drawn one's ball?
+    recalled = (between <= reach_of_drawn[:, None]).any(dim=0)  # (n,): is a real one in some drawn one's ball?
     return torch.stack([precise.double().mean(), recalled.double().mean()])
 
 
@@ -178,8 +176,8 @@ def pareto_front(scores: Tensor) -> Tensor:
     scores: (n, m), a row for each choice, a column for each goal, higher is better. A row beats another when it is
     at least as good in every column and better in one.
     """
-    rows = scores[:, None]  # (n, 1, m): against (n, m) that makes a table, row i against row j
-    beats = (rows >= scores).all(dim=2) & (rows > scores).any(dim=2)  # (n, n)
+    others = scores[:, None]  # (n, 1, m): against (n, m) that makes a table of all pairs
+    beats = (others >= scores).all(dim=2) & (others > scores).any(dim=2)  # (n, n): does row i beat row j?
     beaten = beats.any(dim=0)  # (n,): by whichever row
     return (~beaten).nonzero().flatten()  # (k, 1) -> (k,)
 

@@ -6,6 +6,8 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.evaluation import gaussian_distance, nearest_neighbours, precision_recall
+from dit_course.check.evaluation_measured import kernel_distance, measure, pareto_front
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -17,8 +19,14 @@ from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "gaussian_distance",
+    "kernel_distance",
+    "measure",
+    "nearest_neighbours",
     "overlapping_patches",
+    "pareto_front",
     "patchify",
+    "precision_recall",
     "progress",
     "sincos_position_embedding",
     "unpatchify",

@@ -62,7 +62,7 @@ class Evaluate:
     out: Path | None = None
     """Where the result goes: OUT.json, and its table as OUT.md; runs/evaluation-MODEL unless told."""
     inception: bool = False
-    """Also give the FID, in Inception's features; needs pip install 'dit-course[fid]'."""
+    """Also give the FID, in Inception's features; needs pip install torch-fidelity."""
     inception_weights: Path | None = None
     """The file of Inception's weights, where there is no network."""
 
@@ -184,7 +184,7 @@ def _table(result: dict) -> str:
     protocol, real = result["protocol"], result["real_pictures"]
     low, high = protocol["cfg_interval"]
     lines = [
-        f"{protocol['samples']} samples of {protocol['model']}, seed {protocol['seed']}, drawn in {result['seconds']} s:",
+        f"{protocol['samples']} samples of {protocol['model']}, seed {protocol['seed']}, in {result['seconds']} s:",
         f"cfg {protocol['cfg']} for t from {low} to {high}, {protocol['steps']} steps of {protocol['solver']}, "
         f"{protocol['evaluations_per_sample']} network evaluations each (guided ones count twice).",
         "",

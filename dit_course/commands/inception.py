@@ -18,7 +18,7 @@ def inception_features(weights: Path | None = None) -> Callable[[Tensor], Tensor
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError:
         raise ValueError(
-            "an FID needs the package torch-fidelity: pip install 'dit-course[fid]', or leave --inception out"
+            "an FID needs the package torch-fidelity: pip install torch-fidelity, or leave --inception out"
         ) from None
     if weights is not None and not Path(weights).is_file():
         raise FileNotFoundError(f"{weights} does not exist: give the file of Inception's weights")
