@@ -92,7 +92,7 @@ def _summed(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> Tensor:
 def cloud_cases(draw: Draw) -> list[Case]:
     """Two clouds in the plane, then in more dimensions with another k."""
     cases = []
-    for real, drawn, size, k in ((90, 60, 2, 3), (50, 70, 3, 5), (80, 40, 5, 2), (12, 9, 2, 7)):
+    for real, drawn, size, k in ((90, 60, 2, 3), (50, 70, 3, 5), (80, 40, 5, 2), (10, 9, 2, 8)):
         label = f"{real} real and {drawn} drawn points in {size} dimensions, k = {k}"
         cases.append(Case((*clouds(draw, real, drawn, size), k), label))
     return cases

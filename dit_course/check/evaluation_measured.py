@@ -105,8 +105,8 @@ pareto_front = Exercise(
     diagnoses=[
         LooksLike(P_LOW, lambda scores: evaluation.pareto_front(-scores)),
         LooksLike(P_STRICT, front(lambda others, rows: (others > rows).all(dim=2))),
-        LooksLike(P_ITSELF, front(lambda others, rows: (others >= rows).all(dim=2))),
         LooksLike(P_ANY, front(lambda others, rows: (others > rows).any(dim=2))),
+        LooksLike(P_ITSELF, front(lambda others, rows: (others >= rows).all(dim=2))),
         LooksLike(P_BEATEN, lambda scores: _marked(scores).logical_not().nonzero().flatten()),
         LooksLike(P_MASK, lambda scores: _marked(scores)),
         LooksLike(P_ROWS, lambda scores: scores[evaluation.pareto_front(scores)]),
