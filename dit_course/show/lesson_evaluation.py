@@ -201,7 +201,7 @@ def _colour(name: str) -> str:
 def _few_ticks():
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(4)
+    return MaxNLocator(4, steps=[1, 2, 5, 10])
 
 
 def _headline(figure, title: str) -> None:
