@@ -106,6 +106,11 @@ def load_classifier(name: str | Path) -> Classifier:
     return classifier.eval()
 
 
+def weights_file(name: str | Path) -> Path:
+    """Where the weights of a model lie: the file that `load_pretrained(name)` reads."""
+    return _pair(_resolve(name))[0]
+
+
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load weights; a misfit becomes one line that names the first difference instead of all of them."""
     own = model.state_dict()

@@ -181,7 +181,7 @@ def one_line_of(capsys: pytest.CaptureFixture) -> str:
         ("train --size DiT-Q/2", "no known size"),
         ("train --lr nan", "lr = nan"),
         ("train --sample-every 0", "sample_every"),
-        ("evaluate --samples 1", "at least 2"),
+        ("evaluate --samples 1", "at least 4"),
         ("trian", "trian"),
     ],
 )
@@ -295,13 +295,101 @@ def test_export_writes_half_the_bytes_and_a_card_with_its_own_numbers(run: Path,
 
 def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     results = []
-    for name in ("a.json", "b.json"):
+    for name in ("a.json", "b"):  # with the ending or without
         out = ["--samples", "30", "--steps", "3", "--out", str(tmp_path / name)]
         assert main(["evaluate", "--model", str(run), *out]) == 0
-        results.append(json.loads((tmp_path / name).read_text()) | {"seconds": 0})
+        file = (tmp_path / name).with_suffix(".json")
+        results.append(json.loads(file.read_text()) | {"seconds": 0})
     assert results[0] == results[1]
-    assert results[0]["protocol"]["evaluations_per_sample"] == 6
-    assert f"{results[0]['class_accuracy']:8.1%}" in capsys.readouterr().out
+    said, table = capsys.readouterr().out, (tmp_path / "b.md").read_text()
+    assert table in said
+    assert f"{results[0]['class_accuracy']:8.1%}" in table
+    protocol = results[0]["protocol"]
+    assert protocol["evaluations_per_sample"] == 6
+    assert protocol["reference"] == {"split": "test", "count": 10_000, "flipped": False}
+    for answer in (
+        "model_sha256",
+        "samples",
+        "seed",
+        "labels",
+        "cfg",
+        "solver",
+        "features",
+        "judge_sha256",
+        "versions",
+    ):
+        assert protocol[answer] not in (None, "")
+    assert protocol["inception"] is None
+    assert "frechet_inception_distance" not in results[0]  # the judge's distance is no FID, and never called so
+
+
+def test_an_fid_without_its_package_or_its_weights_is_a_line_with_the_cure(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    import sys
+    from types import ModuleType
+
+    wanted = ["evaluate", "--model", str(run), "--samples", "10", "--steps", "1", "--inception"]
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    assert main([*wanted, "--out", str(tmp_path / "x")]) == 1
+    assert "pip install torch-fidelity" in one_line_of(capsys)
+
+    def no_network(*_):
+        raise ConnectionError("no route")
+
+    package = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    package.FeatureExtractorInceptionV3 = no_network
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    assert main([*wanted, "--out", str(tmp_path / "x")]) == 1
+    assert "weights cannot be had (ConnectionError: no route)" in one_line_of(capsys)
+    assert main([*wanted, "--inception-weights", str(tmp_path / "nowhere.pth"), "--out", str(tmp_path / "x")]) == 1
+    assert "nowhere.pth does not exist" in one_line_of(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import sys
+    from types import ModuleType
+
+    class Extractor(torch.nn.Module):
+        def __init__(self, name: str, features: list[str], weights: str | None):
+            super().__init__()
+            assert features == ["2048"]
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            assert (x.dtype, x.shape[1]) == (torch.uint8, 3)  # as the true one demands
+            return (x.float().mean(dim=(2, 3)) + torch.arange(3),)
+
+    package = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
+    package.FeatureExtractorInceptionV3 = Extractor
+    monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    arguments = ["--samples", "10", "--steps", "1", "--inception", "--out", str(tmp_path / "x")]
+    assert main(["evaluate", "--model", str(run), *arguments]) == 0
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert result["frechet_inception_distance"] != result["frechet_distance"]
+    assert "inception" in result["protocol"]["inception"]
+    assert "(FID)" in (tmp_path / "x.md").read_text()
+
+
+def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(run: Path, tmp_path: Path):
+    from dit_course.commands.tradeoff import Tradeoff
+
+    settings = {"model": str(run), "scales": (1.0, 2.0), "samples": 10, "out": tmp_path / "t.csv", "ship": (2.0,)}
+    command = Tradeoff(**settings, seeds=(0,), kept=tmp_path / "kept")
+    command.run()
+    (first, second) = csv.DictReader((tmp_path / "t.csv").open())
+    assert (first["cfg"], second["cfg"]) == ("1", "2")
+    assert main(["evaluate", "--model", str(run), "--samples", "10", "--out", str(tmp_path / "x")]) == 0
+    result = json.loads((tmp_path / "x.json").read_text())
+    for name in ("class_accuracy", "frechet_distance", "precision", "recall"):
+        assert float(second[name]) == pytest.approx(result[name], rel=1e-5)
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
+    Tradeoff(**settings, seeds=(0, 1), kept=tmp_path / "kept").run()
+    assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == 4
+    assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
+    assert (tmp_path / "t-samples.npz").exists()
 
 
 def test_a_run_killed_before_its_weights_were_written_is_finished_by_the_same_command(run: Path, tmp_path: Path):

@@ -5,7 +5,22 @@ import math
 import pytest
 import torch
 
-from dit_course import Classifier, class_accuracy, frechet_distance, load_classifier, load_dataset
+from dit_course import (
+    Classifier,
+    class_accuracy,
+    extrapolate,
+    frechet_distance,
+    gaussian_distance,
+    kernel_distance,
+    load_classifier,
+    load_dataset,
+    matrix_root,
+    measure,
+    nearest_neighbours,
+    pareto_front,
+    pixel_distance,
+    precision_recall,
+)
 from dit_course.classifier import ClassifierConfig, run, train_classifier
 from dit_course.data import Dataset
 from dit_course.evaluation import in_batches
@@ -81,3 +96,80 @@ def test_the_judge_learns(tmp_path):
     assert accuracies[-1] == 1
     run(data, data, config, tmp_path / "shades-classifier")
     assert class_accuracy(load_classifier(tmp_path / "shades"), images, labels) == 1
+
+
+# -- lesson 09 -----------------------------------------------------------------------------------------
+
+
+def test_the_root_of_a_matrix():
+    a = torch.randn(6, 4, dtype=torch.float64)
+    matrix = a @ a.T  # two eigenvalues are zero
+    root = matrix_root(matrix)
+    torch.testing.assert_close(root @ root, matrix)
+    torch.testing.assert_close(root, root.T)
+
+
+def test_a_gaussian_distance_moves_and_stretches():
+    mean, eye = torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    assert gaussian_distance(mean, eye, mean + 2, eye).item() == pytest.approx(12)
+    assert gaussian_distance(mean, eye, mean, 9 * eye).item() == pytest.approx(3 * (3 - 1) ** 2)
+    turned = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
+    wide = turned @ torch.diag(torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)) @ turned.T
+    assert gaussian_distance(mean, wide, mean, wide).item() == pytest.approx(0, abs=1e-9)
+    assert gaussian_distance(mean, eye, mean, wide).item() == pytest.approx(0 + 1 + 4)
+
+
+def test_extrapolation_finds_the_line_and_its_end():
+    counts = [100, 200, 500]
+    assert extrapolate(counts, [2 + 300 / n for n in counts]) == pytest.approx((2, 300))
+    with pytest.raises(ValueError, match="two different counts"):
+        extrapolate([5, 5], [1.0, 1.0])
+
+
+def test_the_frechet_distance_of_one_source_falls_like_one_over_n_and_the_kernels_does_not():
+    points = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    few, many = (frechet_distance(points[:n], points[2000:]) for n in (50, 800))
+    assert few > 5 * many > 0
+    draws = [kernel_distance(points[i : i + 50], points[2000:3000]) for i in range(0, 2000, 50)]
+    mean = torch.stack(draws)
+    assert mean.mean().abs() < 3 * mean.std() / len(draws) ** 0.5
+
+
+def test_precision_and_recall_of_clouds_that_are_known():
+    generator = torch.Generator().manual_seed(0)
+    ring = torch.nn.functional.normalize(torch.randn(400, 2, generator=generator))
+    half = ring[ring[:, 0] > 0]
+    precision, recall = precision_recall(ring, half)
+    assert precision == 1  # its points are real ones
+    assert recall == pytest.approx(len(half) / 400, abs=0.03)
+    assert torch.equal(precision_recall(half, ring), torch.stack([recall, precision]))
+    assert precision_recall(ring, ring + 10).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="more than k = 3 rows"):
+        precision_recall(ring, ring[:3])
+
+
+def test_the_nearest_training_picture_of_bytes_and_floats():
+    training = torch.randint(256, (30, 1, 4, 6), dtype=torch.uint8)
+    order = torch.randperm(30)[:7]
+    assert torch.equal(nearest_neighbours(training[order], training, batch_size=3), order)
+    assert torch.equal(nearest_neighbours(training[order] / 255, training), order)
+    assert pixel_distance(training[order], training[order] / 255).abs().max() == 0
+    black, white = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+    assert pixel_distance(black, white).tolist() == [1, 1]
+
+
+def test_a_measurement_of_real_against_real_and_of_a_set_against_itself():
+    judge, test = load_classifier("fashion-mnist").train(), load_dataset("fashion-mnist", "test")
+    images, labels = test.images[:200], test.labels[:200]
+    accuracy, distance, precision, recall = measure(judge, images, labels, images).tolist()
+    assert not judge.training
+    assert accuracy > 0.85
+    assert distance == pytest.approx(0, abs=1e-3)
+    assert (precision, recall) == (1, 1)
+    assert measure(judge, images, labels, test.images[200:500])[1] > 1
+
+
+def test_the_front_is_what_nothing_beats():
+    scores = torch.tensor([[1.0, 5], [2, 5], [3, 1], [0, 0], [3, 1], [2, 4]])
+    assert pareto_front(scores).tolist() == [1, 2, 4]
+    assert pareto_front(torch.zeros(3, 2)).tolist() == [0, 1, 2]

@@ -9,6 +9,8 @@ DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COU
 from dit_course.check.attention import attention_weights, merge_heads, split_heads
 from dit_course.check.blocks import DiTBlock, FinalLayer, block_changes
 from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
+from dit_course.check.evaluation import gaussian_distance, nearest_neighbours, precision_recall
+from dit_course.check.evaluation_measured import kernel_distance, measure, pareto_front
 from dit_course.check.flow import (
     RectifiedFlow,
     data_from_velocity,
@@ -54,15 +56,21 @@ __all__ = [
     "drop_registers",
     "euler",
     "find_noise",
+    "gaussian_distance",
     "guided",
     "heun",
     "interpolate",
+    "kernel_distance",
     "logit_normal",
+    "measure",
     "merge_heads",
     "modulate",
+    "nearest_neighbours",
     "noise_from_velocity",
     "overlapping_patches",
+    "pareto_front",
     "patchify",
+    "precision_recall",
     "progress",
     "resized",
     "shift",

@@ -46,6 +46,8 @@ def how_far(got: Tensor, expected: Tensor, wrong: Tensor) -> str:
     """How many values are wrong, by how much, and the first of them."""
     share = 100 * wrong.float().mean().item()
     first = tuple(wrong.nonzero()[0].tolist())
+    if not got.ndim:
+        return f"it is {got.item():.4g} instead of {expected.item():.4g}"
     furthest = (_plain(got) - _plain(expected)).abs().nan_to_num(0, 0).max().item()
     here = ", ".join(map(str, first))
     return (
@@ -93,7 +95,8 @@ def _alike(got: Tensor, expected: Tensor, batched: bool) -> Iterator[str]:
     if same(-got, expected):
         yield "the sign is wrong everywhere"
     factor = (got * expected).sum() / (expected * expected).sum().clamp(min=1e-12)
-    if factor.abs() > 1e-3 and same(got, factor * expected):
+    plain = got.numel() > 1 or same(factor, factor.round()) or same(1 / factor, (1 / factor).round())
+    if plain and factor.abs() > 1e-3 and same(got, factor * expected):  # a single number is always some factor off
         yield f"your answer is {factor.item():.3g} times the right one"
     shift = (got - expected).mean()
     if same(got, expected + shift):

@@ -1,24 +1,47 @@
-"""`python -m dit_course evaluate`: how good are a model's pictures, by a protocol that its JSON result
-states.
-"""
+"""`python -m dit_course evaluate`: how good are a model's pictures, by a protocol that its JSON result states."""
 
+import hashlib
 import json
+import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from dit_course.checkpoints import load_classifier, load_pretrained
+from dit_course import __version__
+from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
+from dit_course.commands.inception import NAME, inception_features
 from dit_course.data import atomic_write, load_dataset
-from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
+from dit_course.evaluation import (
+    MOST_NEIGHBOURS,
+    class_accuracy,
+    frechet_distance,
+    in_batches,
+    measure,
+    nearest_neighbours,
+    pixel_distance,
+)
 from dit_course.sampling import Sampler
+
+BATCH = 50  # pictures drawn at once: more do not fit a small processor's cache
+LOOKED_UP = 500  # pictures whose nearest training picture is looked for
+MEASURES = ("class_accuracy", "frechet_distance", "precision", "recall")
+ROWS = {
+    "class_accuracy": ("in the class asked for", "{:.1%}"),
+    "frechet_distance": ("Frechet distance, the judge's features", "{:.2f}"),
+    "frechet_inception_distance": ("Frechet distance, Inception's (FID)", "{:.2f}"),
+    "precision": ("precision: look like real ones", "{:.1%}"),
+    "recall": ("recall: real ones they cover", "{:.1%}"),
+    "nearest_training_distance": ("to the nearest training picture", "{:.3f}"),
+}
 
 
 @dataclass
 class Evaluate:
-    """Measure a model: class accuracy and Frechet distance, judged by the shipped classifier."""
+    """Measure a model: accuracy, Frechet distance, precision, recall, copies; judged by the shipped classifier."""
 
     model: str = "fashion-mnist"
     """A shipped model, a run's folder, or a .safetensors file."""
@@ -37,74 +60,112 @@ class Evaluate:
     seed: int = 0
     """The same seed gives the same numbers."""
     out: Path | None = None
-    """Also write the result as JSON."""
+    """Where the result goes: OUT.json, and its table as OUT.md; runs/evaluation-MODEL unless told."""
+    inception: bool = False
+    """Also give the FID, in Inception's features; needs pip install torch-fidelity."""
+    inception_weights: Path | None = None
+    """The file of Inception's weights, where there is no network."""
 
     def run(self) -> None:
         """Draw, judge, print, write."""
         print(f"drawing {self.samples} pictures ...", flush=True)
         result = self.measure()
-        self._report(result)
-        if self.out:
-            atomic_write(self.out, (json.dumps(result, indent=2) + "\n").encode())
+        table = _table(result)
+        out = self.out or Path("runs") / f"evaluation-{Path(self.model).stem}"
+        out = out.with_suffix(".json")
+        atomic_write(out, (json.dumps(result, indent=2) + "\n").encode())
+        atomic_write(out.with_suffix(".md"), table.encode())
+        print(table)
+        if self.samples < 1000:
+            print("So few samples say little about a distribution: take --samples 1000.")
+        print(f"Written: {out} and {out.with_suffix('.md')}")
 
     def measure(self) -> dict:
         """Draw and judge; the result states its protocol."""
-        if self.samples < 2:
-            raise ValueError(f"samples = {self.samples}, but a distribution needs at least 2 (1000 is usual)")
-        model, classifier = load_pretrained(self.model), load_classifier(self.data)
-        sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
-        evaluations = count_evaluations(sampler)
-        test = load_dataset(self.data, "test")
+        if self.samples < 4:  # three neighbours and oneself
+            raise ValueError(f"samples = {self.samples}, but a distribution needs at least 4 (1000 is usual)")
+        model, judge = load_pretrained(self.model), load_classifier(self.data)
+        test, training = (load_dataset(self.data, split) for split in ("test", "train"))
         if model.config.num_classes != len(test.class_names):
             raise ValueError(
                 f"{self.model} knows {model.config.num_classes} classes, {self.data} has {len(test.class_names)}"
             )
+        inception = inception_features(self.inception_weights) if self.inception else None
+        sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
+        evaluations = count_evaluations(sampler)
         start = time.perf_counter()
-        labels = torch.arange(self.samples) % len(test.class_names)
-        pictures = sampler.sample(self.samples, labels, seed=self.seed)
+        pictures, labels = draw(sampler, self.samples, self.seed)
         seconds = time.perf_counter() - start
-        real, drawn = (in_batches(classifier.features, images) for images in (test.images, pictures))
         # what a perfect model would get with so few samples: as many real pictures, of the training split
-        train_images = load_dataset(self.data, "train").images
-        order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(self.seed))
-        chosen = order[: self.samples]
-        floor = frechet_distance(in_batches(classifier.features, train_images[chosen]), real)
-        correct = {
-            name: class_accuracy(classifier, pictures[labels == i], labels[labels == i])
+        order = torch.randperm(len(training.images), generator=torch.Generator().manual_seed(self.seed))
+        others = order[: self.samples]
+        drawn = named(measure(judge, pictures, labels, test.images))
+        real = named(measure(judge, training.images[others], training.labels[others], test.images))
+        real["class_accuracy"] = class_accuracy(judge, *test)  # the judge has seen the training pictures
+        for scores, images in ((drawn, pictures), (real, test.images)):
+            images = images[:LOOKED_UP]
+            nearest = training.images[nearest_neighbours(images, training.images)]
+            scores["nearest_training_distance"] = pixel_distance(images, nearest).median().item()
+        if inception:
+            of_test = in_batches(inception, test.images, BATCH)
+            for scores, images in ((drawn, pictures), (real, training.images[others])):
+                distance = frechet_distance(in_batches(inception, images, BATCH), of_test)
+                scores["frechet_inception_distance"] = distance.item()
+        by_class = {
+            name: class_accuracy(judge, pictures[labels == i], labels[labels == i])
             for i, name in enumerate(test.class_names)
             if (labels == i).any()
         }
-        protocol = asdict(self) | {
-            "out": None,
-            "evaluations_per_sample": evaluations,
-            "reference": "test split",
-            "features": f"{self.data}-classifier",
-            "real_accuracy": class_accuracy(classifier, *test),
-        }
         return {
-            "class_accuracy": class_accuracy(classifier, pictures, labels),
-            "frechet_distance": frechet_distance(drawn, real),
-            "frechet_distance_of_real_pictures": floor,
-            "class_accuracy_by_class": correct,
+            **drawn,
+            "real_pictures": real,
+            "class_accuracy_by_class": by_class,
             "seconds": round(seconds, 1),
-            "protocol": protocol,
+            "protocol": self.protocol(evaluations, len(test.images)),
         }
 
-    def _report(self, result: dict) -> None:
-        protocol = result["protocol"]
-        print(f"{self.samples} samples of {self.model}, seed {self.seed}, drawn in {result['seconds']} s:")
-        print(f"  cfg {self.cfg} for t in {self.cfg_interval}, {self.steps} {self.solver} steps, ", end="")
-        print(f"{protocol['evaluations_per_sample']} network evaluations each (guided ones counted twice)")
-        real, floor = protocol["real_accuracy"], result["frechet_distance_of_real_pictures"]
-        print(f"in the class asked for {result['class_accuracy']:8.1%}  (real test pictures: {real:.1%})")
-        print(f"Frechet distance       {result['frechet_distance']:8.2f}  (as many real ones: {floor:.2f};", end="")
-        print(" in the classifier's features, not Inception's)")
-        if self.samples < 1000:
-            print(
-                "                                 (so few samples say little about a distribution: take --samples 1000)"
-            )
-        for name, accuracy in result["class_accuracy_by_class"].items():
-            print(f"  {name:<22} {accuracy:7.1%}")
+    def protocol(self, evaluations: int, reference: int) -> dict:
+        """All that the numbers depend on: results with different protocols are not comparable."""
+        judge = f"{self.data}-classifier"
+        return {
+            "model": self.model,
+            "model_sha256": sha256(weights_file(self.model)),
+            "data": self.data,
+            "samples": self.samples,
+            "seed": self.seed,
+            "labels": "all classes in turn",
+            "cfg": self.cfg,
+            "cfg_interval": list(self.cfg_interval),
+            "solver": self.solver,
+            "steps": self.steps,
+            "evaluations_per_sample": evaluations,
+            "pictures": "rounded to bytes, never resized or compressed",
+            "reference": {"split": "test", "count": reference, "flipped": False},
+            "real_pictures": "accuracy and copies: test split; the rest: as many of the training split",
+            "neighbours": {"k": 3, "count": min(self.samples, reference, MOST_NEIGHBOURS)},
+            "looked_up": {"split": "train", "count": min(self.samples, LOOKED_UP), "statistic": "median"},
+            "features": judge,
+            "judge_sha256": sha256(weights_file(judge)),
+            "inception": NAME if self.inception else None,
+            "versions": {"dit_course": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+
+
+def draw(sampler: Sampler, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures (count, c, h, w), rounded to bytes as a file would hold them, and their labels: all classes in turn."""
+    labels = torch.arange(count) % sampler.model.config.num_classes
+    pictures = sampler.sample(count, labels, seed=seed, batch_size=BATCH)
+    return (pictures * 255).round().byte(), labels
+
+
+def named(scores: Tensor) -> dict[str, float]:
+    """What `measure` returns, with names."""
+    return dict(zip(MEASURES, scores.tolist(), strict=True))
+
+
+def sha256(file: Path) -> str:
+    """The fingerprint of a file, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def count_evaluations(sampler: Sampler) -> int:
@@ -116,3 +177,23 @@ def count_evaluations(sampler: Sampler) -> int:
     finally:
         hook.remove()
     return sum(seen)
+
+
+def _table(result: dict) -> str:
+    """Markdown: the numbers of the drawn pictures beside those of real ones, and how they were made."""
+    protocol, real = result["protocol"], result["real_pictures"]
+    low, high = protocol["cfg_interval"]
+    lines = [
+        f"{protocol['samples']} samples of {protocol['model']}, seed {protocol['seed']}, in {result['seconds']} s:",
+        f"cfg {protocol['cfg']} for t from {low} to {high}, {protocol['steps']} steps of {protocol['solver']}, "
+        f"{protocol['evaluations_per_sample']} network evaluations each (guided ones count twice).",
+        "",
+        f"| {'':<40} | {'drawn':>8} | {'real':>8} |",
+        f"|{'-' * 42}|{'-' * 9}:|{'-' * 9}:|",
+    ]
+    for key, (words, form) in ROWS.items():
+        if key in result:
+            lines.append(f"| {words:<40} | {form.format(result[key]):>8} | {form.format(real[key]):>8} |")
+    lines += ["", f"| {'in the class asked for, by class':<40} | {'drawn':>8} |", f"|{'-' * 42}|{'-' * 9}:|"]
+    lines += [f"| {name:<40} | {share:>8.1%} |" for name, share in result["class_accuracy_by_class"].items()]
+    return "\n".join(lines) + "\n"

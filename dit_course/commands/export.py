@@ -45,6 +45,9 @@ on real pictures only; it is right on {real_accuracy:.1%} of the real test pictu
 | in the class asked for | {accuracy:.1%} |
 | Frechet distance to the test pictures, in the judge's features | {frechet:.2f} |
 | the same of as many real training pictures | {floor:.2f} |
+| precision: samples that lie among real pictures | {precision:.1%} (of real ones: {real_precision:.1%}) |
+| recall: real pictures that lie among the samples | {recall:.1%} (of real ones: {real_recall:.1%}) |
+| distance to the nearest training picture, median | {nearest:.3f} (of real test pictures: {real_nearest:.3f}) |
 
 {by_class}
 
@@ -103,7 +106,7 @@ class Export:
         )
 
     def _card(self, model, training: dict, result: dict) -> str:
-        protocol, train = result["protocol"], training["train"]
+        protocol, real, train = result["protocol"], result["real_pictures"], training["train"]
         config = asdict(model.config)
         shown = ("patch_size", "width", "depth", "heads", "registers", "norm", "qk_norm")
         return CARD.format(
@@ -130,10 +133,16 @@ class Export:
             solver=protocol["solver"],
             evaluations=protocol["evaluations_per_sample"],
             evaluation_seed=protocol["seed"],
-            real_accuracy=protocol["real_accuracy"],
+            real_accuracy=real["class_accuracy"],
             accuracy=result["class_accuracy"],
             frechet=result["frechet_distance"],
-            floor=result["frechet_distance_of_real_pictures"],
+            floor=real["frechet_distance"],
+            precision=result["precision"],
+            real_precision=real["precision"],
+            recall=result["recall"],
+            real_recall=real["recall"],
+            nearest=result["nearest_training_distance"],
+            real_nearest=real["nearest_training_distance"],
             by_class=", ".join(f"{name} {share:.0%}" for name, share in result["class_accuracy_by_class"].items()),
             pictures="\n\n".join(f"![Guidance scale {cfg}](samples-cfg-{cfg}.png)" for cfg in ("1.0", "2.5", "5.0")),
         )

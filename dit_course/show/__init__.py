@@ -11,6 +11,7 @@ from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
 from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
+from dit_course.show.lesson_evaluation import balls, bias, clouds, distances, nearness, trade_off
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_registers import attention_shares, lengths, parts
@@ -27,12 +28,16 @@ __all__ = [
     "attention_map",
     "attention_shares",
     "attention_table",
+    "balls",
+    "bias",
     "block_changes",
     "by_evaluations",
+    "clouds",
     "components",
     "costs",
     "densities",
     "difference",
+    "distances",
     "experiment",
     "field",
     "grid",
@@ -42,6 +47,7 @@ __all__ = [
     "loss_curve",
     "maps",
     "modulations",
+    "nearness",
     "over_time",
     "parts",
     "patches",
@@ -56,5 +62,6 @@ __all__ = [
     "to_bytes",
     "to_png",
     "tokens",
+    "trade_off",
     "trajectory",
 ]
