@@ -116,3 +116,12 @@ def test_the_figure_says_what_the_means_are():
     assert "normal: 60.0%" in picture.alt
     with pytest.raises(ValueError, match="there is x"):
         show.experiment(rows_of(a=[1.0]), "fid")
+
+
+def test_the_figure_of_losses_over_t_says_who_is_better_where():
+    rows = [
+        row | {"loss_at_0.25": row["x"], "loss_at_0.75": 1.0 + row["seed"]}
+        for row in rows_of(a=[3.0, 5.0], b=[1.0, 2.0])
+    ]
+    picture = show.paired_losses(rows, "a", "b")
+    assert "+2.500 at t = 0.25, +0.000 at t = 0.75" in picture.alt

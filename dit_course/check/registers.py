@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit
-from dit_course.check import stretch
 from dit_course.check.compare import same
 from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, perturb
+from dit_course.check.stretch import resized as larger
 from dit_course.check.wrong_registers import (
     PARAMETER_MISTAKES,
     WORK_MISTAKES,
@@ -293,7 +293,7 @@ NOT_COPIED = "the new model answers 0, as every new DiT does: the weights are no
 
 resized = Exercise(
     "resized",
-    reference=stretch.resized,
+    reference=larger,
     lesson="04",
     cases=resize_cases,
     diagnoses=[LooksLike(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],

@@ -6,7 +6,7 @@ anywhere else, `.save(path)` keeps it. So do the figures of the lessons, which l
 write files, whole or not at all.
 """
 
-from dit_course.show.experiment import experiment
+from dit_course.show.experiment import experiment, paired_losses
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
@@ -49,6 +49,7 @@ __all__ = [
     "modulations",
     "nearness",
     "over_time",
+    "paired_losses",
     "parts",
     "patches",
     "plane",

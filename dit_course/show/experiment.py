@@ -2,6 +2,7 @@
 
 from statistics import mean
 
+from dit_course.experiments import paired_difference
 from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 
 NAMES = {
@@ -50,3 +51,30 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if "%" in form else f"{value:.3g}")
     alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {said}"
     return Picture.of(rendered(figure), alt)
+
+
+def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) -> Picture:
+    """Show over t by how much the loss of variant a is above that of b, with 95 % intervals over paired seeds.
+
+    rows: what `load_experiment` gives, with columns loss_at_T. A bar that does not cross the line of 0 is a difference.
+    """
+    times = [float(name.removeprefix("loss_at_")) for name in rows[0] if name.startswith("loss_at_")]
+    found = [paired_difference(rows, f"loss_at_{t:.2f}", a, b) for t in times]
+    middles, halves = zip(*found, strict=True)
+    title = title or f"Loss of {a} minus loss of {b}, by t"
+    figure = blank_figure(640, 300)
+    axes = figure.add_axes((0.14, 0.17, 0.83, 0.71), facecolor="white")
+    axes.axhline(0, color=INK, linewidth=1)
+    axes.errorbar(times, middles, halves, fmt="o", color=PALETTE["model"], markersize=6, capsize=4, linewidth=2)
+    edge = 1.15 * max(abs(m) + h for m, h in found)
+    axes.set_ylim(-edge, edge)
+    axes.set_xlim(0, 1)
+    for y, words in ((0.93, f"{b} is better"), (0.04, f"{a} is better")):
+        axes.text(0.985, y, words, transform=axes.transAxes, ha="right", fontsize=CAPTION, **TEXT)
+    axes.set_xlabel("t      (0 is data, 1 is noise)", fontsize=CAPTION, **TEXT)
+    axes.set_ylabel("difference of losses", fontsize=CAPTION, **TEXT)
+    axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+    said = ", ".join(f"{m:+.3f} at t = {t:.2f}" for m, t in zip(middles, times, strict=True))
+    return Picture.of(rendered(figure), f"{title}. Points with error bars: {said}")
