@@ -163,13 +163,13 @@ class DiT(nn.Module):
         Returns (batch, out_channels, height, width).
         """
         self._check(x, t, y)
+        out_channels = self.config.out_channels or self.config.channels
         condition = self.condition(t, y)
         tokens = self.embed(x)
         for block in self.blocks:
             tokens = block(tokens, condition)
         tokens = drop_registers(tokens, self.config.registers)
         patches = self.final(tokens, condition)
-        out_channels = self.config.out_channels or self.config.channels
         return unpatchify(patches, self.config.patch_size, out_channels, *self.config.image_shape)
 
     def embed(self, x: Tensor) -> Tensor:
