@@ -6,6 +6,7 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
+from dit_course.check.ema import EMA, half_life, power_decays, profile, running_average
 from dit_course.check.patches import (
     PatchEmbed,
     overlapping_patches,
@@ -16,10 +17,15 @@ from dit_course.check.patches import (
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "EMA",
     "PatchEmbed",
+    "half_life",
     "overlapping_patches",
     "patchify",
+    "power_decays",
+    "profile",
     "progress",
+    "running_average",
     "sincos_position_embedding",
     "unpatchify",
 ]

@@ -1,5 +1,6 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+import torch
 from torch import Tensor
 
 
@@ -13,3 +14,20 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     windows = windows.unfold(3, patch_size, stride)  # -> (b, c, rows, columns, p, p)
     windows = windows.permute(0, 2, 3, 1, 4, 5)  # -> (b, rows, columns, c, p, p)
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
+
+
+def power_decays(sigma_rel: float, updates: int) -> Tensor:
+    """The decays of a power-function average, whose profile grows as t**gamma (lesson 07).
+
+    Karras et al. 2023, arXiv 2312.02696, section 3.1. sigma_rel: the standard deviation of the profile, as a share of
+    the training so far; above 0 and at most 0.2886, where all weights count alike. Update t = 1, 2, ... keeps
+    (1 - 1/t)**(gamma + 1).
+    Returns (updates,), float64.
+    """
+    low, high = 0.0, 1e6  # gamma lies between them; the profile grows narrower as gamma grows
+    for _ in range(100):
+        gamma = (low + high) / 2
+        width = (gamma + 1) ** 0.5 / (gamma + 2) / (gamma + 3) ** 0.5
+        low, high = (gamma, high) if width > sigma_rel else (low, gamma)
+    t = torch.arange(1, updates + 1, dtype=torch.float64)
+    return (1 - 1 / t) ** (gamma + 1)
