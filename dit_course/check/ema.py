@@ -2,7 +2,6 @@
 
 import torch
 
-
 from dit_course import ema
 from dit_course.check import wrong_ema as wrong
 from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
@@ -126,8 +125,6 @@ PRO_BACK = "your shares run backwards: the start comes first, the newest last"
 PRO_OWN = (
     "each value is shrunk by its own update, too: `decay` is what *older* content keeps, and only later updates count"
 )
-    "each value is shrunk by its own update, too: `decay` is what *older* content keeps, and only later updates count"
-)
 PRO_TAKEN = "only what is left by the later updates is there: a value came in with the share 1 - decay to begin with"
 PRO_KEPT = "only what came in is there: each later update has shrunk it by its own decay"
 PRO_FORWARD = "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all"
@@ -176,8 +173,8 @@ def trainings(draw: Draw) -> list[AverageCase]:
 
 EMA_SWAPPED = "decay and 1 - decay are swapped: the average keeps the share `current_decay()` of itself"
 EMA_NOTHING = (
-    "the weights of `self.model` never change: `average = ...` in a loop only renames; change the tensor itself (methods "
-    "whose names end in _ do)"
+    "the weights of `self.model` never change: `average = ...` in a loop only renames; change the tensor itself "
+    "(methods whose names end in _ do)"
 )
 EMA_COPY = "the average is only a copy of the newest weights: what it was before must count, too"
 EMA_COUNT = "`self.updates` is never counted up, so the warm-up does not end"
