@@ -9,6 +9,7 @@ notebook; `save_image` and `save_animation` write files, whole or not at all.
 from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
+from dit_course.show.lesson_ema import bowl, profiles, raw_and_averaged, running_averages
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
@@ -19,6 +20,7 @@ __all__ = [
     "Recorder",
     "Sheet",
     "animation",
+    "bowl",
     "costs",
     "difference",
     "experiment",
@@ -27,6 +29,9 @@ __all__ = [
     "loss_curve",
     "maps",
     "patches",
+    "profiles",
+    "raw_and_averaged",
+    "running_averages",
     "save_animation",
     "save_image",
     "to_bytes",
