@@ -36,9 +36,9 @@ def ema(
     """Sliders for the decay and the moment of an average of kept weights: what is in it, and what it draws.
 
     model: has the shape of the weights; it stays as it is. snapshots: (steps + 1, parameters), the start and the
-    weights after each step, as `torch.nn.utils.parameters_to_vector` makes them. labels: of the five pictures; None
-    takes the first classes. As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the
-    same.
+        weights after each step, as `torch.nn.utils.parameters_to_vector` makes them.
+    labels: of the five pictures; None takes the first classes.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
     """
     return Average(model, snapshots, decay, warmup, labels, seed)
 

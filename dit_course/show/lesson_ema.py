@@ -69,7 +69,7 @@ def profiles(shares: Mapping[str, Tensor], title: str | None = None) -> Picture:
     left = ", ".join(f"{name} {_percent(float(share[0]))}" for name, share in shares.items())
     title = title or f"Left of the start: {left}"
     figure, axes = _sheet(title, 640, 300)
-    top = max(float(share[1:].max()) for share in shares.values())
+    top = max(float(share[1:].max()) for share in shares.values()) or 1.0
     for (name, share), colour in zip(shares.items(), COLOURS, strict=False):
         draw_profile(axes, share, name, PALETTE[colour], top)
     return Picture.of(rendered(figure), f"{title}. Line chart of the share of each step")
