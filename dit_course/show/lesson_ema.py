@@ -36,6 +36,8 @@ def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
 
     path, averages: (n, 2) each.
     """
+    from matplotlib.patheffects import withStroke
+
     if path.shape != averages.shape or path.ndim != 2 or path.shape[1] != 2:
         raise ValueError(f"points in the plane are (n, 2), not {tuple(path.shape)} and {tuple(averages.shape)}")
     path, averages = path.detach(), averages.detach()
@@ -43,17 +45,18 @@ def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
     title = title or f"The walk stays {far / max(near, 1e-9):.1f} times as far from the bottom as its average"
     figure, axes = _sheet(title, 640, 400)
     reach = 1.1 * float(path.abs().max())
-    line = np.linspace(-reach, reach, 80)
-    axes.contour(line, line, line[:, None] ** 2 + line**2, levels=10, colors="#dddddd", linewidths=0.8)
+    across, down = np.linspace(-2 * reach, 2 * reach, 120), np.linspace(-reach, reach, 80)
+    heights = across**2 + down[:, None] ** 2
+    axes.contour(across, down, heights, levels=14, colors="#dddddd", linewidths=0.8)
     axes.plot(*path.T, color=PALETTE["noise"], linewidth=0.8, marker=".", markersize=4)
     axes.plot(*averages.T, color=PALETTE["model"], linewidth=2)
     axes.plot(0, 0, "+", color=INK, markersize=12)
     side = {"textcoords": "offset points", "annotation_clip": False}
     furthest = path[path[len(path) // 2 :].norm(dim=1).argmax() + len(path) // 2].tolist()
     axes.annotate("the walk", furthest, xytext=(8, 8), **side, **{**LABEL, "color": "#555555"})
-    axes.annotate(
-        "its average", averages[-1].tolist(), xytext=(10, -16), **side, **{**LABEL, "color": PALETTE["model"]}
-    )
+    edge = [withStroke(linewidth=4, foreground="white")]  # it stands among the lines
+    style = {**LABEL, "color": PALETTE["model"], "fontweight": "bold", "path_effects": edge}
+    axes.annotate("its average", averages[-1].tolist(), xytext=(10, -18), **side, **style)
     axes.set_aspect("equal", adjustable="datalim")
     alt = f"{title}. A walk of {len(path)} points around the bottom of a bowl, and a line for its running average"
     return Picture.of(rendered(figure), alt)
