@@ -2,8 +2,8 @@
 
 import torch
 
+import dit_course.check.wrong_ema as wrong
 from dit_course import ema
-from dit_course.check import wrong_ema as wrong
 from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
 from dit_course.check.stretch import power_decays as by_power
 from dit_course.check.wrong_ema import AverageCase

@@ -578,7 +578,7 @@ class EveryTensor(ema.EMA):
 
 
 @mutant(exercise="EMA", hint="AttributeError: 'EMA' object has no attribute 'weights'")
-class EMAWithAnError(ema.EMA):
+class Misspelt(ema.EMA):
     def update(self, model):
         raise AttributeError("'EMA' object has no attribute 'weights'")
 
