@@ -45,7 +45,8 @@ def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
     title = title or f"The walk stays {far / max(near, 1e-9):.1f} times as far from the bottom as its average"
     figure, axes = _sheet(title, 640, 400)
     reach = 1.1 * float(path.abs().max())
-    across, down = np.linspace(-2 * reach, 2 * reach, 120), np.linspace(-reach, reach, 80)
+    wide = 1.45 * reach  # as the axes are wider than high
+    across, down = np.linspace(-wide, wide, 120), np.linspace(-reach, reach, 80)
     heights = across**2 + down[:, None] ** 2
     axes.contour(across, down, heights, levels=14, colors="#dddddd", linewidths=0.8)
     axes.plot(*path.T, color=PALETTE["noise"], linewidth=0.8, marker=".", markersize=4)
@@ -57,6 +58,7 @@ def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
     edge = [withStroke(linewidth=4, foreground="white")]  # it stands among the lines
     style = {**LABEL, "color": PALETTE["model"], "fontweight": "bold", "path_effects": edge}
     axes.annotate("its average", averages[-1].tolist(), xytext=(10, -18), **side, **style)
+    axes.set(xlim=(-wide, wide), ylim=(-reach, reach))
     axes.set_aspect("equal", adjustable="datalim")
     alt = f"{title}. A walk of {len(path)} points around the bottom of a bowl, and a line for its running average"
     return Picture.of(rendered(figure), alt)
