@@ -88,9 +88,10 @@ def scaled(shares: Tensor) -> Tensor:
 
 def not_one(got: Tensor, expected: Tensor) -> bool:
     """Whether shares of the right shape, none of them negative and not all of them zero, do not add up to 1."""
-    plausible = got.shape == expected.shape and bool((got >= 0).all()) and bool(got.max() <= 1) and bool(got.any())
+    if got.shape != expected.shape or bool((got < 0).any()) or got.max() > 1 or not got.any():
+        return False
     shift = got - expected
-    return plausible and abs(got.sum().item() - 1) > 1e-3 and bool((shift - shift.mean()).abs().max() > 1e-3)
+    return abs(got.sum().item() - 1) > 1e-3 and bool((shift - shift.mean()).abs().max() > 1e-3)
 
 
 # -- EMA -------------------------------------------------------------------------------------------
