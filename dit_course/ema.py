@@ -1,12 +1,79 @@
 """A running average of the weights: what samples should be drawn with (lesson 07)."""
 
+import math
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 
-class EMA:
+def running_average(values: Tensor, decay: float) -> Tensor:
+    """The exponential moving average of a sequence, after each of its values.
+
+    values: (n, ...), oldest first; the average starts at the first of them. decay: the share of itself that the average
+    keeps at each further value, in [0, 1).
+    Returns (n, ...).
+    """
+    average = values[0]
+    averages = [average]
+    for value in values[1:]:
+        average = decay * average + (1 - decay) * value
+        averages.append(average)
+    return torch.stack(averages)  # n x (...) -> (n, ...)
+
+
+def half_life(decay: Tensor) -> Tensor:
+    """After how many updates half of an average is made of newer values: n with decay**n = 1/2.
+
+    decay: any shape, values in (0, 1). Returns the same shape. The window 1 / (1 - decay) is about 1.44 half-lives.
+    """
+    return math.log(0.5) / torch.log(decay)
+
+
+def profile(decays: Tensor) -> Tensor:
+    """How much of each value is in a running average: its weights, which add up to 1.
+
+    decays: (n,), the share of itself that the average kept at each of n updates, oldest first.
+    Returns (n + 1,): the share of the start, then of each update's value.
+    """
+    start = torch.ones(1, dtype=decays.dtype, device=decays.device)
+    taken = torch.cat([start, 1 - decays])  # (n + 1,): what came in at once
+    kept = torch.cat([decays, start]).flip(0).cumprod(0).flip(0)  # (n + 1,): what was left of it by all later updates
+    return taken * kept
+
+
+def post_hoc_average(snapshots: Tensor, decays: Tensor) -> Tensor:
+    """The average that an EMA would hold, computed afterwards from weights that were kept.
+
+    snapshots: (n + 1, parameters), the start and the weights at each of n updates. decays: (n,) of the updates.
+    Returns (parameters,).
+    """
+    return profile(decays).to(snapshots.dtype) @ snapshots  # (n + 1,) @ (n + 1, p) -> (p,)
+
+
+def warmup_decays(decay: float, updates: int) -> Tensor:
+    """The decays of an EMA's first updates, with warm-up: (updates,), float64. See `EMA`."""
+    n = torch.arange(updates, dtype=torch.float64)
+    return ((1 + n) / (10 + n)).clamp(max=decay)
+
+
+class Checkpointed:
+    """What a checkpoint keeps of an average: the weights of its `model`, and the number of `updates` beside them."""
+
+    model: nn.Module
+    updates: int
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights, for a checkpoint. The number of updates is kept beside them: `ema.updates`."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(state)
+        self.updates = updates
+
+
+class EMA(Checkpointed):
     """Exponential moving average of a model's weights, with warm-up.
 
     After n updates the next one keeps min(decay, (1 + n) / (10 + n)) of the average. Without this warm-up a decay of
@@ -19,9 +86,7 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float = 0.9999, warmup: bool = True):
         if not 0 <= decay < 1:
             raise ValueError(f"decay = {decay!r}, but it must be at least 0 and below 1 (0.9999 is usual)")
-        self.decay = decay
-        self.warmup = warmup
-        self.updates = 0
+        self.decay, self.warmup, self.updates = decay, warmup, 0
         self.model = deepcopy(model).eval().requires_grad_(False)
 
     def current_decay(self) -> float:
@@ -36,12 +101,3 @@ class EMA:
         for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
             ours.copy_(theirs)
         self.updates += 1
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights, for a checkpoint. The number of updates is kept beside them: `ema.updates`."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Go on from a checkpoint."""
-        self.model.load_state_dict(state)
-        self.updates = updates

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dit_course.dit import DiT
-from dit_course.ema import EMA
+from dit_course.ema import EMA, half_life, post_hoc_average, profile, running_average, warmup_decays
 
 
 class Scalar(nn.Module):
@@ -177,3 +177,62 @@ def test_decays_that_make_no_average_are_refused(decay, one_line_error):
 def test_a_model_of_another_shape_is_refused():
     with pytest.raises(RuntimeError, match="size"):
         EMA(nn.Linear(2, 3)).update(nn.Linear(3, 2))
+
+
+def test_a_running_average_is_an_ema_of_numbers():
+    values = torch.randn(8, dtype=torch.float64)
+    ema = EMA(Scalar(values[0].item()), decay=0.7, warmup=False)
+    expected = [values[0].item()]
+    for value in values[1:]:
+        ema.update(Scalar(value.item()))
+        expected.append(ema.model.weight.item())
+    assert running_average(values, 0.7).tolist() == pytest.approx(expected)
+    assert running_average(values.reshape(4, 2), 0.7).shape == (4, 2)
+
+
+def test_after_a_half_life_half_is_left():
+    decays = torch.tensor([[0.5, 0.9], [0.999, 0.9999]], dtype=torch.float64)
+    assert torch.allclose(decays ** half_life(decays), torch.tensor(0.5, dtype=torch.float64))
+    assert half_life(decays)[1, 1].item() == pytest.approx(6931.1, abs=0.1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_a_profile_adds_up_to_one_and_is_what_a_loop_finds(decays):
+    shares = [1.0]
+    for decay in decays:
+        shares = [decay * share for share in shares] + [1 - decay]
+    found = profile(torch.tensor(decays, dtype=torch.float64))
+    assert found.tolist() == pytest.approx(shares, abs=1e-12)
+    assert found.sum().item() == pytest.approx(1)
+
+
+def test_an_average_of_snapshots_is_the_ema_that_went_along():
+    snapshots = torch.randn(13, 5, dtype=torch.float64)
+    model = nn.Linear(4, 1).double()
+
+    def load(row):
+        nn.utils.vector_to_parameters(row.clone(), model.parameters())
+
+    load(snapshots[0])
+    ema = EMA(model, decay=0.4)
+    for row in snapshots[1:]:
+        load(row)
+        ema.update(model)
+    found = post_hoc_average(snapshots, warmup_decays(0.4, 12))
+    torch.testing.assert_close(found, nn.utils.parameters_to_vector(ema.model.parameters()))
+
+
+def test_warmup_decays_are_those_of_an_ema():
+    ema, decays = EMA(Scalar(0.0), decay=0.6), []
+    for _ in range(30):
+        decays.append(ema.current_decay())
+        ema.update(Scalar(0.0))
+    assert warmup_decays(0.6, 30).tolist() == pytest.approx(decays)
+
+
+def test_the_warmup_is_a_power_function_average_of_width_0_0905():
+    """Karras et al. 2023, section 3.1: the profile grows as t**8, and this is its standard deviation."""
+    n = 4000
+    shares, place = profile(warmup_decays(1.0, n)), torch.arange(n + 1, dtype=torch.float64) / n
+    mean = (shares * place).sum()
+    assert (shares * (place - mean) ** 2).sum().sqrt().item() == pytest.approx(0.0905, abs=2e-4)

@@ -9,6 +9,7 @@ DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COU
 from dit_course.check.attention import attention_weights, merge_heads, split_heads
 from dit_course.check.blocks import DiTBlock, FinalLayer, block_changes
 from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
+from dit_course.check.ema import EMA, half_life, power_decays, profile, running_average
 from dit_course.check.evaluation import gaussian_distance, nearest_neighbours, precision_recall
 from dit_course.check.evaluation_measured import kernel_distance, measure, pareto_front
 from dit_course.check.flow import (
@@ -34,6 +35,7 @@ from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in
 from dit_course.check.verdict import progress
 
 __all__ = [
+    "EMA",
     "DiT",
     "DiTBlock",
     "FinalLayer",
@@ -58,6 +60,7 @@ __all__ = [
     "find_noise",
     "gaussian_distance",
     "guided",
+    "half_life",
     "heun",
     "interpolate",
     "kernel_distance",
@@ -70,9 +73,12 @@ __all__ = [
     "overlapping_patches",
     "pareto_front",
     "patchify",
+    "power_decays",
     "precision_recall",
+    "profile",
     "progress",
     "resized",
+    "running_average",
     "shift",
     "sincos_position_embedding",
     "split_heads",

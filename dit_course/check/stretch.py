@@ -73,3 +73,20 @@ def resized(model: dit.DiT, image_size: int | tuple[int, int]) -> dit.DiT:
     other = dit.DiT(replace(model.config, image_size=image_size))
     other.load_state_dict(model.state_dict())
     return other.eval()
+
+
+def power_decays(sigma_rel: float, updates: int) -> Tensor:
+    """The decays of a power-function average, whose profile grows as t**gamma (lesson 07).
+
+    Karras et al. 2023, arXiv 2312.02696, section 3.1. sigma_rel: the standard deviation of the profile, as a share of
+    the training so far; above 0 and at most 0.2886, where all weights count alike. Update t = 1, 2, ... keeps
+    (1 - 1/t)**(gamma + 1).
+    Returns (updates,), float64.
+    """
+    low, high = 0.0, 1e6  # gamma lies between them; the profile grows narrower as gamma grows
+    for _ in range(100):
+        gamma = (low + high) / 2
+        width = (gamma + 1) ** 0.5 / (gamma + 2) / (gamma + 3) ** 0.5
+        low, high = (gamma, high) if width > sigma_rel else (low, gamma)
+    t = torch.arange(1, updates + 1, dtype=torch.float64)
+    return (1 - 1 / t) ** (gamma + 1)

@@ -1,6 +1,7 @@
 """Sliders: move one, and the model draws again."""
 
 from dit_course.explore.attention import attention
+from dit_course.explore.ema import ema
 from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
@@ -11,6 +12,7 @@ from dit_course.explore.trajectory import trajectory
 
 __all__ = [
     "attention",
+    "ema",
     "guidance",
     "noising",
     "patches",

@@ -11,6 +11,7 @@ from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
 from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
+from dit_course.show.lesson_ema import bowl, profiles, raw_and_averaged, running_averages
 from dit_course.show.lesson_evaluation import balls, bias, clouds, distances, nearness, trade_off
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
@@ -31,6 +32,7 @@ __all__ = [
     "balls",
     "bias",
     "block_changes",
+    "bowl",
     "by_evaluations",
     "clouds",
     "components",
@@ -53,8 +55,11 @@ __all__ = [
     "parts",
     "patches",
     "plane",
+    "profiles",
     "race",
+    "raw_and_averaged",
     "roads",
+    "running_averages",
     "save_animation",
     "save_image",
     "side_by_side",

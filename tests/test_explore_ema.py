@@ -1,0 +1,119 @@
+"""The sliders for the decay: what they draw is a plain function, and is what the average draws."""
+
+import base64
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from dit_course import explore
+from dit_course.dit import DiT, DiTConfig
+from dit_course.ema import EMA
+from dit_course.explore.ema import draw, pictures_of, shares_of
+from dit_course.explore.keyboard import Accessible
+from dit_course.notebooks import WIDGET_VIEW
+from dit_course.sampling import Sampler
+
+
+@pytest.fixture
+def model(perturbed):
+    """A tiny model with classes."""
+    config = DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=6)
+    return perturbed(DiT(config)).eval()
+
+
+@pytest.fixture
+def snapshots(model):
+    """Weights of ten steps that wander about those of the model: (11, parameters)."""
+    weights = parameters_to_vector(model.parameters()).detach()
+    return weights + 0.1 * torch.randn(11, len(weights))
+
+
+def shown(view):
+    """The pixels in the view's image."""
+    return np.array(Image.open(io.BytesIO(view.image.value)))
+
+
+@pytest.mark.parametrize(("decay", "warmup"), [(0.0, False), (0.7, False), (0.4, True), (0.9999, True)])
+def test_the_average_is_that_of_an_ema(model, snapshots, decay, warmup):
+    def load(weights):
+        vector_to_parameters(weights.clone(), model.parameters())
+
+    load(snapshots[0])
+    ema = EMA(model, decay, warmup)
+    for weights in snapshots[1:]:
+        load(weights)
+        ema.update(model)
+    average = shares_of(10, decay, warmup).float() @ snapshots
+    torch.testing.assert_close(average, parameters_to_vector(ema.model.parameters()), atol=1e-5, rtol=1e-4)
+
+
+def test_pictures_are_what_the_sampler_draws_with_these_weights(model, snapshots):
+    pictures = pictures_of(model, snapshots[3], [5, 1], seed=4)
+    expected = Sampler(model, steps=8, solver="ab2", cfg=1.5).sample(2, [5, 1], seed=4)
+    assert torch.equal(parameters_to_vector(model.parameters()), snapshots[3])
+    assert torch.equal(pictures, (expected * 255).round().byte())
+    assert pictures_of(model, snapshots[3], None, seed=4).shape == (5, 1, 8, 8)
+
+
+def test_a_model_without_classes_draws_too(perturbed):
+    model = perturbed(DiT(DiTConfig(image_size=8, channels=3, width=16, depth=1, heads=2, num_classes=None)))
+    weights = parameters_to_vector(model.parameters()).detach()
+    assert explore.ema(model, torch.stack([weights, weights])).picture.width == 820
+
+
+def test_every_control_draws_again_and_the_model_stays_as_it_is(model, snapshots):
+    before = parameters_to_vector(model.parameters()).clone()
+    view = explore.ema(model, snapshots, decay=0.5, warmup=False)
+    assert "decay 0.5, no warm-up, step 10" in view.message.value
+    seen = [shown(view).tobytes()]
+    for control, value in ((view.decay, 0.99), (view.warmup, True), (view.step, 4)):
+        control.value = value
+        seen.append(shown(view).tobytes())
+    assert len(set(seen)) == 4
+    assert "decay 0.99, with warm-up, step 4" in view.message.value
+    assert view.image.tooltip == view.picture.alt
+    assert torch.equal(parameters_to_vector(model.parameters()), before)
+    view.step.value, view.warmup.value, view.decay.value = 10, False, 0.5
+    assert shown(view).tobytes() == seen[0]
+
+
+def test_decay_zero_is_the_raw_model(snapshots):
+    assert shares_of(10, 0.0, False).tolist() == [0.0] * 10 + [1.0]
+    assert shares_of(10, 0.9999, False)[0] > 0.99
+
+
+def test_a_callback_in_another_thread_draws_the_same(model, snapshots):
+    view = explore.ema(model, snapshots, decay=0.5)
+    thread = threading.Thread(target=setattr, args=(view.decay, "value", 0.9))
+    thread.start()
+    thread.join()
+    assert np.array_equal(shown(view), shown(explore.ema(model, snapshots, decay=0.9)))
+
+
+def test_the_drawing_says_what_is_in_the_average():
+    pictures = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
+    picture = draw(torch.tensor([0.25, 0.25, 0.5]), pictures, pictures, "a title")
+    assert picture.alt == "a title: 25% of it is the start, 50% the newest step"
+
+
+def test_settings_that_make_no_sense(model, snapshots):
+    for wrong in (snapshots[:1], snapshots[:, 1:], snapshots[0]):
+        with pytest.raises(ValueError, match=r"snapshots are \(steps \+ 1, \d+\) for this model"):
+            explore.ema(model, wrong)
+    with pytest.raises(ValueError, match=r"decay = 1\.0"):
+        explore.ema(model, snapshots, decay=1.0)
+
+
+def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model, snapshots):
+    view = explore.ema(model, snapshots)
+    assert [control.description for control in view.controls] == ["decay", "step", "warm-up"]
+    assert isinstance(view.children[-1], Accessible)
+    data, metadata = view._repr_mimebundle_()
+    assert data[WIDGET_VIEW]["model_id"] == view.model_id
+    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert metadata["image/png"]["alt"].startswith("decay 0.95, with warm-up, step 10")
