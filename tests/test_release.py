@@ -113,13 +113,21 @@ def test_cells_are_small(source):
     assert max(sizes.values()) <= 25, sizes
 
 
+EXTENDS = "a class that adds methods to the package's class of its name"
+
+
 def definitions(cells):
-    """Syntax trees of all functions and classes by name, as texts, without docstrings. (They never hold comments.)"""
+    """Syntax trees of functions, classes and methods by name, as texts, without docstrings. (They hold no comments.)"""
     found = {}
     for cell in cells:
         for node in ast.parse(cell).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 found[node.name] = bare(node)
+            if isinstance(node, ast.ClassDef):
+                methods = {f"{node.name}.{inner.name}": inner for inner in node.body if hasattr(inner, "name")}
+                found |= {name: ast.dump(inner) for name, inner in methods.items()}
+                if any(ast.unparse(base).endswith(f".{node.name}") for base in node.bases) and methods:
+                    found[node.name] = EXTENDS  # `class DiT(dit.DiT)`: some methods of it
     return found
 
 
@@ -134,7 +142,7 @@ def bare(node):
 def drifted(notebook, package, others):
     """Names of the lesson's solutions that are not the package's own code."""
     lesson = definitions(cell.source for cell in graded(notebook, "solution"))
-    return [name for name, tree in lesson.items() if tree not in (package.get(name), others.get(name))]
+    return [name for name, tree in lesson.items() if tree not in (package.get(name), others.get(name), EXTENDS)]
 
 
 def source_of(module):
@@ -351,6 +359,20 @@ def test_code_that_drifts_from_the_package_is_found():
     same = ast.unparse(node).replace('"""Cut images', '"""Slice images')
     assert drifted(change(patchify="# a comment\n" + same), package, {}) == []
     assert drifted(change(patchify=same.replace("0, 2, 4, 1", "0, 2, 1, 4")), package, {}) == ["patchify"]
+
+
+def test_a_class_may_be_solved_in_part():
+    """`class DiT(dit.DiT)` with one method, where the rest would not fit into a cell."""
+    package = source_of(importlib.import_module("dit_course.dit"))
+    condition = """class DiT(dit.DiT):
+    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
+        time = self.time_embed(t)
+        return time if self.label_embed is None else time + self.label_embed(y)"""
+    assert drifted(change(patchify=condition), package, {}) == []
+    assert drifted(change(patchify=condition.replace("is None", "is not None")), package, {}) == ["DiT.condition"]
+    assert drifted(change(patchify=condition.replace("def condition", "def other")), package, {}) == ["DiT.other"]
+    assert drifted(change(patchify=condition.replace("(dit.DiT)", "")), package, {}) == ["DiT"]
+    assert drifted(change(patchify="class DiT(dit.DiT):\n    pass"), package, {}) == ["DiT"]
 
 
 def test_a_notebook_that_is_too_large_is_refused(lesson, monkeypatch, capsys):
