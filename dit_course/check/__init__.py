@@ -13,13 +13,19 @@ from dit_course.check.patches import (
     sincos_position_embedding,
     unpatchify,
 )
+from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
 from dit_course.check.verdict import progress
 
 __all__ = [
     "PatchEmbed",
+    "accumulate_gradients",
+    "clip_gradients",
+    "learning_rate",
+    "overfit",
     "overlapping_patches",
     "patchify",
     "progress",
     "sincos_position_embedding",
+    "training_step",
     "unpatchify",
 ]
