@@ -13,6 +13,10 @@ from dit_course.check.exercise import Case, Draw
 from dit_course.check.modules import Complaint
 
 NO_RETURN = "your answer returns nothing: is the `return` missing?"
+STEPS_EARLY = (
+    "the weights change between the loss and its backward, so the gradient would be that of other weights: the "
+    "optimizer steps once the gradients are there"
+)
 NO_GRADIENT = "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
 
 
@@ -162,6 +166,8 @@ class Gradients(World):
             raise Complaint(NO_GRADIENT) if "NoneType" in str(error) else error from None
         if any(p.grad is None for p in parameters[:-1]):
             raise Complaint("the gradients are gone (.grad is None): they should be shorter, not forgotten")
+        if length == 0 and flat(p.grad for p in parameters[:-1]).isnan().any():
+            raise Complaint("a gradient that is 0 everywhere becomes NaN: something is divided by its norm, which is 0")
         return torch.cat([norm[None], flat(p.grad for p in parameters[:-1]), flat(parameters)])
 
 
@@ -172,6 +178,20 @@ class Stop(Exception):
     """What the guard of a check raises."""
 
 
+class Watched(SGD):
+    """Gradient descent that remembers whether it ever had a gradient to go by."""
+
+    steps, useful = 0, 0
+
+    def step(self, closure=None):
+        """Note, and step."""
+        self.steps += 1
+        self.useful += any(
+            p.grad is not None and bool(p.grad.count_nonzero()) for group in self.param_groups for p in group["params"]
+        )
+        return super().step(closure)
+
+
 class Stepping(World):
     """args: seed, (batch, C, H, W), clip."""
 
@@ -179,17 +199,27 @@ class Stepping(World):
         """Losses and norms of three steps, then the weights after the first and the last of them."""
         draw = Draw(seed)
         model = Pocket(draw, math.prod(shape[1:]))
-        optimizer = SGD(model.parameters(), 0.5, momentum=0.5)
+        optimizer = Watched(model.parameters(), 0.5, momentum=0.5)
         said, weights = [], []
         for _ in range(3):
             given = PocketFlow(), optimizer, draw.normal(*shape), torch.arange(shape[0]) % 3, clip
-            said += self.pair(answer(model, *given))
+            try:
+                said += self.pair(answer(model, *given))
+            except RuntimeError as error:
+                raise Complaint(STEPS_EARLY) if "modified by an inplace operation" in str(error) else error from None
             if len(given[0].noises) > 1:
                 raise Complaint(
                     "the loss is computed more than once: each time it draws other noise, and it costs a whole pass "
                     "of the network"
                 )
             weights.append(flat(model.parameters()))
+        if not optimizer.steps:
+            raise Complaint("the weights never change: who moves them along the gradient?")
+        if not optimizer.useful:
+            raise Complaint(
+                "whenever the optimizer steps, there is no gradient: it has been erased before, or not been computed "
+                "yet"
+            )
         self.guarded(answer, model, given)
         return torch.cat([torch.stack(said), weights[0], weights[2]])
 
@@ -237,11 +267,12 @@ class Accumulating(World):
         draw = Draw(seed)
         model, sizes = Pocket(draw, 6), []
         x, y = draw.normal(batch, 1, 2, 3), torch.arange(batch) % 3
-        arrived: list[float] = []
+        arrived, before = [], []
+        model.final.weight.register_hook(arrived.append)
 
         def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             sizes.append(len(x))
-            arrived.append(0.0 if model.final.weight.grad is None else model.final.weight.grad.abs().sum().item())
+            before.append(len(arrived))
             return (model(x, torch.full((len(x),), 0.5), y) + x).square().mean()
 
         loss = answer(model, loss_of, x, y, parts)
@@ -254,7 +285,7 @@ class Accumulating(World):
                 f"the loss was asked for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
                 "into memory at a time"
             )
-        if len(sizes) > 1 and arrived[1] == 0:
+        if len(sizes) > 1 and before[1] == 0:
             raise Complaint(
                 "no gradient has arrived when the second part begins: then the histories of all parts lie in memory "
                 "together, as with the whole batch. Go backward after each part"

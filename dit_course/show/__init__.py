@@ -10,6 +10,15 @@ from dit_course.show.experiment import experiment
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.film import Recorder, animation, save_animation
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_training import (
+    gradient_norms,
+    loss_and_pictures,
+    loss_by_time,
+    loss_curves,
+    rates,
+    recipes,
+    training,
+)
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
 
@@ -22,15 +31,22 @@ __all__ = [
     "costs",
     "difference",
     "experiment",
+    "gradient_norms",
     "grid",
     "images",
+    "loss_and_pictures",
+    "loss_by_time",
     "loss_curve",
+    "loss_curves",
     "maps",
     "patches",
+    "rates",
+    "recipes",
     "save_animation",
     "save_image",
     "to_bytes",
     "to_png",
     "tokens",
+    "training",
     "trajectory",
 ]

@@ -208,7 +208,7 @@ def reached_early(done, total, highest, warmup, decay):
     return highest * min(1, (done + 1) / warmup if warmup else 1, (total - done) / decay if decay else 1)
 
 
-@mutant(exercise="learning_rate", hint="divides by zero when `warmup` is 0")
+@mutant(exercise="learning_rate", hint="one step too short")
 def divided_by_warmup(done, total, highest, warmup, decay):
     return highest * min(1, (done + 1) / warmup, (total - done) / decay if decay else 1)
 
@@ -524,17 +524,17 @@ def never_zeroed(*args):
     return step_by("back clip guard step")(*args)
 
 
-@mutant(exercise="training_step", hint="erased before the optimizer has used them")
+@mutant(exercise="training_step", hint="whenever the optimizer steps, there is no gradient")
 def zeroed_before_the_step(*args):
     return step_by("back clip guard zero step")(*args)
 
 
-@mutant(exercise="training_step", hint="erased before the optimizer has used them")
+@mutant(exercise="training_step", hint="whenever the optimizer steps, there is no gradient")
 def zeroed_after_backward(*args):
     return step_by("back zero clip guard step")(*args)
 
 
-@mutant(exercise="training_step", hint="the weights never change")
+@mutant(exercise="training_step", hint="the weights never change: who moves them")
 def no_step(*args):
     return step_by("back clip guard zero")(*args)
 
@@ -544,17 +544,17 @@ def no_step_and_no_zero(*args):
     return step_by("back clip guard")(*args)
 
 
-@mutant(exercise="training_step", hint="the optimizer steps before the gradients are there")
+@mutant(exercise="training_step", hint="the weights change between the loss and its backward")
 def step_first(*args):
     return step_by("step back clip guard")(*args)
 
 
-@mutant(exercise="training_step", hint="the optimizer steps before the gradients are there")
+@mutant(exercise="training_step", hint="or not been computed yet")
 def step_first_and_zero(*args):
     return step_by("step back clip guard zero")(*args)
 
 
-@mutant(exercise="training_step", hint="the gradient is not clipped")
+@mutant(exercise="training_step", hint="the optimizer gets the whole gradient")
 def not_clipped(*args):
     def length(parameters, clip):
         return torch.stack([p.grad.norm() for p in parameters]).norm()
@@ -562,7 +562,7 @@ def not_clipped(*args):
     return step_by("back clip guard step zero", length)(*args)
 
 
-@mutant(exercise="training_step", hint="clipped after the optimizer has used it")
+@mutant(exercise="training_step", hint="clip it, and do so before the step")
 def clipped_late(*args):
     return step_by("back guard step clip zero")(*args)
 
