@@ -54,15 +54,17 @@ def clock(seconds: float) -> str:
 
 
 def chosen(moments: list[float], most: int = ROWS) -> list[int]:
-    """Which of many moments to show: the first, the last, and between them each about twice as late as the one before.
+    """Which of many moments to show: the last, and backwards from it each about half as late, and the first.
 
     moments: growing. Returns at most `most` of their numbers, growing.
     """
-    if len(moments) <= most:
-        return list(range(len(moments)))
-    wanted = [moments[-1] / 2**k for k in range(most - 1)]
-    nearest = {min(range(len(moments)), key=lambda i, at=at: abs(moments[i] - at)) for at in wanted}
-    return sorted(nearest | {0})[-most:]
+    kept: list[int] = []
+    for k in range(most - 1):
+        wanted = moments[-1] / 2**k if moments else 0.0
+        nearest = min(range(len(moments)), key=lambda i: abs(moments[i] - wanted), default=0)
+        if moments and (not kept or moments[nearest] < 0.75 * moments[kept[-1]]):
+            kept.append(nearest)
+    return sorted({*kept, 0} if moments else kept)
 
 
 class Presence(anywidget.AnyWidget):

@@ -25,8 +25,8 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
     """
     _demand_some(runs)
     means = {name: _running_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
-    ends = ", ".join(f"{name} at {values[-1]:.3g}" for name, values in means.items())
-    title = title or f"The losses end with {ends}"
+    ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in means.items())
+    title = title or f"The losses at the end: {ends}"
     figure = blank_figure(680, 320)
     axes = plain(figure, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
     for (name, values), colour in zip(means.items(), COLOURS, strict=False):
@@ -36,7 +36,9 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
     axes.set_ylim(0, 1.1 * everything.max(initial=1e-9))
     axes.set_xlim(0, max(len(values) for values in means.values()))
     _name_ends(axes, means)
-    return Picture.of(rendered(figure), f"{title}. Line chart of the running means of {len(runs)} losses; {ends}")
+    return Picture.of(
+        rendered(figure), f"{title}. Line chart of the running means of {len(runs)} losses; at the end {ends}"
+    )
 
 
 def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning rate, step by step") -> Picture:
@@ -67,14 +69,15 @@ def gradient_norms(norms: Mapping[str, Sequence[float]], most: float, title: str
     said = ", ".join(f"{name} {sum(norm > most for norm in values)} of {len(values)}" for name, values in norms.items())
     title = title or f"Steps that were clipped: {said}"
     figure = blank_figure(680, 280)
-    axes = plain(figure, (0.09, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
+    axes = plain(figure, (0.1, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
     for (name, values), colour in zip(norms.items(), COLOURS, strict=False):
         axes.semilogy(range(1, len(values) + 1), values, ".", color=PALETTE[colour], markersize=5)
         axes.annotate(f"  {name}", (len(values), np.median(values[-10:])), va="center", annotation_clip=False, **LABEL)
     axes.axhline(most, color=PALETTE["guidance"], linewidth=1.5, linestyle="--")
     last = max(len(values) for values in norms.values())
     axes.annotate(f"  clip = {most:g}", (last, most), va="center", annotation_clip=False, **LABEL)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    for form in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        form(lambda value, _: f"{value:,.10g}" if f"{value:e}"[0] in "125" else "")
     axes.set_xlim(0, last)
     return Picture.of(rendered(figure), f"{title}. Dots on a logarithmic axis, with a line at {most:g}")
 
@@ -128,7 +131,7 @@ def loss_and_pictures(
     figure = blank_figure(720, 290)
     figure.text(0.02, 0.92, title, fontsize=TITLE if len(title) < 72 else 13, **TEXT)
     panels = (
-        (0.075, losses, "noise", "loss", lambda value, _: f"{value:.2f}"),
+        (0.085, losses, "noise", "loss", lambda value, _: f"{value:.2f}"),
         (0.575, accuracies, "model", "in the class asked for", lambda value, _: f"{value:.0%}"),
     )
     for left, values, colour, name, form in panels:
@@ -158,7 +161,7 @@ def training(
     title = title or (f"{len(losses):,} steps" if len(losses) else "Before the first step")
     figure.text(10 / PAGE, 1 - 22 / height, title, fontsize=TITLE, **TEXT)
     wide = 0.35 if strips else 0.86
-    axes = plain(figure, (0.055, 48 / height, wide - 0.05, (height - 96) / height), "step", "loss")
+    axes = plain(figure, (0.065, 48 / height, wide - 0.06, (height - 96) / height), "step", "loss")
     _draw_losses(axes, np.asarray(losses, dtype=float))
     left, top = PAGE - 10 * (TILE + 4) + 4 - 8, 44
     for row, (moment, pictures) in enumerate(strips[:ROWS]):
@@ -202,16 +205,16 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     order = sorted(groups, key=lambda name: mean(row["class_accuracy"] for row in groups[name]))
     best = mean(row["class_accuracy"] for row in groups[order[-1]])
     title = title or f"The best of {len(groups)} recipes: {order[-1]}, {best:.0%} in the class asked for"
-    height = 90 + 26 * len(order)
+    height = 108 + 26 * len(order)
     figure = blank_figure(PAGE, height)
     figure.text(10 / PAGE, 1 - 22 / height, title, fontsize=TITLE if len(title) < 72 else CAPTION, **TEXT)
-    box = (0.585, 40 / height, 0.39, (height - 84) / height)
+    box = (0.585, 40 / height, 0.39, (height - 108) / height)
     axes = plain(figure, box, "in the class asked for")
     columns = (("recipe", 10), ("patch", 178), ("width x depth", 225), ("batch", 322), ("rate", 366), ("steps", 420))
     for name, x in columns:
-        figure.text(x / PAGE, 1 - 48 / height, name, **{**LABEL, "color": "#555555"})
+        figure.text(x / PAGE, 1 - 56 / height, name, **{**LABEL, "color": "#555555"})
     for number, name in enumerate(order):
-        row, y = groups[name][0], 40 + (height - 84) * (number + 0.5) / len(order) - 4
+        row, y = groups[name][0], 40 + (height - 108) * (number + 0.5) / len(order) - 4
         steps = mean(row["steps"] for row in groups[name])
         cells = (name, row["patch_size"], f"{row['width']} x {row['depth']}", row["batch_size"], f"{row['lr']:g}")
         for cell, (_, x) in zip((*cells, f"{steps:,.0f}"), columns, strict=True):
@@ -249,7 +252,8 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     if not finite.any():
         axes.set_ylim(0, 1)
         return
-    steps, means = np.arange(1, len(losses) + 1)[finite], _running_mean(losses[finite], 0.98)
+    keep = 1 - 1 / np.clip(len(losses) / 20, 2, 50)  # the mean of about the last twentieth, fifty at most
+    steps, means = np.arange(1, len(losses) + 1)[finite], _running_mean(losses[finite], keep)
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
