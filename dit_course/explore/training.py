@@ -96,8 +96,7 @@ class Training(View):
         self.stopped, self.seconds, self.drawing = False, 0.0, 0.0
         self._waiting: list[Step] = []  # whose losses have not been read yet: on a GPU, reading waits
         self._stop = threading.Event()
-        self._started = self._next_glance = self._next_look = time.perf_counter()
-        self._next_line = FIRST_LINE
+        self._next_glance = self._next_look = self._next_line = time.perf_counter()
         self.bar = widgets.FloatProgress(0, min=0, max=1, layout={"width": "260px"})
         self.button = widgets.Button(description="Stop", icon="stop", layout={"width": "90px"})
         self.button.tooltip = "end the training after this step and keep what was learned"
@@ -120,8 +119,8 @@ class Training(View):
     def run(self) -> None:
         """Take step after step until the end, or until somebody stops it."""
         handle = _display(self)
-        self._started = time.perf_counter()
         self._look(None)
+        self._next_line = time.perf_counter() + FIRST_LINE
         step = None
         try:
             with self._interruptible():
@@ -172,8 +171,8 @@ class Training(View):
             self._look(step)
         elif now >= self._next_glance:
             self._glance(step)
-        if now - self._started >= self._next_line and not self.presence.here:
-            self._next_line += LINE if self._next_line >= LINE else LINE - FIRST_LINE
+        if now >= self._next_line and not self.presence.here:
+            self._next_line = now + LINE
             print(self._line(step), flush=True)
 
     def _glance(self, step: Step) -> None:

@@ -21,7 +21,8 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
     """Show the losses of several trainings, each as its running mean with its name at the end.
 
     runs: the losses by name, at most four. keep: how much of the running mean stays at each step, in [0, 1).
-    title: None says where they end. Raises ValueError for a run without losses.
+    title: None says where they end. The axis ends at about twice the first loss: what explodes leaves room for others.
+    Raises ValueError for a run without losses.
     """
     _demand_some(runs)
     means = {name: _running_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
@@ -33,7 +34,8 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
         axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=PALETTE[colour], alpha=0.18, linewidth=0.8)
         axes.plot(range(1, len(values) + 1), values, color=PALETTE[colour], linewidth=2)
     everything = np.concatenate([values[np.isfinite(values)] for values in means.values()])
-    axes.set_ylim(0, 1.1 * everything.max(initial=1e-9))
+    start = max(values[0] for values in means.values())
+    axes.set_ylim(0, 1.1 * min(everything.max(initial=1e-9), 2 * start if np.isfinite(start) else np.inf))
     axes.set_xlim(0, max(len(values) for values in means.values()))
     _name_ends(axes, means)
     return Picture.of(
@@ -99,9 +101,8 @@ def loss_by_time(
     axes = plain(figure, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
     for values, colour in zip(losses.values(), ("noise", "model", "data", "guidance"), strict=False):
         axes.plot(times, values, color=PALETTE[colour], linewidth=2, marker="o", markersize=4)
+    axes.set_ylim(0, 1.12 * max(max(values) for values in losses.values()))
     _name_ends(axes, losses, times[-1])
-    top = 1.12 * max(max(values) for values in losses.values())
-    axes.set_ylim(0, top)
     axes.set_xlim(-0.02, 1.02)
     said = ""
     if ends is not None:
@@ -266,11 +267,11 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
 def _name_ends(axes, lines: Mapping[str, Sequence[float]], x: float | None = None) -> None:
     """Write the names of lines at their right ends, moved apart where they would touch."""
     low, high = axes.get_ylim()
-    gap = 0.075 * (max(high, max(max(values) for values in lines.values())) - low)
+    gap = 0.075 * (high - low)
     below = -math.inf
     ends = sorted(((values[-1], name, len(values)) for name, values in lines.items()), key=lambda end: end[0])
     for value, name, count in ends:
-        y = max(value, below + gap) if math.isfinite(value) else below + gap
+        y = max(min(value, high) if math.isfinite(value) else high, below + gap)
         axes.annotate(f"  {name}", (count if x is None else x, y), va="center", annotation_clip=False, **LABEL)
         below = y
 
