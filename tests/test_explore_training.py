@@ -13,7 +13,7 @@ import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, TrainConfig, explore, train
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock
+from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock, hear_while_busy
 from dit_course.notebooks import WIDGET_VIEW
 from dit_course.sampling import Sampler
 from dit_course.training import Step
@@ -191,3 +191,26 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere():
     assert isinstance(view.children[-1], Accessible)
     assert view.button.tooltip
     assert "here" in view.presence._esm
+
+
+def test_what_a_browser_says_is_heard():
+    view = Training(steps_of(1), None, 2.0, 8, 0)
+    view.presence._handle_custom_msg("here", [])
+    assert view.presence.here
+
+
+def test_clicks_are_not_sent_to_the_busy_cell():
+    """As ipykernel 7.4 would do; in a real JupyterLab the button was seen to work."""
+
+    class Comm:
+        pass
+
+    class Widget:
+        comm = Comm()
+
+    hear_while_busy(Widget)
+    Widget.comm._reply_subshell_id = None
+    hear_while_busy(Widget)
+    assert not hasattr(Widget.comm, "_reply_subshell_id")
+    Widget.comm = None  # where there is no kernel
+    hear_while_busy(Widget)

@@ -2,7 +2,7 @@
 
 It runs in the cell, in the kernel's main thread, so the notebook goes on when it is done. The Stop button works all the
 same: JupyterLab delivers clicks to another thread (a "subshell"), which leaves a note that is read after each step. So
-does the interrupt button of the toolbar. Pictures are drawn between two steps, so that weights never change under them.
+does the interrupt button of the toolbar, everywhere. Pictures are drawn between two steps: no weight changes meanwhile.
 """
 
 import contextlib
@@ -68,17 +68,41 @@ def chosen(moments: list[float], most: int = ROWS) -> list[int]:
 
 
 class Presence(anywidget.AnyWidget):
-    """Tells the kernel that somebody watches: a browser runs this, a notebook that is only executed does not."""
+    """Tells the kernel that somebody watches: a browser runs this, a notebook that is only executed does not.
+
+    It says so again until it is heard, since its first words may wait in a queue behind the running cell.
+    """
 
     _esm = """
     function render({ model, el }) {
       el.style.display = "none";
-      model.set("here", true);
-      model.save_changes();
+      let left = 20;
+      const again = setInterval(() => {
+        if (model.get("here") || left-- <= 0) clearInterval(again);
+        else model.send("here");
+      }, 500);
+      return () => clearInterval(again);
     }
     export default { render };
     """
     here = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self):
+        super().__init__()
+        self.on_msg(self._heard)
+
+    def _heard(self, *_) -> None:
+        self.here = True
+
+
+def hear_while_busy(widget: widgets.Widget) -> None:
+    """Let what the browser says to a widget arrive while a cell runs.
+
+    ipykernel 7.4 brings it to the shell that has last spoken to the widget, and that is the busy cell's. Without this
+    memory it goes where JupyterLab addresses it: to the subshell. Where there is no such memory, nothing happens.
+    """
+    with contextlib.suppress(AttributeError, TypeError):
+        vars(widget.comm).pop("_reply_subshell_id", None)
 
 
 class Training(View):
@@ -119,6 +143,8 @@ class Training(View):
     def run(self) -> None:
         """Take step after step until the end, or until somebody stops it."""
         handle = _display(self)
+        for widget in (self.button, self.presence):
+            hear_while_busy(widget)
         self._look(None)
         self._next_line = time.perf_counter() + FIRST_LINE
         step = None
