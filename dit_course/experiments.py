@@ -166,8 +166,8 @@ def read_table(path: Path) -> list[dict]:
     """The rows of a table, numbers as numbers."""
     with Path(path).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    whole = ("seed", "steps")
-    return [{k: v if k == "variant" else int(v) if k in whole else float(v) for k, v in row.items()} for row in rows]
+    words, whole = ("variant", "name"), ("seed", "steps", "patch_size", "width", "depth", "batch_size")
+    return [{k: v if k in words else int(v) if k in whole else float(v) for k, v in row.items()} for row in rows]
 
 
 def write_table(path: Path, rows: list[dict]) -> None:

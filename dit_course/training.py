@@ -1,5 +1,6 @@
-"""The training loop, as a generator: whoever drives it decides what to log, draw and when to stop (lesson
-06).
+"""The training loop, as a generator: whoever drives it decides what to log, draw and when to stop (lesson 06).
+
+`training_step`, `learning_rate` and `overfit` are what the lesson builds; `train` is the loop around them.
 
 Step i draws all its randomness (which pictures, noise, times, dropped labels) from (seed, i) alone. So a run
 that is killed and resumed needs no memory of random states to go on exactly as if nothing had happened.
@@ -9,12 +10,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from dit_course.batches import batch_indices, checked, prepare, randomness
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
@@ -139,16 +141,60 @@ class Plan:
             self.total = steps_done + self.decay_steps
 
     def learning_rate(self, config: TrainConfig, steps_done: int) -> float:
-        """Warm up in a straight line, stay, fall to 0 in a straight line."""
-        warmup = min(1.0, (steps_done + 1) / (config.warmup + 1))
-        decay = 1.0
-        if self.total is not None and self.decay_steps:
-            decay = min(1.0, (self.total - steps_done) / self.decay_steps)
-        return config.lr * min(warmup, decay)
+        """Of the step after so many: see the function of that name. Where the end is open, there is no decay yet."""
+        total, decay_steps = (math.inf, 0) if self.total is None else (self.total, self.decay_steps)
+        return learning_rate(steps_done, total, config.lr, config.warmup, decay_steps)
 
     def progress(self, config: TrainConfig, steps_done: int, seconds: float) -> float:
         """The share of the training that is done."""
         return steps_done / self.total if self.total else min(1.0, seconds / (60 * config.minutes))
+
+
+def learning_rate(done: int, total: float, highest: float, warmup: int, decay: int) -> float:
+    """How far to go in the step after `done` others: up in a straight line, stay, down to 0 in a straight line.
+
+    total: how many steps there will be. highest: the rate in between. warmup: after so many steps it is reached.
+    decay: how many steps at the end lead down; the step after the last one would have the rate 0. 0 for no decay.
+    """
+    up = (done + 1) / (warmup + 1)
+    down = (total - done) / decay if decay else 1.0
+    return highest * min(up, 1.0, down)
+
+
+def training_step(
+    model: nn.Module, flow: RectifiedFlow, optimizer: Optimizer, x: Tensor, y: Tensor | None, clip: float, guard=None
+) -> tuple[Tensor, Tensor]:
+    """One step of learning, in place, from one batch.
+
+    x: (batch, C, H, W) in [-1, 1]. y: (batch,) labels, or None. clip: the longest gradient that is let through.
+    guard: None, or what is called with loss and gradient norm before any weight changes; it may raise.
+    Returns the loss and the norm of the gradient before clipping, both without history.
+    """
+    loss = flow.loss(model, x, y)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if guard is not None:
+        guard(loss, norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach(), norm.detach()
+
+
+def overfit(model: nn.Module, flow: RectifiedFlow, x: Tensor, y: Tensor | None, steps: int, lr: float = 2e-3) -> Tensor:
+    """The first check of any training: the same pictures, noise and times again and again. The loss must go to 0.
+
+    x: (batch, C, H, W) in [-1, 1]. y: (batch,) labels, or None. Trains `model` in place; returns losses (steps,).
+    """
+    optimizer = AdamW(model.parameters(), lr)
+    losses = []
+    for _ in range(steps):
+        with randomness(0, 0, x.device):  # the same noise, times and hidden labels in every step
+            loss = flow.loss(model, x, y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.detach())
+    return torch.stack(losses)
 
 
 def train(
@@ -177,14 +223,11 @@ def train(
     device = next(model.parameters()).device
     images, labels = (tensor.to(device) for tensor in checked(model, dataset))
     flow = flow or RectifiedFlow()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = AdamW(model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     plan, done, seconds = Plan.of(config), 0, 0.0
     if folder is not None:
         plan, done, seconds = _resume(Path(folder), model, optimizer, ema, config, plan)
-    forward = torch.compile(model) if config.compile else model
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_use_bf16(config, device))
+    learner = _InPrecision(torch.compile(model) if config.compile else model, _use_bf16(config, device))
     check_every = 1 if device.type == "cpu" else 25  # looking at the loss makes a GPU wait
     saved, speed = done, None
 
@@ -196,21 +239,17 @@ def train(
         while plan.total is None or done < plan.total:
             start = time.perf_counter()
             model.train()
-            learning_rate = plan.learning_rate(config, done)
+            rate = plan.learning_rate(config, done)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = rate
+            time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
+            look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.total
+            guard = partial(_require_finite, step=done + 1, rate=rate, folder=folder) if look else None
             with randomness(config.seed, done, device):
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
                 x, y = prepare(images, labels, chosen.to(device), config.flip)
-                with autocast:
-                    loss = flow.loss(forward, x, y if _has_classes(model) else None)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
-            if (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.total:
-                _require_finite(loss, norm, done + 1, learning_rate, folder)  # before it spoils the weights
-            optimizer.step()
-            optimizer.zero_grad()
+                y = y if _has_classes(model) else None
+                loss, norm = training_step(learner, flow, optimizer, x, y, config.clip, guard)
             if ema is not None:
                 ema.update(model)
             done += 1
@@ -220,7 +259,7 @@ def train(
             speed = now if speed is None else 0.95 * speed + 0.05 * now
             plan.fix(config, done, seconds)
             progress = plan.progress(config, done, seconds)
-            yield Step(done, loss.detach(), norm.detach(), learning_rate, speed, seconds, plan.total, progress)
+            yield Step(done, loss, norm, rate, speed, seconds, plan.total, progress)
             if time_to_save:  # after whoever drives the loop has noted the loss: a log is never behind its checkpoint
                 save()
                 saved = done
@@ -232,13 +271,20 @@ def train(
         save()
 
 
+class _InPrecision(nn.Module):
+    """A model whose forward pass runs in bfloat16 where asked for; its parameters are the model's own."""
+
+    def __init__(self, model: nn.Module, bf16: bool):
+        super().__init__()
+        self.model, self.bf16 = model, bf16
+
+    def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model(x, *condition)
+
+
 def _resume(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Any,
-    config: TrainConfig,
-    plan: Plan,
+    folder: Path, model: nn.Module, optimizer: Optimizer, ema: Any, config: TrainConfig, plan: Plan
 ) -> tuple[Plan, int, float]:
     """Go on from the newest complete checkpoint, if there is one."""
     for leftover in folder.glob(".*.partial*"):  # of a run that was killed while it wrote
@@ -269,13 +315,14 @@ def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return config.precision == "bf16"
 
 
-def _require_finite(loss: Tensor, norm: Tensor, step: int, learning_rate: float, folder: str | Path | None) -> None:
+def _require_finite(loss: Tensor, norm: Tensor, step: int, rate: float, folder: str | Path | None) -> None:
+    """Raise before numbers that are none spoil the weights."""
     if math.isfinite(loss.item()) and math.isfinite(norm.item()):
         return
     found = checkpoints_in(Path(folder)) if folder is not None else []
     last = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
     raise NonFiniteLoss(
         f"the loss is {loss.item()} (gradient norm {norm.item()}) at step {step}, "
-        f"learning rate {learning_rate:.1e}: "
+        f"learning rate {rate:.1e}: "
         f"{last}; try again with half the learning rate, or precision fp32"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
+from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, overfit, train, training_step
 from dit_course.batches import batch_indices, randomness
 from dit_course.checkpoints import checkpoints_in
 from dit_course.training import Plan
@@ -189,6 +189,43 @@ def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(
     with pytest.raises(NonFiniteLoss, match=r"nan.*step 6.*checkpoint-00000005.*half the learning rate"):
         next(steps)
     assert checkpoints_in(tmp_path)[0].name == "checkpoint-00000005"
+
+
+def test_what_is_not_finite_reaches_no_weight(monkeypatch: pytest.MonkeyPatch):
+    model = new_model()
+    before = weights(model)
+    flow_loss = RectifiedFlow.loss
+    monkeypatch.setattr(RectifiedFlow, "loss", lambda *args: flow_loss(*args) * float("inf"))
+    with pytest.raises(NonFiniteLoss, match="step 1"):
+        next(train(model, small_data(), TrainConfig(steps=9, batch_size=8)))
+    assert torch.equal(weights(model), before)
+
+
+def test_a_step_asks_the_guard_before_anything_changes():
+    model, seen = new_model(), []
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    before = weights(model)
+
+    def guard(loss, norm):
+        seen.append((loss.item(), norm.item(), torch.equal(weights(model), before)))
+
+    x, y = torch.randn(8, 1, 8, 8), torch.arange(8) % 3
+    loss, norm = training_step(model, RectifiedFlow(), optimizer, x, y, 1.0, guard)
+    assert seen == [(loss.item(), norm.item(), True)]
+    assert not loss.requires_grad
+    assert not torch.equal(weights(model), before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_one_batch_is_learned_by_heart_and_the_callers_randomness_is_left_alone():
+    x, y = torch.rand(6, 1, 8, 8) * 2 - 1, torch.arange(6) % 3
+    state = torch.get_rng_state()
+    losses = overfit(new_model(), RectifiedFlow(), x, y, steps=250, lr=1e-2)
+    assert losses.shape == (250,)
+    assert not losses.requires_grad
+    assert losses[0] == pytest.approx(1 + x.square().mean().item(), rel=0.25)
+    assert losses[-1] < 0.05 * losses[0]
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_warm_up_then_flat_then_a_straight_line_to_zero():

@@ -32,6 +32,7 @@ from dit_course.check.registers import (
 )
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
 from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
+from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
 from dit_course.check.verdict import progress
 
 __all__ = [
@@ -47,11 +48,13 @@ __all__ = [
     "SelfAttention",
     "TimestepEmbedder",
     "ab2",
+    "accumulate_gradients",
     "append_registers",
     "attention_in_chunks",
     "attention_weights",
     "block_changes",
     "class_grid",
+    "clip_gradients",
     "count_multiply_adds",
     "count_parameters",
     "data_from_velocity",
@@ -64,12 +67,14 @@ __all__ = [
     "heun",
     "interpolate",
     "kernel_distance",
+    "learning_rate",
     "logit_normal",
     "measure",
     "merge_heads",
     "modulate",
     "nearest_neighbours",
     "noise_from_velocity",
+    "overfit",
     "overlapping_patches",
     "pareto_front",
     "patchify",
@@ -82,6 +87,7 @@ __all__ = [
     "shift",
     "sincos_position_embedding",
     "split_heads",
+    "training_step",
     "unpatchify",
     "velocity_target",
 ]

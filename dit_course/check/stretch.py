@@ -1,5 +1,6 @@
 """The course's own answers to stretch exercises, which no room of the package needs."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -90,3 +91,30 @@ def power_decays(sigma_rel: float, updates: int) -> Tensor:
         low, high = (gamma, high) if width > sigma_rel else (low, gamma)
     t = torch.arange(1, updates + 1, dtype=torch.float64)
     return (1 - 1 / t) ** (gamma + 1)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """Shorten the gradient of all parameters together, in place, where its norm is above `most` (lesson 06).
+
+    Returns the norm before. What torch.nn.utils.clip_grad_norm_ does, by hand.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    if norm > most:
+        for gradient in gradients:
+            gradient.mul_(most / norm)
+    return norm
+
+
+def accumulate_gradients(model: nn.Module, loss_of: Callable[..., Tensor], x: Tensor, y: Tensor, parts: int) -> Tensor:
+    """Gradients of a batch that does not fit into memory: from its parts, one after the other (lesson 06).
+
+    loss_of: (model, x, y) -> the mean loss of some pictures. Gradients are added to those that are there.
+    Returns the loss of the whole batch, without history.
+    """
+    total = torch.zeros(())
+    for some, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+        loss = loss_of(model, some, labels) * len(some) / len(x)
+        loss.backward()
+        total += loss.detach()
+    return total

@@ -8,6 +8,7 @@ from dit_course.explore.patches import patches
 from dit_course.explore.registers import registers
 from dit_course.explore.time_embedding import time_embedding
 from dit_course.explore.timesteps import timesteps
+from dit_course.explore.training import training
 from dit_course.explore.trajectory import trajectory
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "registers",
     "time_embedding",
     "timesteps",
+    "training",
     "trajectory",
 ]

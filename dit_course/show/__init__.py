@@ -17,6 +17,15 @@ from dit_course.show.lesson_flow import densities, field, over_time, plane, road
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_registers import attention_shares, lengths, parts
 from dit_course.show.lesson_sampling import by_evaluations, solver_roads
+from dit_course.show.lesson_training import (
+    gradient_norms,
+    loss_and_pictures,
+    loss_by_time,
+    loss_curves,
+    rates,
+    recipes,
+    training,
+)
 from dit_course.show.pixels import grid, to_bytes
 from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
 
@@ -42,11 +51,15 @@ __all__ = [
     "distances",
     "experiment",
     "field",
+    "gradient_norms",
     "grid",
     "images",
     "lengths",
     "looks",
+    "loss_and_pictures",
+    "loss_by_time",
     "loss_curve",
+    "loss_curves",
     "maps",
     "modulations",
     "nearness",
@@ -57,7 +70,9 @@ __all__ = [
     "plane",
     "profiles",
     "race",
+    "rates",
     "raw_and_averaged",
+    "recipes",
     "roads",
     "running_averages",
     "save_animation",
@@ -69,5 +84,6 @@ __all__ = [
     "to_png",
     "tokens",
     "trade_off",
+    "training",
     "trajectory",
 ]
