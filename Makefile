@@ -77,7 +77,7 @@ test-package: setup
 
 # One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
 test-notebooks: setup
-	$(RUN) pytest tests/run_notebooks.py $(PYTEST_FLAGS)
+	$(RUN) pytest tests/run_three_minutes.py tests/run_notebooks.py $(PYTEST_FLAGS)
 
 format: setup
 	$(RUN) ruff check --fix-only --quiet .

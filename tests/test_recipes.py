@@ -1,5 +1,9 @@
 """Recipes: what they say is what `train` starts from, and every option beside them still counts."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
 import pytest
 
 from dit_course.__main__ import main, parse
@@ -8,6 +12,8 @@ from dit_course.data import Dataset
 from dit_course.dit import DiT, DiTConfig
 from dit_course.recipes import RECIPES, find_recipe
 from dit_course.training import TrainConfig
+
+LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "06_training.ipynb"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -55,6 +61,17 @@ def test_just_a_dit_is_the_original():
     assert recipe.model == {"patch_size": 2, "width": 384, "depth": 12, "heads": 6, "registers": 4}
     assert (recipe.train.steps, recipe.train.batch_size, recipe.train.lr) == (200_000, 128, 1e-4)
     assert (recipe.timesteps, recipe.ema_decay) == ("logit_normal", 0.9999)
+
+
+def test_lesson_06_trains_by_the_recipe():
+    cell = next(c.source for c in nbformat.read(LESSON, 4).cells if c.source.startswith("from dit_course import EMA"))
+    names = {"DiTConfig": DiTConfig, "TrainConfig": TrainConfig}
+    lines = [line for line in cell.splitlines() if line.startswith(("MINUTES", "lean", "config", "recipe"))]
+    exec("\n".join(lines), names)
+    recipe = RECIPES["three-minutes"]
+    assert names["config"] == DiTConfig(image_size=28, channels=1, **recipe.model)
+    assert names["recipe"] == replace(recipe.train, minutes=0.96 * recipe.train.minutes)
+    assert f"EMA(model, decay={recipe.ema_decay})" in cell
 
 
 def test_an_unknown_recipe_is_one_line(capsys):

@@ -219,8 +219,8 @@ def test_a_step_asks_the_guard_before_anything_changes():
 
 def test_one_batch_is_learned_by_heart_and_the_callers_randomness_is_left_alone():
     x, y = torch.rand(6, 1, 8, 8) * 2 - 1, torch.arange(6) % 3
-    state = torch.get_rng_state()
-    losses = overfit(new_model(), RectifiedFlow(), x, y, steps=250, lr=1e-2)
+    model, state = new_model(), torch.get_rng_state()
+    losses = overfit(model, RectifiedFlow(), x, y, steps=250, lr=1e-2)
     assert losses.shape == (250,)
     assert not losses.requires_grad
     assert losses[0] == pytest.approx(1 + x.square().mean().item(), rel=0.25)

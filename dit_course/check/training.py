@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from dit_course import training
-from dit_course.check import stretch
 from dit_course.check.cases_training import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
 from dit_course.check.compare import same
 from dit_course.check.exercise import Draw, Exercise, LooksLike, When
+from dit_course.check.stretch import accumulate_gradients as accumulated
 from dit_course.check.wrong_training import accumulating, clamped, clipping, cosine, overfits, schedule, stepping
 
 
@@ -260,7 +260,7 @@ PART_LAST = "the loss that comes back is only the last part's"
 
 accumulate_gradients = Exercise(
     "accumulate_gradients",
-    reference=stretch.accumulate_gradients,
+    reference=accumulated,
     lesson="06",
     cases=part_cases,
     diagnoses=[

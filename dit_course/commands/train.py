@@ -28,7 +28,7 @@ from dit_course.training import Step, TrainConfig, train
 
 @dataclass
 class Network:
-    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit three minutes on two cores."""
+    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit some minutes on two cores."""
 
     size: str | None = None
     """A size of the DiT paper, such as DiT-S/2, instead of patch size, width, depth and heads."""
