@@ -11,6 +11,7 @@ from dit_course.check.cases_training import Accumulating, Gradients, Overfitting
 from dit_course.check.compare import same
 from dit_course.check.exercise import Draw, Exercise, LooksLike, When
 from dit_course.check.stretch import accumulate_gradients as accumulated
+from dit_course.check.stretch import clip_gradients as clipped
 from dit_course.check.wrong_training import accumulating, clamped, clipping, cosine, overfits, schedule, stepping
 
 
@@ -169,7 +170,7 @@ CLIP_WEIGHTS = "the weights are scaled: it is their gradients (.grad) that are t
 
 clip_gradients = Exercise(
     "clip_gradients",
-    reference=stretch.clip_gradients,
+    reference=clipped,
     lesson="06",
     cases=gradient_cases,
     diagnoses=[
