@@ -28,7 +28,7 @@ RECIPES = {
         "Clothes in three minutes on two cores (lesson 06)",
         "fashion-mnist",
         # 16 tokens, and without what costs time at every step: see `data/experiments/three_minutes.csv`
-        {"patch_size": 7, "width": 160, "depth": 4, "heads": 5, "registers": 0, "norm": "layer", "qk_norm": False},
+        {"patch_size": 7, "width": 128, "depth": 4, "heads": 4, "registers": 0, "norm": "layer", "qk_norm": False},
         TrainConfig(minutes=3, lr=4e-3),
         ema_decay=0.999,
     ),
