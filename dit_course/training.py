@@ -2,8 +2,8 @@
 
 `training_step`, `learning_rate` and `overfit` are what the lesson builds; `train` is the loop around them.
 
-Step i draws all its randomness (which pictures, noise, times, dropped labels) from (seed, i) alone. So a run
-that is killed and resumed needs no memory of random states to go on exactly as if nothing had happened.
+Step i draws all its randomness (which pictures, noise, times, dropped labels) from (seed, i) alone. So a run that is
+killed and resumed needs no memory of random states to go on exactly as if nothing had happened.
 """
 
 import math
@@ -34,9 +34,7 @@ class TrainConfig:
     steps: int = 2000
     """How many optimizer steps."""
     minutes: float | None = None
-    """Train for this long instead of `steps`: when the time for decay has come, the number of steps is
-    fixed.
-    """
+    """Train for this long instead of `steps`. When it is time for the decay, the number of steps is fixed."""
     batch_size: int = 64
     """Pictures a step."""
     lr: float = 2e-3
@@ -47,6 +45,8 @@ class TrainConfig:
     """The share of the training, at its end, in which the learning rate falls to 0 in a straight line."""
     decay_steps: int | None = None
     """The same as a number of steps; comes first when given."""
+    stop_after: int | None = None
+    """End after so many steps, even in the middle of the decay; repeats a run by `minutes` that ended there."""
     weight_decay: float = 0.01
     """AdamW's weight decay."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -75,6 +75,7 @@ class TrainConfig:
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._require("decay", 0 <= self.decay <= 1, "between 0 and 1")
         self._require("decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
+        self._require("stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1, or None")
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
@@ -88,10 +89,9 @@ class TrainConfig:
 class Step:
     """What `train` yields after each step.
 
-    index: steps done, from 1. loss: of this step's batch. learning_rate: used in it. images_per_second: over
-    the last steps. seconds: training time so far, without what happens between the steps. total: how many
-    steps there will be, None while `minutes` leaves it open. progress: the share of the training that is
-    done, in [0, 1].
+    index: steps done, from 1. loss: of this step's batch. learning_rate: used in it. images_per_second: over the last
+    steps. seconds: training time so far, without what happens between the steps. total: how many steps are planned,
+    None while `minutes` leaves it open. progress: the share of the training that is done, in [0, 1].
     """
 
     index: int
@@ -121,21 +121,24 @@ class Step:
 
 @dataclass
 class Plan:
-    """How many steps there will be, and how many of them decay: known at first, or fixed on the way."""
+    """How many steps there will be, how many of them decay, and after which one the time was over."""
 
     total: int | None
     decay_steps: int
+    last: int | None = None
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Plan":
         """What the configuration alone says."""
         total = config.steps if config.minutes is None else None
         decay_steps = round(config.decay * config.steps) if config.decay_steps is None else config.decay_steps
-        return cls(total, decay_steps)
+        return cls(total, decay_steps, config.stop_after)
 
     def fix(self, config: TrainConfig, steps_done: int, seconds: float) -> None:
         """With `minutes`: when it is time for the decay, fix the number of steps at the speed seen so far."""
-        budget = 60 * (config.minutes or 0)
+        budget = math.inf if config.minutes is None else 60 * config.minutes
+        if seconds >= 1.03 * budget and self.last is None:  # the machine has grown slower meanwhile
+            self.last = steps_done
         if self.total is None and steps_done and seconds >= (1 - config.decay) * budget:
             self.decay_steps = max(1, round((budget - seconds) * steps_done / seconds))
             self.total = steps_done + self.decay_steps
@@ -146,8 +149,13 @@ class Plan:
         return learning_rate(steps_done, total, config.lr, config.warmup, decay_steps)
 
     def progress(self, config: TrainConfig, steps_done: int, seconds: float) -> float:
-        """The share of the training that is done."""
-        return steps_done / self.total if self.total else min(1.0, seconds / (60 * config.minutes))
+        """The share of the training that is done, in steps or in minutes, whichever is further."""
+        return min(1.0, max(steps_done / self.end, seconds / (60 * config.minutes) if config.minutes else 0.0))
+
+    @property
+    def end(self) -> float:
+        """After how many steps the training is over; infinite while that is open."""
+        return min(self.total or math.inf, self.last or math.inf)
 
 
 def learning_rate(done: int, total: float, highest: float, warmup: int, decay: int) -> float:
@@ -209,20 +217,16 @@ def train(
 ) -> Iterator[Step]:
     """Train `model`, in place, and yield a `Step` after each optimizer step.
 
-    dataset: images uint8 (N, C, H, W) and labels int64 (N,), as `load_dataset` returns them; both move to
-        the model's device once, and no worker processes are needed.
-    flow: what is learned; None takes logit-normal timesteps. ema: an `EMA` to update after each step (lesson
-        07).
-    folder: where checkpoints go, every `config.checkpoint_every` steps and at the end. If it holds one
-        already, the run goes on from there; on the CPU its losses and weights equal those of a run that was
-        never interrupted, bit for bit.
+    dataset: images uint8 (N, C, H, W) and labels int64 (N,), as `load_dataset` returns them; both move to the model's
+        device once, and no worker processes are needed.
+    flow: what is learned; None takes logit-normal timesteps. ema: an `EMA` to update after each step (lesson 07).
+    folder: where checkpoints go, every `config.checkpoint_every` steps and at the end. If it holds one already, the run
+        goes on from there; on the CPU its losses and weights equal those of an undisturbed run, bit for bit.
     about: further facts for the checkpoint's JSON.
-    Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data and model do not fit or the
-    folder holds another run.
+    Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data, model and the folder's run do not fit.
     """
-    device = next(model.parameters()).device
+    device, flow = next(model.parameters()).device, flow or RectifiedFlow()
     images, labels = (tensor.to(device) for tensor in checked(model, dataset))
-    flow = flow or RectifiedFlow()
     optimizer = AdamW(model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     plan, done, seconds = Plan.of(config), 0, 0.0
     if folder is not None:
@@ -236,14 +240,14 @@ def train(
         save_checkpoint(Path(folder), model, optimizer, ema, state | (about or {}))
 
     try:
-        while plan.total is None or done < plan.total:
+        while done < plan.end:
             start = time.perf_counter()
             model.train()
             rate = plan.learning_rate(config, done)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
-            look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.total
+            look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.end
             guard = partial(_require_finite, step=done + 1, rate=rate, folder=folder) if look else None
             with randomness(config.seed, done, device):
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
@@ -255,10 +259,9 @@ def train(
             done += 1
             elapsed = time.perf_counter() - start
             seconds += elapsed
-            now = config.batch_size / elapsed
-            speed = now if speed is None else 0.95 * speed + 0.05 * now
             plan.fix(config, done, seconds)
-            progress = plan.progress(config, done, seconds)
+            now, progress = config.batch_size / elapsed, plan.progress(config, done, seconds)
+            speed = now if speed is None else 0.95 * speed + 0.05 * now
             yield Step(done, loss, norm, rate, speed, seconds, plan.total, progress)
             if time_to_save:  # after whoever drives the loop has noted the loss: a log is never behind its checkpoint
                 save()
@@ -319,10 +322,9 @@ def _require_finite(loss: Tensor, norm: Tensor, step: int, rate: float, folder: 
     """Raise before numbers that are none spoil the weights."""
     if math.isfinite(loss.item()) and math.isfinite(norm.item()):
         return
-    found = checkpoints_in(Path(folder)) if folder is not None else []
-    last = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
+    found = checkpoints_in(Path(folder)) if folder else []
+    last = f"the last good checkpoint: {found[0] if found else 'none was written'}"
     raise NonFiniteLoss(
-        f"the loss is {loss.item()} (gradient norm {norm.item()}) at step {step}, "
-        f"learning rate {rate:.1e}: "
+        f"the loss is {loss.item()} (gradient norm {norm.item()}) at step {step}, learning rate {rate:.1e}: "
         f"{last}; try again with half the learning rate, or precision fp32"
     )

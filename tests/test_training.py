@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats itself exactly, and it survives being killed at any moment."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -234,6 +235,41 @@ def test_warm_up_then_flat_then_a_straight_line_to_zero():
     assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
     assert rates[9:51] == [1.0] * 42
     assert rates[50:] == pytest.approx([1 - i / 50 for i in range(50)])
+
+
+class Slow(RectifiedFlow):
+    """A machine that grows slow in the middle of a training."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self.calls, self.after = 0, after
+
+    def loss(self, *args, **options):
+        self.calls += 1
+        time.sleep(0.002 if self.calls <= self.after else 0.1)
+        return super().loss(*args, **options)
+
+
+def test_a_training_by_minutes_ends_in_time_on_a_machine_that_grows_slower_and_can_be_repeated(tmp_path):
+    dataset, seconds = small_data(), 1.5
+    config = TrainConfig(minutes=seconds / 60, batch_size=2, warmup=0)
+    model, steps = new_model(), []
+    for step in train(model, dataset, config, flow=(flow := Slow(10**9)), folder=tmp_path / "slow"):
+        steps.append(step)
+        if step.total is not None:  # the number of steps has been fixed
+            flow.after = 0
+    *_, last = steps
+    assert last.seconds < seconds + 0.6  # at most one step late, on a busy machine
+    assert last.index < last.total
+    assert last.progress == 1
+    plan = json.loads(next((tmp_path / "slow").glob("checkpoint-*.json")).read_text())["plan"]
+    assert plan["last"] == last.index
+    again = TrainConfig(
+        steps=plan["total"], decay_steps=plan["decay_steps"], stop_after=plan["last"], batch_size=2, warmup=0
+    )
+    repeated = list(train(new_model(), dataset, again))
+    assert [step.loss for step in repeated] == [step.loss for step in steps]
+    assert list(train(new_model(), dataset, config, folder=tmp_path / "slow")) == []  # it is over
 
 
 def test_minutes_fix_the_steps_when_the_decay_begins_and_can_be_repeated_by_number():

@@ -31,7 +31,7 @@ The last batch's loss was {final_loss:.3f}. Command:
 
     {command}
 
-With `--steps {steps} --decay-steps {decay_steps}` in place of `--minutes` it gives the same weights, bit for bit, on
+With `{again}` in place of `--minutes` it gives the same weights, bit for bit, on
 the same kind of machine.
 
 ## Numbers
@@ -117,7 +117,7 @@ class Export:
             timesteps=training["timesteps"],
             ema_decay=training["ema_decay"],
             steps=training["steps"],
-            decay_steps=training["decay_steps"],
+            again=training.get("again") or f"--steps {training['steps']} --decay-steps {training['decay_steps']}",
             batch_size=train["batch_size"],
             minutes=training["seconds"] / 60,
             machine=f"{self.machine} ({platform.machine()})",

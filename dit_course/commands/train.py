@@ -187,7 +187,9 @@ class Train:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
         with (out / "log.csv").open(newline="") as file:
             final_loss = float(list(csv.DictReader(file))[-1]["loss"])
-        decay_steps = newest["plan"]["decay_steps"]
+        plan = newest["plan"]
+        again = f"--steps {plan['total'] or plan['last']} --decay-steps {plan['decay_steps'] if plan['total'] else 0}"
+        again += f" --stop-after {plan['last']}" if plan["last"] else ""
         facts = {
             "command": shlex.join(["python", "-m", "dit_course", *sys.argv[1:]]),
             "data": self.data,
@@ -195,7 +197,7 @@ class Train:
             "timesteps": self.timesteps,
             "ema_decay": self.ema_decay,
             "steps": newest["step"],
-            "decay_steps": decay_steps,
+            "again": again,
             "seconds": round(newest["seconds"], 1),
             "final_loss": final_loss,
         }
@@ -204,7 +206,7 @@ class Train:
         print(f"{newest['step']} steps in {newest['seconds'] / 60:.1f} minutes; weights, grids and GIFs are in {out}")
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
         if self.train.minutes is not None:
-            print(f"the same run, bit for bit: --steps {newest['step']} --decay-steps {decay_steps}, no --minutes")
+            print(f"the same run, bit for bit: {again}, no --minutes")
 
 
 class Gallery:
