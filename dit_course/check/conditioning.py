@@ -10,13 +10,22 @@ from dit_course import conditioning
 from dit_course.check.compare import same
 from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, build
+from dit_course.check.wrong_conditioning import (
+    TIME_TOLERANCE,
+    altered,
+    chances,
+    dropping,
+    embedded,
+    inverted,
+    normal_share,
+    only_zero,
+)
 
 FIRST_ONLY = "only the first of the batch is used: is there a 0 where all of them are meant?"
 
 # -- TimestepEmbedder ------------------------------------------------------------------------------
 
 
-TIME_TOLERANCE = 2e-3  # 1000 t in float32, and every order of multiplying is fine
 TIME_ELSEWHERE = (
     "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the whole formula, with its "
     "factor 1000, belongs in there"
@@ -53,23 +62,6 @@ def time_cases(draw: Draw) -> list[TimeCase]:
     return cases
 
 
-def waves(model: nn.Module, t: Tensor, factor: float = 1000, order: str = "cs", turns: bool = False) -> Tensor:
-    """Sinusoids with one thing done otherwise; turns: cosine, sine, cosine, sine, ..."""
-    angles = factor * t[:, None] * model.frequencies
-    parts = [{"c": angles.cos(), "s": angles.sin(), "a": angles}[letter] for letter in order]
-    return torch.stack(parts, dim=2).flatten(1) if turns else torch.cat(parts, dim=1)
-
-
-def embedded(model: nn.Module, features: Tensor, bend=F.silu) -> Tensor:
-    """The embedder's MLP on other features."""
-    return model.output(bend(model.input(features)))
-
-
-def altered(**changes):
-    """A wrong `TimestepEmbedder` whose sinusoids have one thing done otherwise."""
-    return lambda model, t: embedded(model, waves(model, t, **changes))
-
-
 TIME_FACTOR = "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still"
 TIME_TURNS = "your waves turn 2 pi times too fast: multiply by 1000 and the frequency, nothing else"
 TIME_DIVIDED = "t is divided by 1000: it has to be multiplied, so that the fast waves turn many times"
@@ -89,12 +81,6 @@ TIME_ONLY_ZERO = (
 )
 
 
-def only_zero(got: Tensor, expected: Tensor) -> bool:
-    """Whether the row of t = 0 is right, the first, and no other."""
-    alike = got.shape == expected.shape and [same(g, e, TIME_TOLERANCE) for g, e in zip(got, expected, strict=True)]
-    return bool(alike) and alike[0] and not any(alike[1:-1])  # t = 1 survives rounding
-
-
 TimestepEmbedder = Exercise(
     "TimestepEmbedder",
     reference=conditioning.TimestepEmbedder,
@@ -105,8 +91,8 @@ TimestepEmbedder = Exercise(
         LooksLike(TIME_DIVIDED, altered(factor=1e-3)),
         LooksLike(TIME_TURNS, altered(factor=2000 * torch.pi)),
         LooksLike(TIME_TURNS, altered(factor=2 * torch.pi)),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, _inverted(m, t, 1000))),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, _inverted(m, t, 1))),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
         LooksLike(TIME_ORDER, altered(order="sc")),
         LooksLike(TIME_INTERLEAVED, altered(turns=True)),
         LooksLike(TIME_INTERLEAVED, altered(order="sc", turns=True)),
@@ -130,11 +116,6 @@ TimestepEmbedder = Exercise(
     ],
     tolerance=TIME_TOLERANCE,
 )
-
-
-def _inverted(model: nn.Module, t: Tensor, factor: float) -> Tensor:
-    angles = factor * t[:, None] / model.frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 # -- LabelEmbedder ---------------------------------------------------------------------------------
@@ -243,17 +224,6 @@ def label_cases(draw: Draw) -> list[LabelCase]:
     return cases
 
 
-def dropping(model: nn.Module, labels: Tensor, drop, row: int | None = None) -> Tensor:
-    """The table's rows, with the labels that `drop` says replaced by another one."""
-    drop = torch.as_tensor(drop, dtype=torch.bool).expand(labels.shape)
-    return model.table(labels.masked_fill(drop, model.num_classes if row is None else row))
-
-
-def chances(labels: Tensor) -> Tensor:
-    """A random number for each label."""
-    return torch.rand(labels.shape)
-
-
 LABEL_NEVER = "labels are never dropped: while training (`self.training`), each has to become num_classes now and then"
 LABEL_ALWAYS = "labels are dropped outside of training, too: look at `self.training` first"
 LABEL_TURNED = "labels are kept where they should be dropped: the comparison is the wrong way round"
@@ -264,15 +234,6 @@ LABEL_VECTOR = 'the vector of a dropped label is set to zero: it should be the r
 LABEL_FEATURES = 'single features are dropped, as F.dropout does it: here a whole label becomes "no label"'
 LABEL_NORMAL = "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"
 LABEL_FIXED = "the same share of labels is dropped whatever `dropout` says: compare with self.dropout"
-
-
-def normal_share(got: Tensor, expected: Tensor) -> bool:
-    """Whether the share of dropped labels is that of normal numbers below `dropout`."""
-    if got.shape != (6,) or not same(got[2:], expected[2:]):
-        return False
-    wanted = expected[0].round(decimals=1).item()
-    below = torch.distributions.Normal(0, 1).cdf(torch.tensor(wanted)).item()
-    return abs(got[0].item() - below) < 0.1 and abs(got[0].item() - wanted) > 0.05
 
 
 LabelEmbedder = Exercise(
