@@ -7,7 +7,7 @@ DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COU
 """
 
 from dit_course.check.attention import attention_weights, merge_heads, split_heads
-from dit_course.check.blocks import DiTBlock, FinalLayer, block_changes
+from dit_course.check.blocks import DiTBlock, FinalLayer
 from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
 from dit_course.check.ema import EMA, half_life, power_decays, profile, running_average
 from dit_course.check.evaluation import gaussian_distance, nearest_neighbours, precision_recall
@@ -22,6 +22,7 @@ from dit_course.check.flow import (
     velocity_target,
 )
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
+from dit_course.check.really_zero import block_changes
 from dit_course.check.registers import (
     DiT,
     append_registers,

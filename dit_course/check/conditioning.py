@@ -7,12 +7,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course import conditioning
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.compare import same
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, build
+from dit_course.check.wrong_conditioning import (
+    TIME_TOLERANCE,
+    altered,
+    chances,
+    dropping,
+    embedded,
+    inverted,
+    normal_share,
+    only_zero,
+)
 
 FIRST_ONLY = "only the first of the batch is used: is there a 0 where all of them are meant?"
 
 # -- TimestepEmbedder ------------------------------------------------------------------------------
+
+
+TIME_ELSEWHERE = (
+    "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the whole formula, with its "
+    "factor 1000, belongs in there"
+)
+
+
+@dataclass(frozen=True)
+class TimeCase(ModuleCase):
+    """An embedder whose `sinusoids` are looked at alone, too, once `forward` is right."""
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call `forward`; then `sinusoids`."""
+        result, given = super().use(answer, track)
+        if not track and same(result, self.module(*self.given), TIME_TOLERANCE):
+            alone = getattr(build(answer, self.args, self.module), "sinusoids", lambda t: None)
+            if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), TIME_TOLERANCE):
+                raise Complaint(TIME_ELSEWHERE)
+        return result, given
 
 
 def times(draw: Draw, count: int) -> Tensor:
@@ -21,31 +52,14 @@ def times(draw: Draw, count: int) -> Tensor:
     return torch.cat([torch.zeros(1), inner, torch.ones(1)])
 
 
-def time_cases(draw: Draw) -> list[ModuleCase]:
+def time_cases(draw: Draw) -> list[TimeCase]:
     """Embedders of several widths and numbers of sinusoids, and times for them."""
     cases = []
     for width, frequencies, count in ((24, 256, 5), (*[2 * n for n in draw.sizes(2, 3, 9)], 4), (7, 12, 3)):
         model = conditioning.TimestepEmbedder(width, frequencies)
         label = f"{count} times, {frequencies} sinusoids, width {width}"
-        cases.append(ModuleCase((width, frequencies), label, (times(draw, count),), model, draw))
+        cases.append(TimeCase((width, frequencies), label, (times(draw, count),), model, draw))
     return cases
-
-
-def waves(model: nn.Module, t: Tensor, factor: float = 1000, order: str = "cs", turns: bool = False) -> Tensor:
-    """Sinusoids with one thing done otherwise; turns: cosine, sine, cosine, sine, ..."""
-    angles = factor * t[:, None] * model.frequencies
-    parts = [{"c": angles.cos(), "s": angles.sin(), "a": angles}[letter] for letter in order]
-    return torch.stack(parts, dim=2).flatten(1) if turns else torch.cat(parts, dim=1)
-
-
-def embedded(model: nn.Module, features: Tensor, bend=F.silu) -> Tensor:
-    """The embedder's MLP on other features."""
-    return model.output(bend(model.input(features)))
-
-
-def altered(**changes):
-    """A wrong `TimestepEmbedder` whose sinusoids have one thing done otherwise."""
-    return lambda model, t: embedded(model, waves(model, t, **changes))
 
 
 TIME_FACTOR = "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still"
@@ -61,6 +75,11 @@ TIME_BENT_END = "there is an activation after the last linear layer: it belongs 
 TIME_BENT_START = "there is an activation before the first linear layer: it belongs between the two"
 TIME_HALF = "only one of the two linear layers is used: sinusoids, `input`, SiLU, `output`"
 TIME_FEATURES = "the sinusoids themselves come back: `forward` sends them through `input`, SiLU and `output`"
+TIME_ONLY_ZERO = (
+    "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look at the angles: is the "
+    "factor 1000, and are the times as they came, not rounded?"
+)
+
 
 TimestepEmbedder = Exercise(
     "TimestepEmbedder",
@@ -72,8 +91,8 @@ TimestepEmbedder = Exercise(
         LooksLike(TIME_DIVIDED, altered(factor=1e-3)),
         LooksLike(TIME_TURNS, altered(factor=2000 * torch.pi)),
         LooksLike(TIME_TURNS, altered(factor=2 * torch.pi)),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, _inverted(m, t, 1000))),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, _inverted(m, t, 1))),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
         LooksLike(TIME_ORDER, altered(order="sc")),
         LooksLike(TIME_INTERLEAVED, altered(turns=True)),
         LooksLike(TIME_INTERLEAVED, altered(order="sc", turns=True)),
@@ -93,20 +112,22 @@ TimestepEmbedder = Exercise(
         LooksLike(TIME_FEATURES, lambda m, t: m.sinusoids(t)),
         LooksLike(FIRST_ONLY, lambda m, t: m(t[:1]).expand(len(t), -1)),
         LooksLike(FIRST_ONLY, lambda m, t: m(t[:1])),
+        When(TIME_ONLY_ZERO, only_zero),
     ],
-    tolerance=2e-3,  # 1000 t in float32, and every order of multiplying is fine
+    tolerance=TIME_TOLERANCE,
 )
-
-
-def _inverted(model: nn.Module, t: Tensor, factor: float) -> Tensor:
-    angles = factor * t[:, None] / model.frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 # -- LabelEmbedder ---------------------------------------------------------------------------------
 
 FATES = 40  # batches in which the fate of the labels is counted
 LABEL_SMALL = 'the table has a row for each class, and needs one more, the last, for "no label"'
+LABEL_NAME = "right, but the next cell looks for the table as `self.table`, an nn.Embedding: give it this name"
+LABEL_START = "right, but the table does not start small: its numbers should spread by 0.02, and spread by {:.2g}"
+LABEL_WHOLE = (
+    "the random numbers take the labels' type here, and labels are whole numbers: between 0 and 1 there are none. "
+    "Draw ordinary random numbers, of the labels' shape"
+)
 
 
 @dataclass(frozen=True)
@@ -124,9 +145,17 @@ class LabelCase(ModuleCase):
             raise
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call."""
+        """Build, load, call; look at a new table, once the result is right."""
         given = self.given[0].clone()
-        return self.built(answer)(given), (given,)
+        result = self.built(answer)(given)
+        if not track and same(result, self.module(*self.given)):
+            table = getattr(answer(100, 64, 0.1), "table", None)
+            if not isinstance(table, nn.Embedding):
+                raise Complaint(LABEL_NAME)
+            spread = table.weight.std().item()
+            if not 0.015 < spread < 0.025:
+                raise Complaint(LABEL_START.format(spread))
+        return result, (given,)
 
 
 @dataclass(frozen=True)
@@ -141,7 +170,18 @@ class DroppedLabels(LabelCase):
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call often, count."""
         module, given = self.built(answer), self.given[0].clone()
-        return self._counted(lambda: module(given)), (given,)
+        try:
+            return self._counted(lambda: module(given)), (given,)
+        except RuntimeError as error:
+            if "not implemented for 'Long'" in str(error):  # torch.rand_like(labels)
+                raise Complaint(LABEL_WHOLE) from error
+            raise
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """What was counted."""
+        if not same(got[0], expected[0]):
+            return f'about {got[0]:.0%} of the labels became "no label", it should be {expected[0]:.0%}'
+        return "the share of dropped labels is right, what becomes of them is not"
 
     def imitate(self, wrong) -> object:
         """The same count for a wrong version."""
@@ -184,17 +224,6 @@ def label_cases(draw: Draw) -> list[LabelCase]:
     return cases
 
 
-def dropping(model: nn.Module, labels: Tensor, drop, row: int | None = None) -> Tensor:
-    """The table's rows, with the labels that `drop` says replaced by another one."""
-    drop = torch.as_tensor(drop, dtype=torch.bool).expand(labels.shape)
-    return model.table(labels.masked_fill(drop, model.num_classes if row is None else row))
-
-
-def chances(labels: Tensor) -> Tensor:
-    """A random number for each label."""
-    return torch.rand(labels.shape)
-
-
 LABEL_NEVER = "labels are never dropped: while training (`self.training`), each has to become num_classes now and then"
 LABEL_ALWAYS = "labels are dropped outside of training, too: look at `self.training` first"
 LABEL_TURNED = "labels are kept where they should be dropped: the comparison is the wrong way round"
@@ -203,7 +232,9 @@ LABEL_ZERO = 'a dropped label becomes class 0: "no label" has a row of its own, 
 LABEL_LAST = 'a dropped label becomes the last class: "no label" has the row behind it, number num_classes'
 LABEL_VECTOR = 'the vector of a dropped label is set to zero: it should be the row of "no label", which is learned'
 LABEL_FEATURES = 'single features are dropped, as F.dropout does it: here a whole label becomes "no label"'
+LABEL_NORMAL = "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"
 LABEL_FIXED = "the same share of labels is dropped whatever `dropout` says: compare with self.dropout"
+
 
 LabelEmbedder = Exercise(
     "LabelEmbedder",
@@ -223,6 +254,7 @@ LabelEmbedder = Exercise(
             LooksLike(LABEL_FIXED, lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)))
             for rate in (0.1, 0.5)
         ],
+        When(LABEL_NORMAL, normal_share),
         LooksLike(FIRST_ONLY, lambda m, y: m(y)[:1]),
     ],
     praise="Kept and dropped as they should be",
@@ -250,6 +282,7 @@ MOD_NO_SHIFT = "the shift is not added"
 MOD_NO_SCALE = "x is not scaled"
 MOD_MINUS = "the shift is subtracted: it is added"
 MOD_MINUS_ONE = "the factor is 1 - scale: it should be 1 + scale"
+MOD_BARE = "1 and scale are no longer one factor: what stands in brackets in the formula?"
 MOD_RESIDUAL = "x is added once too often: the 1 in 1 + scale is already the x that stays"
 
 
@@ -268,6 +301,7 @@ modulate = Exercise(
         LooksLike(MOD_NO_SCALE, lambda x, shift, scale: x + shift),
         LooksLike(MOD_MINUS, lambda x, shift, scale: x * (1 + scale) - shift),
         LooksLike(MOD_MINUS_ONE, lambda x, shift, scale: x * (1 - scale) + shift),
+        LooksLike(MOD_BARE, lambda x, shift, scale: x * 1 + scale + shift),
         LooksLike(MOD_RESIDUAL, lambda x, shift, scale: x + x * (1 + scale) + shift),
     ],
 )

@@ -59,6 +59,10 @@ class Case:
         """What the answer is given, for a look at whether it was changed."""
         return self.args
 
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """How far wrong values are off, in words of the case; "" leaves it to the general sentence."""
+        return ""
+
     def imitate(self, wrong: Callable) -> object:
         """What a wrong version makes of the case; it takes the same arguments."""
         return wrong(*copy.deepcopy(self.args))
@@ -239,7 +243,10 @@ class Exercise:
             if isinstance(before, Tensor) and not same(after, before):
                 advice = "make a new tensor (`x = x + 1` does, `x += 1` and `x[0] = 1` do not)"
                 return "changed", f"your code changes its input in place, and the caller still needs it: {advice}"
-        return difference(outcome.value, trial.expected, self.tolerance)
+        fault, text = difference(outcome.value, trial.expected, self.tolerance)
+        if fault == "values":
+            text = trial.case.words(outcome.value, trial.expected) or text
+        return fault, text
 
     def _explain(self, answer: Callable, trials: list[Trial], faults: list[Trial], seconds: float | None) -> Verdict:
         """Name the likely mistake, then how far off, then on which input."""

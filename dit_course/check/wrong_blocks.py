@@ -22,13 +22,18 @@ def computed(block: nn.Module, x: Tensor, p: list[Tensor], **other) -> Tensor:
     start = x
     for i, (layer, (shift, scale, gate)) in enumerate(zip(layers, (p[:3], p[3:]), strict=True)):
         inside = start if other.get("parallel") else x
-        if other.get("after"):  # the norm behind the modulation
+        if i and other.get("second") == "bare":
+            inside = norm[i](inside)
+        elif other.get("after"):  # the norm behind the modulation
             inside = norm[i](modulate(inside, shift, scale))
         else:
             inside = modulate(norm[i](inside), shift, scale)
-        y = layer(inside)
-        gate = {"none": 1, "plus one": 1 + gate, "sigmoid": gate.sigmoid()}.get(other.get("gate"), gate)
-        before = 0 if other.get("residual") == "none" else norm[i](x) if other.get("residual") == "norm" else x
+        y = layer(gate * inside if other.get("gate") == "inside" else inside)
+        gate = {"none": 1, "inside": 1, "plus one": 1 + gate, "sigmoid": gate.sigmoid()}.get(other.get("gate"), gate)
+        lost = {"none": (0, 1), "not first": (0,), "not second": (1,)}.get(
+            other.get("residual"), ()
+        )  # lines without their x
+        before = 0 if i in lost else norm[i](x) if other.get("residual") == "norm" else x
         x = gate * (before + y) if other.get("gate") == "all" else before + gate * y
     return x
 
@@ -41,6 +46,11 @@ def otherwise(order=range(6), bend=F.silu, **other):
         return computed(block, x, [p[i] for i in order], **other)
 
     return wrong
+
+
+def bent_late(block: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    """The activation behind the modulation."""
+    return computed(block, x, list(F.silu(block.modulation(condition))[:, None].chunk(6, dim=-1)))
 
 
 def lone(which: int):

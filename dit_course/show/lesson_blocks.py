@@ -64,7 +64,7 @@ def components(tables: Mapping[str, Tensor], title: str | None = None) -> Pictur
         t = np.linspace(0, 1, len(scores))
         for k, colour in enumerate(("data", "guidance", "model", "noise")):
             axes.plot(t, k * -2.6 + scores[:, k].numpy(), color=PALETTE[colour], linewidth=1.5)
-        axes.set_title(f"{name}: the first four, over t", loc="left", **LABEL)
+        axes.set_title(f"{name}: the first four over t,\neach drawn to one height", loc="left", **LABEL)
         axes.set_yticks([-2.6 * k for k in range(4)], ["1", "2", "3", "4"])
         axes.set_xticks([0, 0.5, 1])
         _plain(axes, grid="x")
@@ -126,30 +126,39 @@ def block_changes(runs: Mapping[str, Sequence[float]], title: str | None = None)
 def race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
     """Show the losses of several trainings, step by step, as running means with the steps faint behind them.
 
-    runs: for each name its losses, all as long.
+    runs: for each name its losses, all as long. A mean is drawn in the middle of the steps that it is taken over. The
+    axis reaches as high as the highest mean: single steps may leave it.
     """
     title = title or "The loss while training"
     figure = blank_figure(640, 320)
     axes = figure.add_axes((0.09, 0.15, 0.62, 0.74), facecolor="white")
-    top = 1.05 * max(np.max(losses) for losses in runs.values())
+    means = [running_mean(losses) for losses in runs.values()]
+    low, high = min(np.min(losses) for losses in runs.values()), max(mean.max() for mean in means)
+    margin = 0.06 * (high - low) or 1
     ends = [float(np.mean(losses[-WINDOW:])) for losses in runs.values()]
-    places = spread_apart(ends, 0.06 * top)
+    places = spread_apart(ends, 1.1 * margin)
     for i, (losses, colour) in enumerate(zip(runs.values(), ("model", "guidance", "data", "noise"), strict=False)):
-        losses = np.asarray(losses, dtype=float)
-        window = min(WINDOW, len(losses))
-        mean = np.convolve(losses, np.ones(window) / window, mode="valid")
         axes.plot(losses, color=PALETTE[colour], alpha=0.3, linewidth=0.8)
-        axes.plot(np.arange(window - 1, len(losses)), mean, color=PALETTE[colour], linewidth=2)
+        middles = np.arange(len(means[i])) + (len(losses) - len(means[i])) / 2
+        axes.plot(middles, means[i], color=PALETTE[colour], linewidth=2)
         text = {**LABEL, "color": PALETTE[colour]}
         end = (len(losses) - 1, places[i])
         axes.annotate(f"  {list(runs)[i]}: {ends[i]:.2f}", end, va="center", annotation_clip=False, **text)
-    axes.set_ylim(0, top)
+    axes.set_ylim(low - margin, high + margin)
+    note = f"thin: every step\nthick: mean of {WINDOW} steps\nnumber: mean of last {WINDOW}"
+    axes.annotate(note, (1.03, 0.98), xycoords="axes fraction", va="top", annotation_clip=False, **LABEL)
     axes.set_xlabel("step", **LABEL)
     axes.set_ylabel("loss", **LABEL)
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     _plain(axes)
     said = ", ".join(f"{name} ends at {end:.2f}" for name, end in zip(runs, ends, strict=True))
     return Picture.of(rendered(figure), f"{title}. Line chart: {said}")
+
+
+def running_mean(losses: Sequence[float]) -> np.ndarray:
+    """The means of WINDOW losses in a row, or one mean of all where there are fewer."""
+    window = min(WINDOW, len(losses))
+    return np.convolve(np.asarray(losses, dtype=float), np.ones(window) / window, mode="valid")
 
 
 def spread_apart(heights: Sequence[float], least: float) -> list[float]:
@@ -177,18 +186,20 @@ def modulations(sizes: Tensor, title: str | None = None) -> Picture:
         for block in range(depth):
             strength = 0.25 + 0.75 * block / max(depth - 1, 1)
             axes.plot(t, values[block, part], color=PALETTE["model"], alpha=strength, linewidth=2)
-        ends = sorted({0, depth - 1}, key=lambda block: values[block, part, -1])
-        for block, lift in zip(ends, (-1, 1) if len(ends) == 2 else (0,), strict=True):
-            near = len(ends) == 2 and abs(np.diff(values[ends, part, -1])[0]) < 0.08 * values.max()
+        places = np.array(spread_apart(values[:, part, -1].tolist(), 0.085 * values.max()))
+        places -= min((places - values[:, part, -1]).mean(), places.min())  # as far down as up, but not below 0
+        for block, place in enumerate(places):
+            axes.plot((1, 1.06), (values[block, part, -1], place), color=INK, linewidth=0.5, clip_on=False)
             axes.annotate(
-                f" block {block + 1}", (1, values[block, part, -1]), xytext=(0, 7 * lift * near), va="center",
-                textcoords="offset points", annotation_clip=False, **{**LABEL, "fontsize": 10},
-            )  # fmt: skip
+                f" {block + 1}", (1.06, place), va="center", annotation_clip=False, **{**LABEL, "fontsize": 10}
+            )
         axes.set_title(f"{('attention', 'MLP')[row]}: {PARTS[column]}", loc="left", **LABEL)
+        axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.05 * values.max())
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if row == 0 else ["0\npicture", "0.5\nt", "1\nnoise"])
         _plain(axes)
     figure.text(0.01, 0.94, title, fontsize=TITLE, **TEXT)
+    figure.text(0.99, 0.945, f"at the lines: the block, 1 to {depth}", ha="right", **LABEL)
     return Picture.of(rendered(figure), f"{title}. Six line charts over t, a line for each of {depth} blocks")
 
 

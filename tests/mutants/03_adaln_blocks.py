@@ -1,6 +1,7 @@
 """Lesson 03: what people write for the time, the class, the block and the last layer."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -53,8 +54,11 @@ class InSequence(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t):
+        return self.mlp(self.sinusoids(t))
+
+    def sinusoids(self, t):
         rows = [[1000 * s / 10000 ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
-        return self.mlp(torch.tensor([[f(a) for f in (math.cos, math.sin) for a in row] for row in rows]))
+        return torch.tensor([[f(a) for f in (math.cos, math.sin) for a in row] for row in rows])
 
 
 @mutant(exercise="TimestepEmbedder", hint="the factor 1000 is missing")
@@ -153,6 +157,37 @@ class FirstTime(Clock):
         return super().forward(t[0:1])
 
 
+@mutant(exercise="TimestepEmbedder", hint="only t = 0 comes out right")
+class FactorHundred(Clock):
+    def angles(self, t):
+        return 100 * t[:, None] * self.frequencies
+
+
+@mutant(exercise="TimestepEmbedder", hint="only t = 0 comes out right")
+class RoundedTimes(Clock):
+    def angles(self, t):
+        return 1000 * t.int()[:, None] * self.frequencies
+
+
+@mutant(exercise="TimestepEmbedder", hint="`sinusoids` alone is not")
+class FactorInForward(Clock):
+    def forward(self, t):
+        return super().forward(1000 * t)
+
+    def angles(self, t):
+        return t[:, None] * self.frequencies
+
+
+@mutant(exercise="TimestepEmbedder", hint="`sinusoids` alone is not")
+class AllInForward(Clock):
+    def forward(self, t):
+        angles = self.angles(t)
+        return self.output(F.silu(self.input(torch.cat([angles.cos(), angles.sin()], dim=1))))
+
+    def sinusoids(self, t):
+        return None
+
+
 @mutant(exercise="TimestepEmbedder", hint="an error stopped your code")
 class NoColumn(Clock):
     def angles(self, t):
@@ -173,6 +208,7 @@ class Table(nn.Module):
         super().__init__()
         self.num_classes, self.dropout = num_classes, dropout
         self.table = nn.Embedding(num_classes + 1, width)
+        nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, labels):
         if self.training:
@@ -201,15 +237,16 @@ class ByBernoulli(Table):
 class ByOneHot(nn.Module):
     def __init__(self, num_classes, width, dropout=0.1):
         super().__init__()
-        self.rows = nn.Parameter(torch.zeros(num_classes + 1, width))
+        self.table = nn.Embedding(num_classes + 1, width)
+        self.table.weight.data.normal_().mul_(0.02)
         self.dropout = dropout
 
     def forward(self, labels):
         labels = labels.clone()
         for i in range(len(labels)):
             if self.training and torch.rand(()) < self.dropout:
-                labels[i] = len(self.rows) - 1
-        return F.one_hot(labels, len(self.rows)).float() @ self.rows
+                labels[i] = len(self.table.weight) - 1
+        return F.one_hot(labels, len(self.table.weight)).float() @ self.table.weight
 
 
 @right_answer(exercise="LabelEmbedder")
@@ -277,6 +314,44 @@ class TenPercent(Table):
 class FlippedCoin(Table):
     def dropped(self, labels):
         return torch.randint(0, 2, labels.shape) == 0
+
+
+@mutant(exercise="LabelEmbedder", hint="come from a bell curve")
+class NormalNumbers(Table):
+    def dropped(self, labels):
+        return torch.randn(labels.shape) < self.dropout
+
+
+@mutant(exercise="LabelEmbedder", hint="take the labels' type")
+class RandLike(Table):
+    def dropped(self, labels):
+        return torch.rand_like(labels) < self.dropout
+
+
+@mutant(exercise="LabelEmbedder", hint="does not start small")
+class StandardInit(Table):
+    def __init__(self, num_classes, width, dropout=0.1):
+        super().__init__(num_classes, width, dropout)
+        self.table = nn.Embedding(num_classes + 1, width)
+
+
+@mutant(exercise="LabelEmbedder", hint="looks for the table as `self.table`")
+class OtherName(nn.Module):
+    def __init__(self, num_classes, width, dropout=0.1):
+        super().__init__()
+        self.num_classes, self.dropout = num_classes, dropout
+        self.embedding = nn.Embedding(num_classes + 1, width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, labels):
+        dropped = torch.rand(labels.shape) < (self.dropout if self.training else 0)
+        return self.embedding(labels.masked_fill(dropped, self.num_classes))
+
+
+@mutant(exercise="LabelEmbedder", hint="of the labels became")
+class HalfAsOften(Table):
+    def dropped(self, labels):
+        return torch.rand(labels.shape) < self.dropout / 2
 
 
 @mutant(exercise="LabelEmbedder", hint="needs one more, the last")
@@ -370,6 +445,11 @@ def one_minus(x, shift, scale):
     return x * (1 - scale) + shift
 
 
+@mutant(exercise="modulate", hint="no longer one factor")
+def without_brackets(x, shift, scale):
+    return x * 1 + scale + shift
+
+
 @mutant(exercise="modulate", hint="x is added once too often")
 def with_residual(x, shift, scale):
     return x + x * (1 + scale) + shift
@@ -420,12 +500,12 @@ class WithSequential(nn.Module):
         super().__init__()
         self.norm = make_norm(norm, width)
         self.attention, self.mlp = SelfAttention(width, heads, qk_norm), MLP(width, int(width * mlp_ratio))
-        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        for parameter in self.condition.parameters():
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        for parameter in self.modulation.parameters():
             nn.init.constant_(parameter, 0)
 
     def forward(self, x, condition):
-        knobs = self.condition(condition).unflatten(1, (2, 3, 1, -1))
+        knobs = self.modulation(condition).unflatten(1, (2, 3, 1, -1))
         for layer, three in zip((self.attention, self.mlp), knobs.unbind(1), strict=True):
             shift, scale, gate = three.unbind(1)
             x = torch.addcmul(x, gate, layer(self.norm(x) * (scale + 1) + shift))
@@ -510,6 +590,7 @@ reordered(ORDER, "ScaleFirst", 1, 0, 2, 4, 3, 5)
 reordered(ORDER, "GateFirst", 1, 2, 0, 4, 5, 3)
 reordered(ORDER, "BothShiftsFirst", 0, 2, 4, 1, 3, 5)
 reordered(ORDER, "MlpFirstInTheList", 3, 4, 5, 0, 1, 2)
+reordered("both lines use the first gate", "FirstGateTwice", 0, 1, 2, 3, 4, 2)
 reordered("both lines use the same shift", "SameThreeTwice", 0, 1, 2, 0, 1, 2)
 
 
@@ -607,10 +688,70 @@ class FirstCondition(Block):
         return self.modulation(F.silu(condition[0])).chunk(6)
 
 
-@mutant(exercise="DiTBlock", hint="an error stopped your code")
+@mutant(exercise="DiTBlock", hint="the pieces of the modulation do not fit")
 class NoNewAxis(Block):
     def six(self, condition):
         return self.modulation(F.silu(condition)).chunk(6, dim=-1)
+
+
+@mutant(exercise="DiTBlock", hint="the pieces of the modulation do not fit")
+class ChunkOfTheBatch(Block):
+    def forward(self, x, condition):
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(F.silu(condition))[:, None].chunk(6)
+        return self.lines(x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2)
+
+
+@mutant(exercise="DiTBlock", hint="look for its modulation as `self.modulation`")
+class OtherNameOfTheLayer(Block):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.knobs = self.modulation
+        del self.modulation
+
+    def six(self, condition):
+        return self.knobs(F.silu(condition)).unsqueeze(1).chunk(6, dim=2)
+
+
+@mutant(exercise="DiTBlock", hint="changes its input in place")
+class InPlaceBlock(Block):
+    def lines(self, x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2):
+        x += gate_1 * self.attention(self.norm_1(x) * (1 + scale_1) + shift_1)
+        x += gate_2 * self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2)
+        return x
+
+
+@mutant(exercise="DiTBlock", hint="missing in the first line")
+class NoXInLineOne(Block):
+    def lines(self, x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2):
+        x = gate_1 * self.attention(self.norm_1(x) * (1 + scale_1) + shift_1)
+        return x + gate_2 * self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2)
+
+
+@mutant(exercise="DiTBlock", hint="missing in the second line")
+class NoXInLineTwo(Block):
+    def lines(self, x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2):
+        x = x + gate_1 * self.attention(self.norm_1(x) * (1 + scale_1) + shift_1)
+        return gate_2 * self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2)
+
+
+@mutant(exercise="DiTBlock", hint="the gates stand inside the layers")
+class GateInside(Block):
+    def lines(self, x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2):
+        x = x + self.attention(gate_1 * (self.norm_1(x) * (1 + scale_1) + shift_1))
+        return x + self.mlp(gate_2 * (self.norm_2(x) * (1 + scale_2) + shift_2))
+
+
+@mutant(exercise="DiTBlock", hint="the SiLU comes after the modulation")
+class SiluLate(Block):
+    def six(self, condition):
+        return F.silu(self.modulation(condition))[:, None].chunk(6, dim=-1)
+
+
+@mutant(exercise="DiTBlock", hint="the MLP's tokens are not modulated")
+class SecondLineBare(Block):
+    def lines(self, x, shift_1, scale_1, gate_1, shift_2, scale_2, gate_2):
+        x = x + gate_1 * self.attention(self.norm_1(x) * (1 + scale_1) + shift_1)
+        return x + gate_2 * self.mlp(self.norm_2(x))
 
 
 @mutant(exercise="DiTBlock", hint="your module has no weight of shape")
@@ -649,7 +790,7 @@ class ByHand(nn.Module):
     def __init__(self, width, outputs, norm="rms"):
         super().__init__()
         self.norm = make_norm(norm, width)
-        self.knobs = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.knobs = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
         self.matrix, self.bias = nn.Parameter(torch.zeros(width, outputs)), nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x, condition):
@@ -672,6 +813,19 @@ class BiasNotZero(Last):
     def __init__(self, width, outputs, norm="rms"):
         super().__init__(width, outputs, norm)
         nn.init.ones_(self.linear.bias)
+
+
+@mutant(exercise="FinalLayer", hint="its modulation does not start at zero")
+class ModulationNotZero(Last):
+    def __init__(self, width, outputs, norm="rms"):
+        super().__init__(width, outputs, norm)
+        self.modulation = nn.Linear(width, 2 * width)
+
+
+@mutant(exercise="FinalLayer", hint="the pieces of the modulation do not fit")
+class NoTokenAxis(Last):
+    def two(self, condition):
+        return self.modulation(F.silu(condition)).chunk(2, dim=-1)
 
 
 @mutant(exercise="FinalLayer", hint="the condition is not used")
@@ -747,7 +901,7 @@ class SixPieces(Last):
 # -- block_changes ---------------------------------------------------------------------------------
 
 
-@right_answer(exercise="block_changes")
+@mutant(exercise="block_changes", hint="asks the model for `embed`")
 def by_walking(model, x, t, y):
     tokens, condition, changes = model.embed(x), model.condition(t, y), []
     for block in model.blocks:
@@ -766,6 +920,22 @@ def by_two_kinds_of_hooks(model, x, t, y):
     model(x, t, y)
     [handle.remove() for handle in handles]
     return torch.tensor([float((a - b).abs().max()) for a, b in zip(after, before, strict=True)])
+
+
+@right_answer(exercise="block_changes")
+def by_a_partial(model, x, t, y):
+    found = [None] * len(model.blocks)
+
+    def listen(number, block, inputs, output):
+        found[number] = torch.linalg.vector_norm(output - inputs[0], ord=float("inf"))
+
+    handles = [b.register_forward_hook(partial(listen, i)) for i, b in enumerate(model.blocks)]
+    was_training = model.training
+    model.eval()(x, t, y)
+    model.train(was_training)
+    for handle in handles:
+        handle.remove()
+    return torch.stack(found).detach()
 
 
 def listened(model, x, t, y, measure):
@@ -788,6 +958,34 @@ def averaged(model, x, t, y):
     return listened(model, x, t, y, lambda before, after: (after - before).mean())
 
 
+@mutant(exercise="block_changes", hint="the largest change *upwards*")
+def without_abs(model, x, t, y):
+    return listened(model, x, t, y, lambda before, after: (after - before).max())
+
+
+@mutant(exercise="block_changes", hint="the model ran")
+def one_run_a_block(model, x, t, y):
+    found = []
+    for block in model.blocks:
+        handle = block.register_forward_hook(lambda _, i, o: found.append((o - i[0]).abs().max()))
+        model(x, t, y)
+        handle.remove()
+    return torch.stack(found)
+
+
+@mutant(exercise="block_changes", hint="comes back in another mode")
+def left_in_eval(model, x, t, y):
+    return listened(model.eval(), x, t, y, lambda before, after: (after - before).abs().max())
+
+
+@mutant(exercise="block_changes", hint="your hook returns something")
+def hook_with_a_result(model, x, t, y):
+    hooks = [b.register_forward_hook(lambda _, i, o: (o - i[0]).abs().max()) for b in model.blocks]
+    found = model(x, t, y)
+    [hook.remove() for hook in hooks]
+    return found
+
+
 @mutant(exercise="block_changes", hint="that is the mean of the changes")
 def mean_size(model, x, t, y):
     return listened(model, x, t, y, lambda before, after: (after - before).abs().mean())
@@ -795,8 +993,8 @@ def mean_size(model, x, t, y):
 
 @mutant(exercise="block_changes", hint="every block is compared with what went into the first")
 def from_the_start(model, x, t, y):
-    seen = [model.embed(x)]
-    return listened(model, x, t, y, lambda before, after: (after - seen[0]).abs().max())
+    seen = []
+    return listened(model, x, t, y, lambda before, after: (after - (seen.append(before) or seen[0])).abs().max())
 
 
 @mutant(exercise="block_changes", hint="that is how large the outputs are")
@@ -808,7 +1006,7 @@ def sizes_of_outputs(model, x, t, y):
 def new_blocks(model, x, t, y):
     from dit_course import DiTBlock
 
-    width = model.config.width
+    width = model.blocks[0].modulation.in_features
     tokens, condition = torch.randn(2, 4, width), torch.randn(2, width)
     return torch.stack([(DiTBlock(width, 2)(tokens, condition) - tokens).abs().max() for _ in model.blocks])
 
@@ -824,12 +1022,12 @@ def hooks_left_behind(model, x, t, y):
 
 @mutant(exercise="block_changes", hint="returns a list")
 def not_stacked(model, x, t, y):
-    return list(by_walking(model, x, t, y))
+    return list(by_two_kinds_of_hooks(model, x, t, y))
 
 
 @mutant(exercise="block_changes", hint="one number for the whole model")
 def one_number(model, x, t, y):
-    return by_walking(model, x, t, y).max()
+    return by_two_kinds_of_hooks(model, x, t, y).max()
 
 
 @mutant(exercise="block_changes", hint="it should have")
