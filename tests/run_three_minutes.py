@@ -30,7 +30,7 @@ def test_three_minutes_make_a_network_that_draws_what_it_is_asked_for(capsys):
     torch.manual_seed(SEED)
     model = DiT(DiTConfig(image_size=28, channels=1, **recipe.model))
     ema = EMA(model, recipe.ema_decay)
-    config = replace(recipe.train, minutes=0.96 * recipe.train.minutes, seed=SEED)
+    config = replace(recipe.train, minutes=0.9 * recipe.train.minutes, seed=SEED)
     *_, step = train(model, dataset, config, ema=ema)
     wanted = torch.arange(SAMPLES) % 10
     pictures = Sampler(ema.model, STEPS, "ab2", CFG).sample(SAMPLES, wanted, seed=0)

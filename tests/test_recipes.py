@@ -70,7 +70,7 @@ def test_lesson_06_trains_by_the_recipe():
     exec("\n".join(lines), names)
     recipe = RECIPES["three-minutes"]
     assert names["config"] == DiTConfig(image_size=28, channels=1, **recipe.model)
-    assert names["recipe"] == replace(recipe.train, minutes=0.96 * recipe.train.minutes)
+    assert names["recipe"] == replace(recipe.train, minutes=0.9 * recipe.train.minutes)
     assert f"EMA(model, decay={recipe.ema_decay})" in cell
 
 
