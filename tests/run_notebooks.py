@@ -6,7 +6,6 @@ are, and their checks must say what is stored; authors' notebooks run in strict 
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -52,7 +51,10 @@ def run(notebook: Path, folder: Path, **environment: str) -> tuple[int, str, flo
     (guard / "sitecustomize.py").write_text(NO_NETWORK)
     copied = folder / "elsewhere" / notebook.name
     copied.parent.mkdir()
-    shutil.copy(notebook, copied)
+    text = notebook.read_text(encoding="utf-8")
+    if notebook.parent.name == "solutions":  # lesson 06 trains for three minutes: once is enough
+        text = text.replace("MINUTES = 3", "MINUTES = 1")
+    copied.write_text(text, encoding="utf-8")
     paths = [str(guard), str(release.NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")]
     nbval = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={MOST_SECONDS}", "-p", "no:cacheprovider"]
     start = time.perf_counter()

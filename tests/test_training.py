@@ -289,7 +289,8 @@ def test_minutes_fix_the_steps_when_the_decay_begins_and_can_be_repeated_by_numb
 def test_minutes_end_in_time():
     start = time.perf_counter()
     steps = list(train(new_model(), small_data(), TrainConfig(minutes=0.02, batch_size=8)))
-    assert steps[-1].index == steps[-1].total > 5
+    assert 5 < steps[-1].index <= steps[-1].total  # fewer than planned where the machine has grown slower
+    assert steps[-1].progress == 1
     assert 0.6 < steps[-1].seconds < 3 < 10 > time.perf_counter() - start
 
 

@@ -109,8 +109,7 @@ class Evaluate:
         if inception:
             of_test = in_batches(inception, test.images, BATCH)
             for scores, images in ((drawn, pictures), (real, training.images[others])):
-                distance = frechet_distance(in_batches(inception, images, BATCH), of_test)
-                scores["frechet_inception_distance"] = distance.item()
+                scores["frechet_inception_distance"] = frechet_distance(in_batches(inception, images, BATCH), of_test)
         by_class = {
             name: class_accuracy(judge, pictures[labels == i], labels[labels == i])
             for i, name in enumerate(test.class_names)

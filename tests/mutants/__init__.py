@@ -168,7 +168,9 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
         answer.__name__ = name
         return answer
 
-    method = next(method for method in METHODS if hasattr(reference, method))
+    method = next((method for method in METHODS if hasattr(reference, method)), None)
+    if method is None:  # what it does in place cannot be changed from outside
+        return type(name, (reference,), {})
 
     def changed(self, *args):
         return change(partial(getattr(reference, method), self), args)
