@@ -26,7 +26,6 @@ from dit_course.sampling import Sampler
 from dit_course.training import TrainConfig, train
 
 TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test pictures is measured: the middles of ten bins
-NOTES = ("variant", "seed", "steps")  # the columns that are no measurement
 # the 97.5 % quantile of Student's t distribution, by degrees of freedom
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 

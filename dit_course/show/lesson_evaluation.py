@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
 
 LABEL = {**TEXT, "fontsize": CAPTION}
 COLOURS = ("data", "model", "guidance", "noise")
@@ -96,7 +96,7 @@ def bias(
     axes.set_ylim(0, 1.1 * max(values))
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
-    _plain(axes, "samples N", "Fréchet distance")
+    label_axes(axes, "samples N", "Fréchet distance")
     _headline(figure, title)
     return Picture.of(rendered(figure), f"{title}. The fitted curve ends at {limit:.2f}")
 
@@ -156,7 +156,7 @@ def nearness(sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
     axes.set_yticks(range(len(sets), 0, -1), list(sets))
     axes.set_ylim(0.4, len(sets) + 0.75)
     axes.set_xlim(left=-0.008)
-    _plain(axes, "root of the mean squared difference of pixels; the line is the median", "")
+    label_axes(axes, "root of the mean squared difference of pixels; the line is the median", "")
     _headline(figure, title)
     return Picture.of(rendered(figure), f"{title}: medians {said}")
 
@@ -184,7 +184,7 @@ def trade_off(rows: Sequence[Mapping[str, float]], title: str | None = None) -> 
         axes.yaxis.set_major_locator(_few_ticks())
         axes.set_xticks(scales, [f"{scale:g}" for scale in scales])
         arrow = "lower is better" if goal == "frechet_distance" else "higher is better"
-        _plain(axes, "guidance scale (cfg)" if row else "", "")
+        label_axes(axes, "guidance scale (cfg)" if row else "", "")
         axes.set_title(f"{name} ({arrow})", loc="left", **LABEL)
     _headline(figure, title)
     ends = "; ".join(f"{goal} from {x[0]:.3g} to {x[-1]:.3g}" for goal, x in means.items())
@@ -207,13 +207,3 @@ def _few_ticks():
 def _headline(figure, title: str) -> None:
     width, height = (float(x) * 72 for x in figure.get_size_inches())
     figure.text(8 / width, 1 - (8 + TITLE) / height, title, fontsize=TITLE, **TEXT)
-
-
-def _plain(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)

@@ -7,7 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.sheet import CAPTION, DENSITY, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.sheet import (
+    CAPTION,
+    DENSITY,
+    PALETTE,
+    TEXT,
+    TITLE,
+    Picture,
+    blank_figure,
+    label_axes,
+    rendered,
+)
 
 LABEL = {**TEXT, "fontsize": CAPTION}
 ORDER = ("model", "noise", "guidance", "data")  # colours of curves, in this order
@@ -47,7 +57,7 @@ def over_time(
     elif min(values.min() for values in curves.values()) > 0:
         axes.set_ylim(0)  # a share of something is seen from the ground up
     axes.set_xlim(0, 1)
-    _plain(axes, "t      (0 is data, 1 is noise)", y)
+    label_axes(axes, "t      (0 is data, 1 is noise)", y, grid="y")
     _titled(axes, title)
     _name_the_ends(axes, curves)
     ends = "; ".join(f"{name}: from {values[0]:.3g} to {values[-1]:.3g}" for name, values in curves.items())
@@ -83,7 +93,7 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None) -> 
         axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, min(6, max(2.2, 1.08 * density.max())))
-    _plain(axes, "t      (0 is data, 1 is noise)", "density")
+    label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
     _titled(axes, title)
     words = [
         ("uniform", "noise", 0.86),
@@ -190,16 +200,6 @@ def _panels(names: Sequence[str], title: str, limit: float = 3.3):
             spine.set_color("#cccccc")
         panels.append(axes)
     return figure, panels
-
-
-def _plain(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _titled(axes, title: str) -> None:

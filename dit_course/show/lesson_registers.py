@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
 
 LABEL = {**TEXT, "fontsize": CAPTION}
 WIDTH, HEIGHT = 820, 300  # of the view inside a network, in pixels of the page
@@ -44,7 +44,7 @@ def lengths(lengths: Tensor, registers: int, title: str | None = None) -> Pictur
         axes.annotate(name, (blocks[-1], of_registers[-1].mean()), va="center", **_far(PALETTE["model"]))
     axes.set_ylim(0, 1.08 * max(high.max(), of_registers.max(initial=0)))
     axes.set_xticks(blocks, ["before", *map(str, blocks[1:])])
-    _plain(axes, "after block", "length of a token")
+    label_axes(axes, "after block", "length of a token", grid="y")
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     said = f"patches from {middle[0]:.1f} to {middle[-1]:.1f} (median)"
     if registers:
@@ -74,7 +74,7 @@ def attention_shares(shares: Sequence[float] | Tensor, fair: float, title: str |
     axes.set_xlim(0.5, blocks[-1] + 0.5)
     axes.set_ylim(0, 118 * max(shares.max(), fair))
     axes.set_xticks(blocks)
-    _plain(axes, "in block", "% of attention")
+    label_axes(axes, "in block", "% of attention", grid="y")
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     each = ", ".join(f"{share:.0%}" for share in shares)
     return Picture.of(rendered(figure), f"{title}. Bars for the blocks: {each}; an even share would be {fair:.1%}")
@@ -191,16 +191,6 @@ def _frame(axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#8f8f8f")
-
-
-def _plain(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _far(colour: str) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.show.lesson_patches import LABEL, plain_axes
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.sheet import PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
 
 # the same colour and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
@@ -36,7 +36,7 @@ def solver_roads(
     for (_, name, colour), shown in zip(ends, _apart([end[0] for end in ends], *axes.get_ylim()), strict=True):
         axes.annotate(f"  {name}", (0, shown), va="center", annotation_clip=False, **LABEL | {"color": colour})
     axes.set_xlim(1, 0)
-    _plain(axes, "t: from noise (1) to data (0)", "x")
+    label_axes(axes, "t: from noise (1) to data (0)", "x")
     title = title or f"{places.shape[1]} numbers on their way from noise to data"
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     return Picture.of(rendered(figure), f"{title}. Lines from t = 1 to t = 0: {' and '.join(end[1] for end in ends)}")
@@ -103,13 +103,3 @@ def _apart(heights: Sequence[float], low: float, high: float, least: float = 0.0
         below = max(placed.values(), default=-np.inf)
         placed[int(place)] = max(heights[place], below + gap)
     return [float(placed[i]) for i in range(len(heights))]
-
-
-def _plain(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)

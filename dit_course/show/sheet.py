@@ -137,6 +137,18 @@ def blank_figure(width: float, height: float):
     return figure
 
 
+def label_axes(axes, x: str, y: str, grid: str = "both") -> None:
+    """Dress the axes of a chart: names, no frame above and at the right, faint lines. grid: "both", "x" or "y"."""
+    label = {**TEXT, "fontsize": CAPTION}
+    axes.set_xlabel(x, **label)
+    axes.set_ylabel(y, **label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+    axes.grid(axis=grid, color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
 def rendered(figure) -> np.ndarray:
     """The pixels of a figure: (height, width, 3) uint8, drawn at `DENSITY`."""
     figure.canvas.draw()
