@@ -23,10 +23,21 @@ settings.load_profile("course")
 torch.set_num_threads(1)  # for models this small more threads only get into each other's way
 
 
+ALONE = "test_mutants.py"  # its many tests share nothing: they fill the gaps between the files
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--dist loadgroup`: a file stays on one worker, because its tests may share what they trained."""
+    if config.getoption("dist", "no") == "loadgroup":
+        for item in items:
+            if item.path.name != ALONE:
+                item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Count the mutants at the end, where they were run: what workers print is lost."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    if any("test_mutants.py" in report.nodeid for report in reports):
+    if any(ALONE in report.nodeid for report in reports):
         import mutants
 
         terminalreporter.write_line("")
