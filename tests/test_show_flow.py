@@ -35,6 +35,23 @@ def test_curves_can_be_logarithmic_or_below_zero():
         assert show.over_time(t, curves, "y", "t", logarithmic=logarithmic).alt.startswith("t. Line chart")
 
 
+def test_the_ends_of_time_can_be_stretched():
+    t = [0.001, 0.01, 0.5, 0.99, 0.999]
+    marks = {"left": (0, 1.4), "right": (1, 0.3)}
+    pictures = [
+        show.over_time(t, {"a": [1.4, 1, 0.2, 0.2, 0.3]}, "y", "t", marks=marks, stretched=stretched)
+        for stretched in (False, True)
+    ]
+    assert pictures[0].alt == pictures[1].alt
+    plain, stretched = map(decoded, pictures)
+    assert (plain != stretched).any()
+    blue = [
+        (pixels[..., 2].astype(int) - pixels[..., 0] > 60).any(axis=0).nonzero()[0] for pixels in (plain, stretched)
+    ]
+    assert blue[0][0] == blue[1][0]  # the marks stay at the edges
+    assert blue[0][-1] == blue[1][-1]
+
+
 def test_a_curve_needs_a_value_for_each_time():
     with pytest.raises(ValueError, match=r"short: \(2,\) values for \(3,\) times"):
         show.over_time([0, 0.5, 1], {"short": [1, 2]}, "y", "t")
@@ -58,6 +75,13 @@ def test_the_ends_are_told_in_words():
     assert "1 in 20,000 of the times lie below 0.02, 1 in 20,000 above 0.98" in picture.alt
     assert picture.width <= PAGE_WIDTH
     assert show.densities(1.0, 0.6, title="Mine").alt.startswith("Mine: practically none")
+
+
+def test_drawn_times_stand_behind_the_density():
+    drawn = torch.sigmoid(1 + torch.randn(1000, generator=torch.Generator().manual_seed(0)))
+    picture, plain = show.densities(1.0, samples=drawn), show.densities(1.0)
+    assert picture.alt == f"{plain.alt}; as bars 1,000 times that were drawn, {drawn.mean():.2f} on average"
+    assert (decoded(picture) != decoded(plain)).mean() > 0.02
 
 
 @pytest.mark.parametrize(

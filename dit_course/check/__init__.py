@@ -16,11 +16,10 @@ from dit_course.check.flow import (
     RectifiedFlow,
     data_from_velocity,
     interpolate,
-    logit_normal,
     noise_from_velocity,
-    shift,
     velocity_target,
 )
+from dit_course.check.flow_times import logit_normal, shift
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
 from dit_course.check.really_zero import block_changes
 from dit_course.check.registers import (

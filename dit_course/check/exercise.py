@@ -272,7 +272,7 @@ class Exercise:
             hint = self.partly
             if "equal size" in worst.text:  # torch.stack's words
                 hint = "some pieces run over the edge and come out smaller: where must the last one start?"
-            text = f"right on {fine[0]}, but not on {worst.case.label}: {hint} {_capital(worst.text)}"
+            text = f"right on {fine[0]}, but not on {worst.case.label}: {_ended(hint)} {_capital(worst.text)}"
             return Verdict(NOT_YET, text)
         if worst.fault in ("shape", "values"):
             again = self._try(answer, worst.case, seconds, seed=1).outcome.value
