@@ -54,7 +54,8 @@ def over_time(
         at_an_edge = stretched and when in (0, 1)  # in shares of the axis, where 0 and 1 are the same places
         place = {"transform": axes.get_yaxis_transform()} if at_an_edge else {}
         axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5, **place)
-        side = {"xytext": (10, 0), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
+        below = -24 if at_an_edge else 0
+        side = {"xytext": (10, below), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
         where = {"xycoords": axes.get_yaxis_transform()} if at_an_edge else {}
         axes.annotate(name, (when, value), textcoords="offset points", va="center", **where, **side, **LABEL)
     if logarithmic:
