@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dit_course import conditioning
 from dit_course.check.compare import same
-from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, build
 from dit_course.check.wrong_conditioning import (
     TIME_TOLERANCE,
@@ -240,7 +240,7 @@ LabelEmbedder = Exercise(
     "LabelEmbedder",
     reference=conditioning.LabelEmbedder,
     lesson="03",
-    partly=OTHERWISE,
+    partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,
     diagnoses=[
         LooksLike(LABEL_NEVER, lambda m, y: m.table(y)),
