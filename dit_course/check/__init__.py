@@ -19,7 +19,6 @@ from dit_course.check.flow import (
     noise_from_velocity,
     velocity_target,
 )
-from dit_course.check.flow_times import logit_normal, shift
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
 from dit_course.check.really_zero import block_changes
 from dit_course.check.registers import (
@@ -32,6 +31,7 @@ from dit_course.check.registers import (
 )
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
 from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
+from dit_course.check.times import logit_normal, shift
 from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
 from dit_course.check.verdict import progress
 

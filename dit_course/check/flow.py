@@ -1,4 +1,4 @@
-"""Lesson 05: the road from picture to noise, its velocity, and the loss; `flow_times` has the times."""
+"""Lesson 05: the road from picture to noise, its velocity, and the loss; `times` has the times."""
 
 import math
 from types import SimpleNamespace

@@ -7,7 +7,7 @@ import torch
 
 from dit_course import dit
 from dit_course.check.compare import same
-from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, perturb
 from dit_course.check.stretch import resized as larger
 from dit_course.check.wrong_registers import (
@@ -137,7 +137,6 @@ DiT = Exercise(
     "DiT",
     reference=dit.DiT,
     lesson="04",
-    partly=OTHERWISE,
     cases=network_cases,
     diagnoses=[
         LooksLike(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
@@ -223,7 +222,6 @@ count_parameters = Exercise(
     "count_parameters",
     reference=dit.count_parameters,
     lesson="04",
-    partly=OTHERWISE,
     cases=count_cases(dit.count_parameters, PARAMETER_MISTAKES),
     praise="Every part agrees with the network itself",
 )
@@ -232,7 +230,6 @@ count_multiply_adds = Exercise(
     "count_multiply_adds",
     reference=dit.count_multiply_adds,
     lesson="04",
-    partly=OTHERWISE,
     cases=count_cases(dit.count_multiply_adds, WORK_MISTAKES),
     praise="Every part agrees with what PyTorch counts",
 )

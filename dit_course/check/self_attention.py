@@ -9,7 +9,7 @@ import torch
 from dit_course import attention
 from dit_course.check.attention import FIRST_ONLY, OVERFLOW, head_sizes, overflown
 from dit_course.check.compare import same
-from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
 from dit_course.check.modules import Complaint, build
 from dit_course.check.stretch import attention_in_chunks as in_chunks
 from dit_course.check.wrong_attention import (
@@ -94,7 +94,6 @@ RMSNorm = Exercise(
     "RMSNorm",
     reference=attention.RMSNorm,
     lesson="02",
-    partly=OTHERWISE,
     cases=norm_cases,
     diagnoses=[
         LooksLike(NORM_CENTRED, otherwise(centred=True)),
@@ -192,7 +191,6 @@ SelfAttention = Exercise(
     "SelfAttention",
     reference=attention.SelfAttention,
     lesson="02",
-    partly=OTHERWISE,
     cases=attention_cases,
     diagnoses=[
         LooksLike(SELF_NO_NORM, self_attention(norm="")),
