@@ -52,7 +52,7 @@ def added(tokens, registers):
     return tokens + registers.to(tokens.dtype).sum(0)
 
 
-@mutant(exercise="append_registers", hint="the registers are added to the patches")
+@mutant(exercise="append_registers", hint="your answer has shape")
 def mean_added(tokens, registers):
     return tokens + registers.to(tokens.dtype).mean(0, keepdim=True)
 
