@@ -117,7 +117,7 @@ SELF_HEADS = (
 )
 SELF_ERRORS = {
     "values to unpack": "`self.qkv(x)` is cut into three along its *last* axis, dim=-1",
-    "cannot be multiplied": "`self.output` takes tokens of all their width: are the heads merged before?",
+    "cannot be multiplied": "`self.output` takes whole tokens: are the values mixed and the heads merged before?",
 }
 SELF_NO_NORM = "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`"
 SELF_EARLY = "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
@@ -176,6 +176,16 @@ SelfAttention = Exercise(
 class ChunkCase(Case):
     """Queries, keys and values, and how many keys at a time."""
 
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
+        try:
+            with explained(CHUNK_ERRORS):
+                return super().use(answer, track)
+        except RuntimeError as error:
+            if "non-singleton dimension 0" in str(error):
+                raise Complaint(CHUNK_AXIS) from None
+            raise
+
     def words(self, got: Tensor, expected: Tensor) -> str:
         """What is no number is not some distance away."""
         return not_finite(got)
@@ -191,6 +201,7 @@ def chunk_cases(draw: Draw) -> list[ChunkCase]:
         (14, 4, torch.float32),
     ):
         batch, n, d, e = draw.sizes(4)
+        batch = batch + 6 if m == 12 else batch  # more pictures than keys in a chunk
         query, key = draw.normal(batch, n, d, dtype=dtype), draw.normal(batch, m, d, dtype=dtype)
         label = f"{m} keys, {size} at a time"
         if m == 14:  # in the first picture only
@@ -200,6 +211,11 @@ def chunk_cases(draw: Draw) -> list[ChunkCase]:
     return cases
 
 
+CHUNK_AXIS = "the pictures of the batch are split, not the keys: keys and values are split along dim=-2"
+CHUNK_ERRORS = {
+    "must match the size": "does the largest logit, does the sum, keep its axis with size 1 (`keepdim=True`)?",
+    "return_types.max": "`.max(dim)` returns values and their places, `.amax(dim)` the values alone",
+}
 CHUNK_EACH = "each chunk has a softmax of its own: the sum below the fraction must run over all chunks"
 CHUNK_SHRINK = (
     "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, "

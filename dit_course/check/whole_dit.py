@@ -52,6 +52,8 @@ class NetworkCase(ModuleCase):
         rows, columns = config.grid
         if config.registers and f"shape ({batch}, {rows * columns + config.registers}, " in error:
             raise Complaint(f"{KEPT} ({error})") from None
+        if config.registers and f"shape ({batch}, {rows * columns - config.registers}, " in error:
+            raise Complaint(f"{TOO_FEW} ({error})") from None
         if config.out_channels and f"make a {config.channels}x" in error:
             raise Complaint(f"{CHANNELS} ({error})") from None
 
@@ -80,6 +82,7 @@ def network_cases(draw: Draw) -> list[NetworkCase]:
 
 
 KEPT = "the registers are still there: drop them before the last layer"
+TOO_FEW = "patches are missing: registers were dropped that nobody has put there (`self.embed` does), or dropped twice"
 CHANNELS = "what comes out may have other channels than what goes in: `out_channels` of them"
 NOT_PASSED = "the label does not arrive: `self.condition` takes the time and the class, and hands back one vector"
 REGISTERS_TWICE = "the registers are there twice: `self.embed` has put them behind the patches already"

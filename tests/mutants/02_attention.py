@@ -749,7 +749,7 @@ class CutAlongTheBatch(Layers):
         return self.qkv(x).chunk(3)
 
 
-@mutant(exercise="SelfAttention", hint="are the heads merged before?")
+@mutant(exercise="SelfAttention", hint="are the values mixed and the heads merged before?")
 class NotMerged(Layers):
     def merge(self, x):
         return x
@@ -855,6 +855,33 @@ def highest_kept_too_early(*args):
         return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
 
     return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="the pictures of the batch are split")
+def split_along_the_batch(query, key, value, size):
+    def step(old, new, total, mixed, weights, v):
+        factor = (old - new).exp()
+        return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
+
+    batches = key.split(size), value.split(size)
+    for k, v in zip(*batches, strict=True):
+        mixed = with_the_loop(query, k, v, size, step)
+    return mixed
+
+
+@mutant(exercise="attention_in_chunks", hint="keep its axis with size 1")
+def keepdim_of_the_sum_forgotten(*args):
+    def step(old, new, total, mixed, weights, v):
+        factor = (old - new).exp()
+        return new, total * factor + weights.sum(-1), mixed * factor + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="`.amax(dim)` the values alone")
+def max_of_torch(query, key, value, size):
+    highest = torch.full_like(query[..., :1], -torch.inf)
+    return torch.maximum(highest, (query @ key.mT).max(dim=-1, keepdim=True))
 
 
 @mutant(exercise="attention_in_chunks", hint="only one of the two sums is shrunk")

@@ -416,6 +416,15 @@ class TableForCount(Network):
         return dit.drop_registers(tokens, self.registers)
 
 
+@mutant(exercise="DiT", hint="registers were dropped that nobody has put there")
+class DroppedAndNeverPut(Network):
+    def begin(self, x):
+        return self.patch_embed(x) + self.positions
+
+    def drop(self, tokens):
+        return dit.drop_registers(tokens, self.config.registers)
+
+
 @mutant(exercise="DiT", hint="is it what the last layer returns")
 class LastLayerForgotten(Network):
     def forward(self, x, t, y=None):
