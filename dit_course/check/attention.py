@@ -45,10 +45,14 @@ class WeightCase(Case):
     """Queries and keys, sometimes with axes in front."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint for what is right only as long as there are no axes in front."""
+        """Raises Complaint for what is right only as long as there are axes in front, or as long as there are none."""
         try:
             with explained(WEIGHTS_ERRORS):
                 return super().use(answer, track)
+        except IndexError as error:
+            if self.args[0].ndim == 2 and "Dimension out of range" in str(error):
+                raise Complaint(WEIGHTS_AHEAD) from None
+            raise
         except Exception:
             if self.args[0].ndim > 2 and self._is_right_without_axes_in_front(answer):
                 raise Complaint(WEIGHTS_FRONT) from None
@@ -83,10 +87,13 @@ WEIGHTS_FRONT = (
     "right for one picture and one head. With axes in front, as batch and heads, `.T` and `transpose(0, 1)` turn other "
     "axes than you mean: count from the end, where -1 is the last"
 )
+WEIGHTS_AHEAD = (
+    "here are queries without any axes in front, just (n, d), and there is no such axis as you ask for: count from the "
+    "end, where -1 is the last"
+)
 WEIGHTS_ERRORS = {
     "cannot be multiplied": "`@` takes rows of the first with columns of the second: which axes of the keys must swap?",
     "Expected size for first two dimensions": "which two axes of the keys must swap, counted from the end?",
-    "out of range": "there may be no axes in front: count axes from the end, where -1 is the last",
 }
 WEIGHTS_LENGTH = (
     "the logits are divided by the root of `len(query)`, which is the size of its *first* axis: d is the last entry of "

@@ -31,6 +31,10 @@ class NormCase(ModuleCase):
         try:
             with explained(NORM_ERRORS):
                 result = module(*given)
+        except RuntimeError as error:
+            if "Boolean value of Tensor" in str(error):
+                raise Complaint(NORM_IF) from None
+            raise
         except TypeError as error:
             if self.module.weight is None and "NoneType" in str(error):
                 raise Complaint(NORM_NONE) from None
@@ -87,8 +91,8 @@ NORM_BACK_SCALE = (
     "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 comes out: cast back last, "
     "`.to(x.dtype)`, with the weight applied already"
 )
+NORM_IF = "`if self.weight:` asks many numbers for one yes or no: whether there is a scale, `self.weight is None` says"
 NORM_ERRORS = {
-    "Boolean value of Tensor": "whether there is a scale, `self.weight is None` says",
     "must match the size": "does your mean keep its axis, with size 1 (`keepdim=True`)?",
 }
 NORM_FIRST = "you square the mean: the mean of the squares is meant. Read backwards: square first, then mean, then root"

@@ -150,7 +150,7 @@ def all_axes_turned(query, key):
     return torch.softmax(query @ key.permute(*reversed(range(key.ndim))) / query.shape[-1] ** 0.5, -1)
 
 
-@mutant(exercise="attention_weights", hint="there may be no axes in front")
+@mutant(exercise="attention_weights", hint="here are queries without any axes in front")
 def axes_from_the_front(query, key):
     return torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, -1)
 
