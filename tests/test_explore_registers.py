@@ -108,7 +108,7 @@ def test_the_numbers_on_show_are_those_of_the_network(model):
     inside = look_inside(model, x, torch.tensor([0.25]), torch.tensor([3]))
     last = ", ".join(f"{value:.1f}" for value in inside.lengths[2, 0, 6:])
     assert f"registers {last}; they get {inside.looks[1, 0].sum(1).mean():.0%} of the attention" in view.picture.alt
-    assert "(an even share is 25%)" in view.picture.alt  # 2 of 8 tokens
+    assert "(an even share is 25.0%)" in view.picture.alt  # 2 of 8 tokens
 
 
 def test_looking_leaves_the_network_as_it_was(model):
@@ -140,7 +140,7 @@ def test_a_network_without_registers_has_nothing_to_show(small_config):
 @pytest.mark.parametrize("registers", [1, 9])
 def test_other_numbers_of_registers(small_config, registers):
     view = explore.registers(DiT(small_config(registers=registers)), block=2)
-    assert f"an even share is {registers / (6 + registers):.0%}" in view.picture.alt
+    assert f"an even share is {registers / (6 + registers):.1%}" in view.picture.alt
 
 
 def test_names_of_classes_are_those_of_the_model(model):
