@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.flow import interpolate
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture, to_png

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from dit_course.ema import profile, warmup_decays
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture, to_bytes
 from dit_course.show.lesson_ema import draw_profile, plain

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.data import to_float
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.flow import data_from_velocity, interpolate
 from dit_course.show import Picture, Sheet, to_png
 from dit_course.show.lesson_patches import one_image

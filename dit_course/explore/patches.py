@@ -6,8 +6,8 @@ import threading
 import ipywidgets as widgets
 from torch import Tensor
 
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes

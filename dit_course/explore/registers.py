@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.sampling import Sampler
 from dit_course.show.lesson_registers import draw_inside
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.show import PALETTE, Picture
 from dit_course.show.sheet import CAPTION, INK, MARGIN, TEXT, blank_figure, rendered
 

@@ -5,8 +5,8 @@ import threading
 
 import ipywidgets as widgets
 
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.show import Picture
 from dit_course.show.lesson_flow import EDGE, densities, logit_normal_tail, share
 

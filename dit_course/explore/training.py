@@ -18,8 +18,8 @@ import ipywidgets as widgets
 import traitlets
 from torch import Tensor, nn
 
+from dit_course.explore.imageview import NamedImage, View
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
 from dit_course.sampling import Sampler
 from dit_course.show import Picture, to_bytes
 from dit_course.show.lesson_training import ROWS

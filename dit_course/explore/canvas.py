@@ -1,0 +1,142 @@
+"""The canvas that all explorers paint on: raw pixels to the browser, no file format and no output area between.
+
+What stays (captions, frames, axes) is a paper, sent only when it changes; what moves is either a handful of small
+pictures, enlarged by the browser with sharp edges, or the part of a drawing that differs from the paper. So a move of
+a slider sends a few kilobytes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import traitlets
+from torch import Tensor
+
+from dit_course.show.sheet import DENSITY, Sheet, to_png
+
+LARGE_PATCH = 0.7  # of the paper: a drawing that differs by more becomes the next paper
+
+
+class Canvas(anywidget.AnyWidget):
+    """A picture in the browser, with its name for a screen reader and a line of text below.
+
+    frame: the number of the last picture sent; painted: that of the last one the browser has put on screen, -1 while
+    nobody watches. moment: which one of a film is shown; link a slider to it and the kernel is not asked at all.
+    """
+
+    _esm = Path(__file__).with_name("canvas.js")
+    _css = Path(__file__).with_name("canvas.css")
+
+    width = traitlets.Int(1).tag(sync=True)  # of the paper, in pixels of the page
+    height = traitlets.Int(1).tag(sync=True)
+    background = traitlets.Bytes(b"").tag(sync=True)  # the paper, a PNG
+    tiles = traitlets.Bytes(b"").tag(sync=True)  # raw pixels: (moments, n, channels, height, width)
+    size = traitlets.List([1, 0, 1, 1, 1]).tag(sync=True)  # their shape
+    corners = traitlets.List().tag(sync=True)  # (top, left) of each on the page
+    tile = traitlets.List([1, 1]).tag(sync=True)  # (height, width) of each on the page
+    moment = traitlets.Int(0).tag(sync=True)
+    patch = traitlets.Bytes(b"").tag(sync=True)  # a PNG that lies on the paper
+    spot = traitlets.List([0, 0, 1, 1]).tag(sync=True)  # its top, left, height, width on the page
+    alt = traitlets.List([""]).tag(sync=True)  # what is seen, in words, for each moment
+    said = traitlets.List([""]).tag(sync=True)  # the line below, for each moment
+    wrong = traitlets.Bool(False).tag(sync=True)  # the line below is an error
+    rough = traitlets.Bool(False).tag(sync=True)  # a better picture follows
+    frame = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self):
+        super().__init__()
+        self.painted = -1
+        self._sheet: Sheet | None = None
+        self._paper: np.ndarray | None = None  # the drawing that `background` is
+        self.on_msg(self._heard)
+
+    @property
+    def watched(self) -> bool:
+        """Whether a browser has shown this canvas: a notebook that is only executed has none."""
+        return self.painted >= 0
+
+    def show(self, sheet: Sheet, pixels: Tensor, alt: str, said: str, rough: bool = False) -> None:
+        """Put pictures onto a sheet.
+
+        pixels: (n, channels, height, width) uint8, as many as the sheet has places. alt: what is seen, in words. said:
+        the line below. rough: whether a better picture follows.
+        """
+        self.film(sheet, pixels[None], [alt], [said], rough)
+
+    def film(
+        self, sheet: Sheet, pixels: Tensor, alts: Sequence[str], saids: Sequence[str], rough: bool = False
+    ) -> None:
+        """Put a film onto a sheet: all its moments go to the browser, `moment` says which one is shown.
+
+        pixels: (moments, n, channels, height, width) uint8. alts, saids: one for each moment.
+        """
+        with self.hold_sync():
+            self._lay(sheet.blank, sheet)
+            self.tiles = pixels.contiguous().numpy().tobytes()
+            self.size = list(pixels.shape)
+            self._said(alts, saids, rough)
+
+    def draw(self, pixels: np.ndarray, alt: str, said: str) -> None:
+        """Show a whole drawing, of which only what differs from the one before it travels.
+
+        pixels: (height, width, 3) uint8, drawn at `DENSITY`.
+        """
+        with self.hold_sync():
+            box = None if self._paper is None or self._sheet is not None else changed(self._paper, pixels)
+            if box is None or box[2] * box[3] > LARGE_PATCH * pixels.shape[0] * pixels.shape[1]:
+                self._lay(pixels, None)
+            elif box[2]:
+                top, left, height, width = box
+                self.patch = to_png(pixels[top : top + height, left : left + width], effort=1)
+                self.spot = [side / DENSITY for side in box]
+            else:
+                self.patch = b""
+            self._said([alt], [said], False)
+
+    def say(self, text: str, wrong: bool = False) -> None:
+        """Change the line below the picture, and nothing else. wrong: it is an error."""
+        with self.hold_sync():
+            self.said, self.wrong = [text], wrong
+            self.frame += 1
+
+    def close(self) -> None:
+        """Take it from the page, and let go of the memory."""
+        super().close()
+        self._sheet = self._paper = None
+
+    def _lay(self, paper: np.ndarray, sheet: Sheet | None) -> None:
+        """Change the paper, where it is another one."""
+        if sheet is not None and sheet is self._sheet:
+            return
+        self._sheet, self._paper = sheet, paper.copy()
+        self.width, self.height = paper.shape[1] // DENSITY, paper.shape[0] // DENSITY
+        self.background, self.patch = to_png(paper, effort=1), b""
+        if sheet is not None:
+            self.corners, self.tile = [list(corner) for corner in sheet.corners], list(sheet.tile)
+        else:
+            self.tiles, self.size = b"", [1, 0, 1, 1, 1]
+
+    def _said(self, alts: Sequence[str], saids: Sequence[str], rough: bool) -> None:
+        self.alt, self.said, self.wrong, self.rough = list(alts), list(saids), False, rough
+        self.frame += 1
+
+    def _heard(self, _widget, content, _buffers) -> None:
+        if isinstance(content, dict) and isinstance(content.get("painted"), int):
+            self.painted = max(self.painted, content["painted"])
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Where two drawings (height, width, 3) differ: (top, left, height, width) of the smallest box, all 0 for nowhere.
+
+    None when they have different shapes. The box begins and ends on whole pixels of the page.
+    """
+    if before.shape != after.shape:
+        return None
+    differs = (before != after).any(axis=2)
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    top, left = (int(line[0]) // DENSITY * DENSITY for line in (rows, columns))
+    bottom, right = (-(-int(line[-1] + 1) // DENSITY) * DENSITY for line in (rows, columns))
+    return top, left, min(bottom, after.shape[0]) - top, min(right, after.shape[1]) - left
