@@ -31,15 +31,17 @@ class Job:
     """One request in the hands of the worker.
 
     live: somebody waits for it and watches, so that a rough answer at once is worth something. answered: whether
-    something was shown; the work sets it. What is computed ahead counts as answered.
+    something was shown; the work sets it. ahead: nobody has asked for it, it may be asked for next.
     """
 
-    def __init__(self, worker: "Worker", live: bool = True, answered: bool = False):
-        self.worker, self.live, self.answered = worker, live, answered
+    def __init__(self, worker: "Worker", live: bool = True, answered: bool = False, ahead: bool = False):
+        self.worker, self.live, self.answered, self.ahead = worker, live, answered or ahead, ahead
 
     @property
     def outdated(self) -> bool:
         """Whether a newer request waits, or nobody waits at all."""
+        if self.ahead and self.worker.pause():
+            return True
         return self.live and (self.worker.closed or self.worker.waiting)
 
     def check(self) -> None:
@@ -62,6 +64,7 @@ class Worker:
     idle: called with a `Job` after work that nothing newer has followed, to compute ahead.
     rest: seconds without a request until `idle` is called.
     failed: called with what `work` raises; what `idle` raises is dropped.
+    pause: whether something else needs the processor, such as a running cell: then nothing is computed ahead.
     Gradients are off in both. The thread starts with the first request, and ends when nothing comes for a while.
     """
 
@@ -71,21 +74,30 @@ class Worker:
         idle: Callable[[Job], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
         rest: float = REST,
+        pause: Callable[[], bool] = lambda: False,
     ):
-        self.work, self.idle, self.failed, self.rest = work, idle, failed, rest
+        self.work, self.idle, self.failed, self.rest, self.pause = work, idle, failed, rest, pause
         self.closed = False
         self._news = threading.Condition()
         self._hands = threading.RLock()  # of whoever works
         self._thread: threading.Thread | None = None
         self._busy = False
         self.waiting = False  # whether there is a request that was not taken yet
+        self._roused = False
 
     def ask(self) -> None:
         """Ask for the newest; returns at once."""
+        self._start(waiting=True)
+
+    def rouse(self) -> None:
+        """Compute ahead without being asked for anything; returns at once."""
+        self._start(waiting=False)
+
+    def _start(self, waiting: bool) -> None:
         with self._news:
             if self.closed:
                 return
-            self.waiting = True
+            self.waiting, self._roused = self.waiting or waiting, True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True, name="dit_course explorer")
                 self._thread.start()
@@ -118,19 +130,21 @@ class Worker:
     def _take(self) -> Job | None:
         """The next request, or None when there was none for a while: then the thread is no longer ours."""
         with self._news:
-            self._news.wait_for(lambda: self.waiting or self.closed, PATIENCE)
-            if self.closed or not self.waiting:
+            self._news.wait_for(lambda: self._roused or self.closed, PATIENCE)
+            if self.closed or not self._roused:
                 self._thread = None
                 return None
-            self._busy, self.waiting = True, False
-            return Job(self)
+            job = Job(self, answered=not self.waiting)  # roused only: there is nothing to answer
+            self._busy, self.waiting, self._roused = self.waiting, False, False
+            return job
 
     @torch.no_grad()  # the mode belongs to the thread: what a cell has set does not hold here
     def _run(self) -> None:
         while (job := self._take()) is not None:
             try:
                 with self._hands:
-                    self.work(job)
+                    if not job.answered:
+                        self.work(job)
             except Outdated:
                 pass
             except Exception as error:  # what a thread raises is shown nowhere
@@ -139,9 +153,9 @@ class Worker:
                 with self._news:
                     self._busy = False
                     self._news.notify_all()
-            if self.idle is not None and not self.wait(self.rest):
+            if self.idle is not None and not self.wait(self.rest) and not self.pause():
                 try:
-                    self.idle(Job(self, answered=True))
+                    self.idle(Job(self, ahead=True))
                 except Exception:  # nobody has asked for it: when they do, they will see the error
                     continue
 

@@ -7,7 +7,6 @@ the driver costs nothing, and a picture counts when the browser has presented th
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -120,10 +119,10 @@ CASES = {
 }
 
 
-def share(numbers: list[float], part: float) -> float:
-    """The number below which this part of all numbers lies."""
+def share(numbers: list[float], part: float) -> float | None:
+    """The number below which this part of all numbers lies; None where there are none."""
     ordered = sorted(numbers)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else None
 
 
 def measure(page, server, root, name, cell, moves) -> list[dict]:
@@ -147,10 +146,10 @@ def measure(page, server, root, name, cell, moves) -> list[dict]:
                 "move": f"{control} ({keys[0]})",
                 "events": len(found),
                 "lost": len(found) - len(first),
-                "median": statistics.median(first),
+                "median": share(first, 0.5),
                 "p95": share(first, 0.95),
                 "rough": sum(bool(one["rough"]) for one in found),
-                "full": statistics.median(full),
+                "full": share(full, 0.5),
                 "full_p95": share(full, 0.95),
                 "drag": drag,
             }
@@ -162,14 +161,12 @@ def measure(page, server, root, name, cell, moves) -> list[dict]:
 
 def show(line: dict) -> None:
     """One line of the table."""
-    drag = line["drag"] or {"fps": float("nan"), "last": None}
-    last = "-" if drag["last"] is None else f"{drag['last']:.0f}"
-    print(
-        f"| {line['explorer']:21} | {line['move']:24} | {line['events']:3} "
-        f"| {line['median']:5.0f} | {line['p95']:5.0f} | {line['full']:5.0f} | {line['full_p95']:5.0f} | {drag['fps']:4.0f} | {last:>5} |"
-        + (f" {line['lost']} LOST" if line["lost"] else ""),
-        flush=True,
-    )
+    drag = line["drag"] or {"fps": None, "last": None}
+    names = ("median", "p95", "full", "full_p95")
+    numbers = [*(line[name] for name in names), drag["fps"], drag["last"]]
+    cells = [f"{'-' if number is None else f'{number:.0f}':>5}" for number in numbers]
+    lost = f" {line['lost']} without an answer" if line["lost"] else ""
+    print(f"| {line['explorer']:21} | {line['move']:24} | {line['events']:3} | {' | '.join(cells)} |{lost}", flush=True)
 
 
 def main() -> None:
@@ -184,7 +181,7 @@ def main() -> None:
     extra = ["--ServerApp.jpserver_extensions={'dit_course.nodelay': %s}" % (not options.keep_nagle)]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load}; times in ms from the event to the frame on screen\n")
-    print("| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  | fps  | last  |")
+    print("| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | last  |")
     print("|---|---|---|---|---|---|---|---|---|")
     lines = []
     with tempfile.TemporaryDirectory() as folder, lab_server(folder, extra=extra) as server:
