@@ -2,9 +2,9 @@
 
 Jupyter's server leaves Nagle's algorithm on for its websocket to the browser. On Linux it meets the delayed
 acknowledgement of TCP, and a message waits up to 40 ms for the one before it. Installing the package switches this
-extension on (`etc/jupyter/jupyter_server_config.d/dit_course.json`). To switch it off:
+extension on (`etc/jupyter/jupyter_server_config.d/dit_course.json`). To switch it off, where the course is installed:
 
-    jupyter server extension disable dit_course.nodelay
+    jupyter server extension disable --sys-prefix dit_course.nodelay
 """
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
