@@ -6,13 +6,14 @@ painted is compared, pixel by pixel, with what the same explorer draws here with
 
 import base64
 import os
+import time
 
 import nbformat
 import numpy as np
 import pytest
 import torch
 from canvas_pixels import decoded, pasted
-from labdrive import ROOT, browser_page, lab_server, missing, open_notebook, run_all, shut_down
+from labdrive import ROOT, browser_page, lab_server, missing, open_notebook, run_all, shut_down, write_notebook
 
 from dit_course import explore, load_dataset, load_pretrained
 
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.skipif(bool(PROBLEM) and not os.environ.get("CI"), reason=f"browser tests: {PROBLEM}"),
 ]
 
+SAID = "(words) => [...document.querySelectorAll('.jp-OutputArea')].some((area) => area.innerText.includes(words))"
 LOADED = "from dit_course import load_pretrained\nmodel = load_pretrained('fashion-mnist')"
 KEPT = (  # lesson 07 trains to get these; here they are made up
     "from torch.nn.utils import parameters_to_vector\n"
@@ -103,18 +105,16 @@ def _label(number):
     return int(load_dataset("fashion-mnist", split="test")[1][number])
 
 
-def cut_down(lesson, wanted, path, changes=()):
-    """Write a copy of a lesson with only these of its code cells."""
+def needed(lesson, wanted, changes=()):
+    """The sources of these code cells of a lesson."""
     cells = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4).cells
     sources = [cell.source for cell in cells if cell.cell_type == "code"]
     chosen = [next((source for source in sources if words in source), words) for words in wanted]
-    assert "\n" in chosen[0] or chosen[0] in sources
+    assert chosen[-1] in sources, f"{lesson} has no {wanted[-1]}"
     for old, new in changes:
         assert any(old in source for source in chosen)
         chosen = [source.replace(old, new) for source in chosen]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in chosen])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, path)
+    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +129,17 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(lab):
-    """One browser for all; two pixels of the screen for one of the page, so that every pixel sent is seen."""
+    """One browser for all, with all explorers in one notebook, after what their lessons do before them.
+
+    Two pixels of the screen for one of the page, so that every pixel that was sent can be seen.
+    """
+    server, folder = lab
+    cells = [source for lesson, wanted, _ in CASES.values() for source in needed(lesson, wanted)]
+    write_notebook(folder / "explorers.ipynb", *cells)
     with browser_page(device_scale_factor=2) as page:
+        open_notebook(page, server, "explorers.ipynb")
+        assert run_all(page) == []
+        page.wait_for_function(f"() => document.querySelectorAll('.dit-canvas[data-frame]').length === {len(CASES)}")
         yield page
 
 
@@ -143,28 +152,28 @@ def _nothing_wrong(page):
     assert page.outside == []
 
 
-def opened(page, lab, lesson, wanted):
-    server, folder = lab
-    cut_down(lesson, wanted, folder / f"{lesson}.ipynb")
-    open_notebook(page, server, f"{lesson}.ipynb")
-    assert run_all(page) == []
-    page.wait_for_selector(".dit-canvas[data-frame]", timeout=30_000)
-    settled(page)
+def box_of(page, name):
+    """The output that holds an explorer, in sight."""
+    box = page.locator(".jp-OutputArea", has=page.locator(".dit-canvas")).nth(list(CASES).index(name))
+    box.locator(".dit-canvas").scroll_into_view_if_needed()
+    return box
 
 
-def settled(page):
+def settled(box):
     """Wait until the picture is in full quality and stays."""
-    page.wait_for_function(
-        """() => { const c = document.querySelector('.dit-canvas'), now = `${c.dataset.frame} ${c.dataset.moment}`;
-        if (c.dataset.rough !== 'false' || window.__last !== now) { window.__last = now; window.__since = Date.now(); }
-        return Date.now() - window.__since > 400; }""",
-        timeout=30_000,
+    box.page.wait_for_timeout(150)
+    box.locator(".dit-canvas").evaluate(
+        """async (canvas) => { let last = '', since = Date.now(), end = Date.now() + 30000;
+        while (Date.now() - since < 300 && Date.now() < end) {
+          const now = `${canvas.dataset.frame} ${canvas.dataset.moment} ${canvas.dataset.rough}`;
+          if (now !== last || canvas.dataset.rough !== 'false') { last = now; since = Date.now(); }
+          await new Promise((done) => setTimeout(done, 20)); } }"""
     )
 
 
-def painted(page):
+def painted(box):
     """The pixels on the canvas: (height, width, 3)."""
-    url = page.evaluate("() => document.querySelector('.dit-canvas').toDataURL()")
+    url = box.locator(".dit-canvas").evaluate("(canvas) => canvas.toDataURL()")
     return decoded(base64.b64decode(url.split(",")[1]))
 
 
@@ -173,106 +182,100 @@ def alike(a, b):
     return a.shape == b.shape and float((np.abs(a.astype(int) - b) > 6).mean()) < 0.002
 
 
-def control(page, name):
+def control(box, name):
     """The handle of a slider, or a menu."""
-    line = page.locator(".jp-OutputArea .widget-inline-hbox", has=page.get_by_text(name, exact=True))
+    line = box.locator(".widget-inline-hbox", has=box.page.get_by_text(name, exact=True))
     return line.locator(".noUi-handle, select").first
 
 
-def value_of(page, name, widget):
-    """What a control in the browser stands at, in the words of the widget."""
-    handle = control(page, name)
+def value_of(box, widget):
+    """What a control in the browser stands at, in the terms of the widget."""
+    handle = control(box, widget.description)
     if handle.evaluate("e => e.tagName") == "SELECT":
         return widget.options[int(handle.evaluate("e => e.selectedIndex"))][1]
-    now = float(handle.get_attribute("aria-valuenow"))
     if hasattr(widget, "options"):
-        option = widget.options[round(now)]
+        option = widget.options[round(float(handle.get_attribute("aria-valuenow")))]
         return option[1] if isinstance(option, tuple) else option
-    return round(now) if isinstance(widget.value, int) else round(now, 4)
+    readout = box.locator(".widget-inline-hbox", has=handle).locator(".widget-readout").inner_text()
+    return type(widget.value)(readout)
+
+
+def compare(box, here, widget):
+    """What is painted is what the explorer here draws for the same place of a control; returns the pixels."""
+    settled(box)
+    widget.value = value_of(box, widget)
+    canvas = box.locator(".dit-canvas")
+    expected, end = here.canvas.alt[here.canvas.moment], time.monotonic() + 20
+    while canvas.get_attribute("aria-label") != expected and time.monotonic() < end:
+        settled(box)
+    assert canvas.get_attribute("aria-label") == expected
+    assert canvas.get_attribute("role") == "img"
+    pixels = painted(box)
+    assert alike(pixels, pasted(here.canvas)), f"it is not the picture for {widget.description} {widget.value}"
+    return pixels
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_explorer_in_its_lesson(name, page, lab):
-    lesson, wanted, call = CASES[name]
-    opened(page, lab, lesson, wanted)
-    here = call()
-    seen = [painted(page)]
-    assert alike(seen[0], pasted(here.canvas)), "the first picture is another one"
-
+def test_an_explorer_in_its_lesson(name, page):
+    box, here = box_of(page, name), CASES[name][2]()
     slider = next(widget for widget in here.controls if hasattr(widget, "max") or hasattr(widget, "index"))
-    words = slider.description
-    handle = control(page, words)
+    first = compare(box, here, slider)
+    handle = control(box, slider.description)
     handle.focus()
     page.keyboard.press("ArrowRight" if slider.value != getattr(slider, "max", None) else "ArrowLeft")
-    for move in ("keyboard", "mouse"):
-        if move == "mouse":
-            track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
-            page.mouse.click(track["x"] + 0.2 * track["width"], track["y"] + track["height"] / 2)
-        page.wait_for_timeout(150)
-        settled(page)
-        slider.value = value_of(page, words, slider)
-        seen.append(painted(page))
-        assert not alike(seen[-1], seen[-2]), f"the {move} changed nothing"
-        assert alike(seen[-1], pasted(here.canvas)), f"after the {move} it is not the picture for {slider.value}"
-        canvas = page.locator(".dit-canvas")
-        assert canvas.get_attribute("role") == "img"
-        assert canvas.get_attribute("aria-label") == here.canvas.alt[here.canvas.moment]
-    for handle in page.locator(".jp-OutputArea .noUi-handle, .jp-OutputArea select").all():
+    second = compare(box, here, slider)
+    assert not np.array_equal(first, second), "the keyboard changed nothing"
+    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
+    page.mouse.click(track["x"] + 0.2 * track["width"], track["y"] + track["height"] / 2)
+    third = compare(box, here, slider)
+    assert not np.array_equal(second, third), "the mouse changed nothing"
+    for handle in box.locator(".noUi-handle, select").all():
         assert handle.get_attribute("aria-label")
     here.close()
-    shut_down(page)
 
 
-def test_play_runs_through_the_film(page, lab):
-    opened(page, lab, *CASES["trajectory"][:2])
-    page.locator(".jp-OutputArea .widget-play button, .jp-OutputArea .jupyter-widgets.widget-play button").first.click()
-    page.wait_for_function("() => document.querySelector('.dit-canvas').dataset.moment === '24'", timeout=30_000)
-    shut_down(page)
+def test_play_runs_through_the_film(page):
+    box = box_of(page, "trajectory")
+    box.locator(".jupyter-widgets.widget-play button").first.click()
+    page.wait_for_function("() => document.querySelector('.dit-canvas[data-moment=\"24\"]')", timeout=30_000)
 
 
-def test_a_menu_is_moved_by_keys_and_a_drag_ends_on_the_last_value(page, lab):
-    opened(page, lab, *CASES["guidance"][:2])
-    here = CASES["guidance"][2]()
-    control(page, "class").focus()
+def test_a_menu_is_moved_by_keys_and_a_drag_ends_on_the_last_value(page):
+    box, here = box_of(page, "guidance"), CASES["guidance"][2]()
+    here.cfg.value = value_of(box, here.cfg)
+    control(box, "class").focus()
     for _ in range(3):
         page.keyboard.press("ArrowDown")
-    page.wait_for_timeout(150)
-    settled(page)
-    here.label.value = value_of(page, "class", here.label)
+    compare(box, here, here.label)
     assert here.label.label == "pullover"
-    assert alike(painted(page), pasted(here.canvas))
-    handle = control(page, "guidance")
-    box = handle.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    handle = control(box, "guidance")
+    place = handle.bounding_box()
+    middle = place["y"] + place["height"] / 2
+    page.mouse.move(place["x"] + place["width"] / 2, middle)
     page.mouse.down()
     for step in range(1, 31):
-        page.mouse.move(box["x"] + 3 * step, box["y"] + box["height"] / 2)
+        page.mouse.move(place["x"] + 3 * step, middle)
     page.mouse.up()
-    page.wait_for_timeout(150)
-    settled(page)
-    here.cfg.value = value_of(page, "guidance", here.cfg)
-    assert here.cfg.value > 4
-    assert alike(painted(page), pasted(here.canvas))
-    assert f"guidance {here.cfg.value:.1f}" in page.locator(".dit-said").inner_text()
+    before = here.cfg.value
+    compare(box, here, here.cfg)
+    assert here.cfg.value > before + 1
+    assert f"guidance {here.cfg.value:.1f}" in box.locator(".dit-said").inner_text()
     here.close()
-    shut_down(page)
 
 
 def test_a_training_is_watched_and_stopped(page, lab):
     server, folder = lab
     wanted = ["load_dataset(", "MINUTES = 3", "def keeping(", "run = explore.training("]
     changes = [("MINUTES = 3", "MINUTES = 2\nfrom dit_course import TrainConfig, train")]
-    cut_down("06_training", wanted, folder / "06.ipynb", changes)
+    write_notebook(folder / "06.ipynb", *needed("06_training", wanted, changes))
     open_notebook(page, server, "06.ipynb")
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
     page.wait_for_selector(".dit-canvas[data-frame]", timeout=60_000)
     first = page.locator(".dit-canvas").get_attribute("data-frame")
     page.wait_for_function(f"() => +document.querySelector('.dit-canvas').dataset.frame > {first}", timeout=60_000)
-    assert "loss" in page.locator(".jp-OutputArea [role=status]").first.inner_text()
-    page.get_by_role("button", name="Stop").click()
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('.jp-OutputArea')].some((e) => e.innerText.includes('stopped after'))",
-        timeout=60_000,
-    )
+    page.wait_for_function(SAID, arg="| loss", timeout=60_000)
+    page.get_by_role("button", name="Stop").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(SAID, arg="stopped after", timeout=60_000)
     assert "then stopped" in page.locator(".dit-canvas").get_attribute("aria-label")
     shut_down(page)

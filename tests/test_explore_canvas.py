@@ -81,10 +81,15 @@ def test_of_a_drawing_only_what_changed_travels():
     assert np.array_equal(pasted(canvas), first)
     other = 255 - first
     canvas.draw(other, "all of it", "")
-    assert canvas.patch == b""
     assert np.array_equal(pasted(canvas), other)
+    patch = canvas.patch_of(second)
+    canvas.draw(second, "made earlier", "", patch=patch)
+    assert canvas.patch is patch.png
+    assert np.array_equal(pasted(canvas), second)
     canvas.draw(np.zeros((20, 30, 3), np.uint8), "smaller", "")
     assert (canvas.width, canvas.height) == (15, 10)
+    canvas.draw(second, "the old patch is of another paper", "", patch=patch)
+    assert np.array_equal(pasted(canvas), second)
 
 
 def test_a_drawing_after_pictures_leaves_none_of_them():

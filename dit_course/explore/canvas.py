@@ -8,6 +8,7 @@ a slider sends a few kilobytes.
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anywidget
@@ -17,7 +18,14 @@ from torch import Tensor
 
 from dit_course.show.sheet import DENSITY, Sheet
 
-LARGE_PATCH = 0.7  # of the paper: a drawing that differs by more becomes the next paper
+
+@dataclass(frozen=True)
+class Patch:
+    """What differs between a paper and a drawing: a PNG, and its top, left, height, width on the page."""
+
+    paper: np.ndarray
+    png: bytes
+    spot: list[float]
 
 
 class Canvas(anywidget.AnyWidget):
@@ -81,23 +89,28 @@ class Canvas(anywidget.AnyWidget):
             self.size = list(pixels.shape)
             self._said(alts, saids, rough)
 
-    def draw(self, pixels: np.ndarray, alt: str, said: str, rough: bool = False) -> None:
-        """Show a whole drawing, of which only what differs from the one before it travels.
+    def draw(self, pixels: np.ndarray, alt: str, said: str, rough: bool = False, patch: "Patch | None" = None) -> None:
+        """Show a whole drawing, of which only what differs from the first one travels.
 
-        pixels: (height, width, 3) uint8, drawn at `DENSITY`.
+        pixels: (height, width, 3) uint8, drawn at `DENSITY`. patch: what `patch_of` has made of them earlier.
         """
-        pixels = np.ascontiguousarray(pixels)
         with self.hold_sync():
-            box = None if self._paper is None or self._sheet is not None else changed(self._paper, pixels)
-            if box is None or box[2] * box[3] > LARGE_PATCH * pixels.shape[0] * pixels.shape[1]:
+            patch = patch if patch is not None and patch.paper is self._paper else self.patch_of(pixels)
+            if patch is None:
                 self._lay(pixels, None)
-            elif box[2]:
-                top, left, height, width = box
-                self.patch = quick_png(pixels[top : top + height, left : left + width])
-                self.spot = [side / DENSITY for side in box]
             else:
-                self.patch = b""
+                self.patch, self.spot = patch.png, patch.spot
             self._said([alt], [said], rough)
+
+    def patch_of(self, pixels: np.ndarray) -> "Patch | None":
+        """What would have to travel to show this drawing; None where the paper is no drawing of this size."""
+        pixels, paper = np.ascontiguousarray(pixels), self._paper
+        box = None if paper is None or self._sheet is not None else changed(paper, pixels)
+        if box is None:
+            return None
+        top, left, height, width = box
+        png = quick_png(pixels[top : top + height, left : left + width]) if height else b""
+        return Patch(paper, png, [side / DENSITY for side in box])
 
     def say(self, text: str, wrong: bool = False) -> None:
         """Change the line below the picture, and nothing else. wrong: it is an error."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from dit_course.explore.canvas import Canvas
+from dit_course.explore.canvas import Canvas, Patch
 from dit_course.explore.keyboard import Accessible
 from dit_course.explore.worker import Cache, Job, Worker
 from dit_course.show import Picture
@@ -124,10 +124,6 @@ class DrawnView(View):
         """The drawing for what the controls say."""
         raise NotImplementedError
 
-    def caption(self, state: tuple) -> str:
-        """The line below the picture; the same as its alt text, where nothing else is said."""
-        return self._remembered(state).alt
-
     @property
     def picture(self) -> Picture:
         """What is on show: the still for where no kernel runs."""
@@ -136,8 +132,8 @@ class DrawnView(View):
 
     def answer(self, job: Job, state: tuple) -> None:
         """Show the drawing."""
-        self._shown = self._remembered(state)
-        self.canvas.draw(self._shown.pixels, self._shown.alt, self.caption(state))
+        self._shown, patch = self._remembered(state)
+        self.canvas.draw(self._shown.pixels, self._shown.alt, self._shown.alt, patch=patch)
 
     def ahead(self, job: Job, state: tuple) -> None:
         """Draw what one move of a control would ask for."""
@@ -145,13 +141,15 @@ class DrawnView(View):
             job.check()
             self._remembered(one)
 
-    def _remembered(self, state: tuple) -> Picture:
+    def _remembered(self, state: tuple) -> tuple[Picture, Patch | None]:
+        """The drawing, and what of it has to travel."""
         key = (self.version, state)
-        picture = self._drawings.get(key)
-        if picture is None:
+        found = self._drawings.get(key)
+        if found is None:
             picture = self.drawn(state)
-            self._drawings.put(key, picture)
-        return picture
+            found = picture, self.canvas.patch_of(picture.pixels)
+            self._drawings.put(key, found)
+        return found
 
 
 def beside(controls: Sequence[widgets.Widget], state: tuple) -> list[tuple]:
