@@ -126,7 +126,7 @@ def table(
     zoom = max(1, min(side, (PAGE_WIDTH - left - MARGIN) // across - GAP) // max(height, width))
     letters = max(4, int((zoom * width + GAP) / (LETTER * CAPTION)))
     heads = [textwrap.wrap(name, letters) for name in columns or [""] * across]
-    top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + GAP
+    top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
     sheet_width = left + across * (zoom * width + GAP) - GAP + MARGIN
     sheet_width = max(sheet_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
     figure = blank_figure(sheet_width, sheet_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
@@ -137,7 +137,8 @@ def table(
     write(MARGIN, MARGIN + TITLE, title or "", TITLE, va="baseline")
     for number, lines in enumerate(heads):
         middle = left + number * (zoom * width + GAP) + zoom * width / 2
-        write(middle, top - GAP, "\n".join(lines), ha="center", va="bottom", linespacing=1.2)
+        for above, line in enumerate(reversed(lines)):
+            write(middle, top - 2 * GAP - 1.3 * CAPTION * above, line, ha="center", va="baseline")
     for number, name in enumerate(rows):
         write(left - 2 * GAP, top + number * (zoom * height + GAP) + zoom * height / 2, name, ha="right", va="center")
     sheet = rendered(figure)
