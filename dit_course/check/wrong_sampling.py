@@ -70,7 +70,7 @@ SLIPS = {  # words of an error in a solver, and what is said behind them
     "len() of a 0-d tensor": "`velocity(x, t)` and `same_time(t, x)`: are the two in the right order?",
     "has no attribute 'ndim'": "a solver wants a row of times, as torch.linspace makes it",
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
-    "too many values to unpack": "`split(2)` cuts pieces of 2, `chunk(2)` cuts 2 pieces",
+    "too many values to unpack": "`split` takes the length of a piece, `chunk` the number of pieces",
 }
 TRUE = {"Boolean value of Tensor": "there is one answer for each picture: ask whether it is so for all of them"}
 

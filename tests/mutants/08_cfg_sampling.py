@@ -732,7 +732,7 @@ def if_scale(model, y, no_label, cfg, inside, scale, x, t):
     return model(x, t, y) if scale == 1 else model(x, t, no_label)
 
 
-@steered("`split(2)` cuts pieces of 2")
+@steered("`split` takes the length of a piece")
 def cut_to_pieces(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label])).split(2)
     return without + scale * (with_label - without)
