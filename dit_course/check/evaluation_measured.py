@@ -34,8 +34,6 @@ M_HINTS = {
     "unequal": "precision and recall need as many real as drawn pictures, or they depend on the numbers",
 }
 M_CUT = "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all"
-    "the pictures are cut to equal numbers for all: only precision and recall want that, the rest takes every picture"
-)
 M_ORDER = "the four numbers are in another order: accuracy, distance, precision, recall"
 M_PERCENT = "the accuracy is in percent: a share from 0 to 1 is wanted"
 
