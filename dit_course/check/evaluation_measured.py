@@ -43,7 +43,8 @@ def _remaining() -> list[LooksLike]:
     found = []
     for count in range(1, len(MISTAKES) + 1):
         for left in combinations(MISTAKES, count):
-            more = f" (and {count - 1} more)" if count > 1 else ""
+            others = len({name.split()[0] for name in left}) - 1  # ".float()" is one mistake, in two places
+            more = f" (and {others} more)" if others else ""
             found.append(LooksLike(f"{M_HINTS[left[0]]}{more}", careless(left)))
     return found
 

@@ -1,6 +1,5 @@
 """Plausible wrong versions of lesson 09's exercises, and what they are told apart on."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -102,7 +101,7 @@ def careless(mistakes: Sequence[str]):
     """The measurement that lesson 09 shows, with some of its mistakes left in."""
 
     def wrong(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
-        judge = copy.deepcopy(judge).train("training" in mistakes)
+        judge = judge.train("training" in mistakes)
         real = real.flip(3) if "mirrored" in mistakes else real
         reference = real[: len(drawn) // 2] if "few" in mistakes else real
         seen = drawn.float() if "bytes" in mistakes else drawn

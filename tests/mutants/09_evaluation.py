@@ -416,7 +416,7 @@ def carelessly(judge, drawn, labels, real):
     return torch.tensor([accuracy, distance, precision, recall], dtype=torch.float64)
 
 
-@mutant(exercise="measure", hint="the judge still learns")
+@mutant(exercise="measure", hint="(and 6 more)")
 def unmended(judge, drawn, labels, real):
     return carelessly(judge, drawn, labels, real)
 
