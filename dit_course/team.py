@@ -30,8 +30,9 @@ class Team(Crew):
             ) from error
         if cpu:
             _stay_on_this_machine()
-            if "OMP_NUM_THREADS" not in os.environ:  # forked processes must not use the parent's threads at all
-                torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1e9))))
+            if "OMP_NUM_THREADS" not in os.environ:  # as torchrun does; a forked process hangs with more
+                os.environ["OMP_NUM_THREADS"] = "1"
+                torch.set_num_threads(1)
         # while process 0 draws, the others wait in the next step: longer than the ten minutes that NCCL grants
         options = [InitProcessGroupKwargs(timeout=timedelta(hours=2))]
         options += [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]

@@ -82,6 +82,17 @@ def main(folder: Path) -> None:
     crew.close()
 
 
+def from_a_notebook(folder: Path, port: str) -> None:
+    """What a notebook does, after it has computed something itself."""
+    from accelerate import notebook_launcher
+
+    torch.randn(500, 500) @ torch.randn(500, 500)
+    notebook_launcher(run, (folder,), num_processes=2, use_port=port)
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        from_a_notebook(Path(sys.argv[1]), sys.argv[2])
+    else:
+        torch.set_num_threads(1)
+        main(Path(sys.argv[1]))

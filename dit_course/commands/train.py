@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -89,6 +90,8 @@ class Train:
         dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
         config = self.model.config_for(dataset)
         crew = crew_for(_device(self.device), self.train.shard)
+        if crew.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+            print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
         try:
             self._run(crew, dataset, config)
         finally:
