@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | export | experiment | release | doctor ...`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | bench | doctor ...`."""
 
 import contextlib
 import io
@@ -64,6 +64,7 @@ def parse(arguments: list[str]):
     """The command that the arguments name, as its dataclass. Exits with one line when they cannot be read."""
     import tyro
 
+    from dit_course.commands.bench import Bench
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
     from dit_course.commands.experiment import Experiment
@@ -79,6 +80,7 @@ def parse(arguments: list[str]):
         "export": Export,
         "classifier": TrainClassifier,
         "experiment": Experiment,
+        "bench": Bench,
         "release": Release,
         "doctor": Doctor,
     }

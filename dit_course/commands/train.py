@@ -92,13 +92,14 @@ class Train:
         crew = crew_for(_device(self.device), self.train.shard)
         if crew.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
+        out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
         try:
-            self._run(crew, dataset, config)
+            with crew.watching(lambda: next(map(str, checkpoints_in(out)), "none was written")):
+                self._run(out, crew, dataset, config)
         finally:
             crew.close()
 
-    def _run(self, crew: Crew, dataset: Dataset, config: DiTConfig) -> None:
-        out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
+    def _run(self, out: Path, crew: Crew, dataset: Dataset, config: DiTConfig) -> None:
         if self.fresh and crew.main:
             _forget(out)
         crew.wait()
