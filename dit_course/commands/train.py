@@ -157,18 +157,34 @@ class Train:
                     self._finish(out, model, average, newest)
 
     def _watched(self, steps: Iterator[Step], out: Path, bar: tqdm, tracker) -> Iterator[Step]:
-        """Pass the steps on, and note each: in the log, in the bar, and now and then in the tracker."""
-        log = None
-        for step in steps:
-            if log is None:
-                log = Log(out / "log.csv", step.index)
-                (out / "model.json").unlink(missing_ok=True)  # of an older run; written again when this one is done
-            log.write(step)
-            advance(bar, step)
-            if step.index % 10 == 0:
-                values = {"learning_rate": step.learning_rate, "images_per_second": step.images_per_second}
-                tracker.log(step.index, {"loss": step.loss, **values})
-            yield step
+        """Pass the steps on, and note each: in the log, in the bar, and now and then in the tracker.
+
+        Reading a loss makes a GPU wait: there, some steps are noted together, but no later than their checkpoint.
+        """
+        log, unread = None, []
+
+        def note() -> None:
+            for step in unread:
+                log.write(step)
+                if step.index % 10 == 0:
+                    values = {"learning_rate": step.learning_rate, "images_per_second": step.images_per_second}
+                    tracker.log(step.index, {"loss": step.loss, **values})
+            if unread:
+                advance(bar, unread[-1])
+            unread.clear()
+
+        try:
+            for step in steps:
+                if log is None:
+                    log = Log(out / "log.csv", step.index)
+                    (out / "model.json").unlink(missing_ok=True)  # of an older run; written again when this one is done
+                unread.append(step)
+                every = 1 if step.loss_tensor.device.type == "cpu" else 25
+                if step.index % every == 0 or step.index % self.train.checkpoint_every == 0:
+                    note()
+                yield step
+        finally:
+            note()
 
     def _finish(self, out: Path, model: DiT, average: DiT, newest: dict) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
