@@ -16,7 +16,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks format pins doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks bench-sliders format pins doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make setup    set up only: Python packages into $(VENV)'
 	@echo 'make doctor   set up, then check this machine and say how to mend what is wrong'
 	@echo 'make test     set up, then run all tests, notebooks included'
+	@echo 'make bench-sliders   set up, then measure how fast the sliders are, in a real browser (some minutes)'
 	@echo 'make format   lay out code and notebooks with ruff'
 	@echo 'make pins     write requirements.txt from pyproject.toml (PINS_FLAGS=--upgrade for newer versions)'
 	@echo 'make clean    remove $(VENV) and caches; data, notebooks and runs stay'
@@ -78,6 +79,9 @@ test-package: setup
 # One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
 test-notebooks: setup
 	$(RUN) pytest tests/run_three_minutes.py tests/run_notebooks.py $(PYTEST_FLAGS)
+
+bench-sliders: setup
+	@$(VENV)/bin/python tests/benchmarks/sliders.py
 
 format: setup
 	$(RUN) ruff check --fix-only --quiet .

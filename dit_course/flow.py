@@ -106,9 +106,14 @@ def ask(model: Model, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
 
 
 def averaged(error: Tensor, reduction: str) -> Tensor:
-    """The mean of errors (batch, ...): over all of them ("mean", a scalar), or of each picture ("none", (batch,))."""
+    """The mean of errors (batch, ...): over all of them ("mean", a scalar), or of each picture ("none", (batch,)).
+
+    Raises ValueError for errors that have been averaged before.
+    """
     if reduction not in ("mean", "none"):
         raise ValueError(f'reduction must be "mean" or "none", not {reduction!r}')
+    if not error.ndim:
+        raise ValueError("this error is a single number already: hand over the errors of all pixels, (batch, ...)")
     return error.mean() if reduction == "mean" else error.flatten(1).mean(dim=1)  # (batch, ...) -> (batch,)
 
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from canvas_pixels import pasted
 from PIL import Image
 
 from dit_course import explore
@@ -34,7 +35,8 @@ def image():
 
 
 def shown(view):
-    return np.array(Image.open(io.BytesIO(view.image.value)))
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 def test_the_maps_are_those_of_the_modulated_inputs(model):
@@ -94,7 +96,7 @@ def test_every_slider_draws_again(model, image):
         getattr(view, control).value = value
         assert not np.array_equal(shown(view), before), control
     assert "register 1 looks" in view.caption
-    assert view.caption in view.message.value.replace("&#x27;", "'")
+    assert view.caption in view.said
 
 
 def test_the_chosen_head_is_framed_in_the_overview(model, image):
@@ -168,9 +170,9 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, image
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "attention_maps", lambda *_: (_ for _ in ()).throw(RuntimeError("no <maps>")))
         view.t.value = 0.1
-    assert "RuntimeError: no &lt;maps&gt;" in view.message.value
+    assert "RuntimeError: no <maps>" in view.said
     view.t.value = 0.2
-    assert "t = 0.20" in view.message.value
+    assert "t = 0.20" in view.said
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model, image):

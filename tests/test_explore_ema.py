@@ -1,13 +1,12 @@
 """The sliders for the decay: what they draw is a plain function, and is what the average draws."""
 
 import base64
-import io
 import threading
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from canvas_pixels import decoded, pasted
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from dit_course import explore
@@ -34,8 +33,8 @@ def snapshots(model):
 
 
 def shown(view):
-    """The pixels in the view's image."""
-    return np.array(Image.open(io.BytesIO(view.image.value)))
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 @pytest.mark.parametrize(("decay", "warmup"), [(0.0, False), (0.7, False), (0.4, True), (0.9999, True)])
@@ -69,14 +68,14 @@ def test_a_model_without_classes_draws_too(perturbed):
 def test_every_control_draws_again_and_the_model_stays_as_it_is(model, snapshots):
     before = parameters_to_vector(model.parameters()).clone()
     view = explore.ema(model, snapshots, decay=0.5, warmup=False)
-    assert "decay 0.5, no warm-up, step 10" in view.message.value
+    assert "decay 0.5, no warm-up, step 10" in view.said
     seen = [shown(view).tobytes()]
     for control, value in ((view.decay, 0.99), (view.warmup, True), (view.step, 4)):
         control.value = value
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == 4
-    assert "decay 0.99, with warm-up, step 4" in view.message.value
-    assert view.image.tooltip == view.picture.alt
+    assert "decay 0.99, with warm-up, step 4" in view.said
+    assert view.canvas.alt == [view.picture.alt]
     assert torch.equal(parameters_to_vector(model.parameters()), before)
     view.step.value, view.warmup.value, view.decay.value = 10, False, 0.5
     assert shown(view).tobytes() == seen[0]
@@ -115,5 +114,5 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model, snapshots
     assert isinstance(view.children[-1], Accessible)
     data, metadata = view._repr_mimebundle_()
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
     assert metadata["image/png"]["alt"].startswith("decay 0.95, with warm-up, step 10")

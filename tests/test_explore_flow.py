@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from canvas_pixels import pasted
 from PIL import Image
 
 from dit_course import explore
@@ -29,8 +30,8 @@ def image():
 
 
 def shown(view):
-    """The pixels in the view's image."""
-    return np.array(Image.open(io.BytesIO(view.image.value)).convert("RGB"))
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 # -- noising -----------------------------------------------------------------------------------------------------
@@ -74,9 +75,9 @@ def test_a_model_shows_the_picture_that_it_guesses(image, classes, label, told):
 def test_every_move_draws_again_with_the_same_noise(image):
     view = explore.noising(image, t=0.5)
     first = shown(view)
-    assert "t = 0.50: 0.50 of the picture and 0.50 of the noise" in view.message.value
+    assert "t = 0.50: 0.50 of the picture and 0.50 of the noise" in view.said
     view.t.value = 0.9
-    assert "t = 0.90: 0.10 of the picture" in view.message.value
+    assert "t = 0.90: 0.10 of the picture" in view.said
     assert not np.array_equal(shown(view), first)
     view.t.value = 0.5
     assert np.array_equal(shown(view), first)
@@ -89,7 +90,7 @@ def test_a_model_works_from_another_thread_without_gradients(image):
     thread = threading.Thread(target=setattr, args=(view.t, "value", 0.8))
     thread.start()
     thread.join()
-    assert "t = 0.80" in view.message.value
+    assert "t = 0.80" in view.said
     assert len(view._shown[0]) == 4
 
 
@@ -107,14 +108,14 @@ def test_noising_takes_what_a_learner_has(image):
 
 def test_timesteps_say_how_rare_the_ends_are():
     view = explore.timesteps()
-    assert "t &gt; 0.98: 1 in 20,000 of the draws" in view.message.value
+    assert "t > 0.98: 1 in 20,000 of the draws" in view.said
     first = shown(view)
     view.mean.value = 1.0
     view.std.value = 0.6
-    assert "mean 1.0, std 0.6" in view.message.value
-    assert "1 in 1,400,000" in view.message.value
+    assert "mean 1.0, std 0.6" in view.said
+    assert "1 in 1,400,000" in view.said
     assert not np.array_equal(shown(view), first)
-    assert view.image.tooltip == view.picture.alt
+    assert view.canvas.alt == [view.picture.alt]
 
 
 def test_timesteps_refuse_what_the_sliders_cannot_show():
@@ -145,12 +146,12 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(name, image,
     slider = view.t if name == "noising" else view.mean
     with monkeypatch.context() as patch:
         broken = lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>"))  # noqa: E731
-        patch.setattr(NOISING if name == "noising" else TIMESTEPS, "draw" if name == "noising" else "densities", broken)
+        patch.setattr(NOISING if name == "noising" else TIMESTEPS, "draw" if name == "noising" else "caption", broken)
         slider.value = 0.7
-    assert "alert" in view.message.value
-    assert "RuntimeError: no &lt;paper&gt;" in view.message.value
+    assert view.canvas.wrong
+    assert "RuntimeError: no <paper>" in view.said
     slider.value = 0.1
-    assert "status" in view.message.value
+    assert not view.canvas.wrong
 
 
 def test_many_events_at_once_end_with_what_the_slider_says(image):
@@ -160,5 +161,5 @@ def test_many_events_at_once_end_with_what_the_slider_says(image):
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"t = {view.t.value:.2f}" in view.message.value
+    assert f"t = {view.t.value:.2f}" in view.said
     assert np.array_equal(shown(view), shown(explore.noising(image, t=view.t.value)))

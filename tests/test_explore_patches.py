@@ -1,7 +1,6 @@
 """The slider for the patch size: its callback is a plain function, runs in any thread, and says what went wrong."""
 
 import base64
-import io
 import sys
 import threading
 
@@ -9,7 +8,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from canvas_pixels import decoded, pasted
 
 from dit_course import explore
 from dit_course.dit import DiT, DiTConfig
@@ -27,8 +26,8 @@ def image():
 
 
 def shown(view):
-    """The pixels in the view's image."""
-    return np.array(Image.open(io.BytesIO(view.image.value)))
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +57,14 @@ def test_the_cost_is_that_of_a_block():
 
 def test_it_says_what_is_shown_and_every_move_draws_again(image):
     view = explore.patches(image, patch_size=2)
-    assert "60 tokens of 4" in view.message.value
+    assert "60 tokens of 4" in view.said
     seen = [shown(view).tobytes()]
     for size in (1, 4):
         view.patch_size.value = size
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == 3
-    assert "15 tokens of 16" in view.message.value
-    assert view.image.tooltip == view.picture.alt
+    assert "15 tokens of 16" in view.said
+    assert view.canvas.alt == [view.picture.alt]
     view.patch_size.value = 2
     assert shown(view).tobytes() == seen[0]
 
@@ -107,7 +106,7 @@ def test_many_events_at_once_end_with_what_the_slider_says(image):
     for thread in threads:
         thread.join()
     size = view.patch_size.value
-    assert f"patches of {size} x {size}" in view.message.value
+    assert f"patches of {size} x {size}" in view.said
     assert np.array_equal(shown(view), shown(explore.patches(image, patch_size=size)))
 
 
@@ -116,15 +115,15 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(image, monke
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
         view.patch_size.value = 4
-    assert "alert" in view.message.value
-    assert "RuntimeError: no &lt;paper&gt;" in view.message.value
+    assert view.canvas.wrong
+    assert "RuntimeError: no <paper>" in view.said
     view.patch_size.value = 1
-    assert "240 tokens" in view.message.value
+    assert "240 tokens" in view.said
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(image):
     view = explore.patches(image, patch_size=4)
     data, metadata = view._repr_mimebundle_()
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
     assert metadata["image/png"]["alt"].startswith("patches of 4 x 4, 15 tokens of 16")

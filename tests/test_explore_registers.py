@@ -5,8 +5,10 @@ import sys
 import threading
 
 import ipywidgets
+import numpy as np
 import pytest
 import torch
+from canvas_pixels import decoded, pasted
 
 from dit_course import explore
 from dit_course.dit import DiT
@@ -15,6 +17,11 @@ from dit_course.explore.registers import STEPS, look_inside, moments
 from dit_course.notebooks import WIDGET_VIEW
 
 MODULE = sys.modules["dit_course.explore.registers"]  # the name itself is the function
+
+
+def shown(view):
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def test_a_network_without_classes(small_config, perturbed):
     model = perturbed(DiT(small_config(num_classes=None)), 0.2, 1)
     view = explore.registers(model, t=0.0)
     assert view.label.options == (("none", None),)
-    assert view.message.value.startswith('<span role="status">t = 0.00, after block 1')
+    assert view.said.startswith("t = 0.00, after block 1")
     with pytest.raises(ValueError, match="no classes: leave the label out"):
         explore.registers(model, label=1)
 
@@ -88,17 +95,17 @@ def test_moments_lead_from_noise_to_the_picture_that_is_drawn(model):
 
 def test_it_says_what_is_shown_and_every_move_draws_again(model):
     view = explore.registers(model, label=3, block=1, t=0.5)
-    assert "t = 0.50, class 3, after block 1" in view.message.value
-    seen = [view.image.value]
+    assert "t = 0.50, class 3, after block 1" in view.said
+    seen = [shown(view).tobytes()]
     for control, value in ((view.block, 2), (view.t, 0.0), (view.label, 1), (view.block, 0)):
         control.value = value
-        seen.append(view.image.value)
+        seen.append(shown(view).tobytes())
     assert len(set(seen)) == len(seen)
-    assert "t = 0.00, class 1, before the first block" in view.message.value
-    assert "attention" not in view.message.value
-    assert view.image.tooltip == view.picture.alt
+    assert "t = 0.00, class 1, before the first block" in view.said
+    assert "attention" not in view.said
+    assert view.canvas.alt == [view.picture.alt]
     view.block.value, view.t.value, view.label.value = 1, 0.5, 3
-    assert view.image.value == seen[0]
+    assert shown(view).tobytes() == seen[0]
 
 
 def test_the_numbers_on_show_are_those_of_the_network(model):
@@ -108,7 +115,7 @@ def test_the_numbers_on_show_are_those_of_the_network(model):
     inside = look_inside(model, x, torch.tensor([0.25]), torch.tensor([3]))
     last = ", ".join(f"{value:.1f}" for value in inside.lengths[2, 0, 6:])
     assert f"registers {last}; they get {inside.looks[1, 0].sum(1).mean():.0%} of the attention" in view.picture.alt
-    assert "(an even share is 25%)" in view.picture.alt  # 2 of 8 tokens
+    assert "(an even share is 25.0%)" in view.picture.alt  # 2 of 8 tokens
 
 
 def test_looking_leaves_the_network_as_it_was(model):
@@ -140,7 +147,7 @@ def test_a_network_without_registers_has_nothing_to_show(small_config):
 @pytest.mark.parametrize("registers", [1, 9])
 def test_other_numbers_of_registers(small_config, registers):
     view = explore.registers(DiT(small_config(registers=registers)), block=2)
-    assert f"an even share is {registers / (6 + registers):.0%}" in view.picture.alt
+    assert f"an even share is {registers / (6 + registers):.1%}" in view.picture.alt
 
 
 def test_names_of_classes_are_those_of_the_model(model):
@@ -164,8 +171,8 @@ def test_many_events_at_once_end_with_what_the_sliders_say(model):
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"after block {view.block.value}" in view.message.value
-    assert view.image.value == view.picture.png
+    assert f"after block {view.block.value}" in view.said
+    assert np.array_equal(shown(view), view.picture.pixels)
 
 
 def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monkeypatch):
@@ -173,14 +180,14 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monke
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "look_inside", lambda *_: (_ for _ in ()).throw(RuntimeError("no <tokens>")))
         view.block.value = 2
-    assert "RuntimeError: no &lt;tokens&gt;" in view.message.value
+    assert "RuntimeError: no <tokens>" in view.said
     view.block.value = 1
-    assert "after block 1" in view.message.value
+    assert "after block 1" in view.said
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
     view = explore.registers(model)
     data, metadata = view._repr_mimebundle_()
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
     assert metadata["image/png"]["alt"].startswith("t = 0.50, class 0, after block 1")

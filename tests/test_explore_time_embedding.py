@@ -1,7 +1,6 @@
 """The sliders for time and factor: their numbers are the network's, and what goes wrong is said."""
 
 import base64
-import io
 import sys
 import threading
 
@@ -9,7 +8,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from canvas_pixels import decoded, pasted
 
 from dit_course import explore
 from dit_course.conditioning import TimestepEmbedder
@@ -21,8 +20,8 @@ MODULE = sys.modules["dit_course.explore.time_embedding"]  # the name itself is 
 
 
 def shown(view):
-    """The pixels in the view's image."""
-    return np.array(Image.open(io.BytesIO(view.image.value)))
+    """The pixels that the canvas paints."""
+    return pasted(view.canvas)
 
 
 def test_its_sinusoids_are_those_of_the_network():
@@ -46,15 +45,15 @@ def test_a_time_is_like_itself_and_the_factor_sharpens():
 
 def test_it_says_what_is_shown_and_every_move_draws_again():
     view = explore.time_embedding(0.3, factor=1000)
-    assert "t = 0.30, factor 1,000: 0.1% of all times" in view.message.value
+    assert "t = 0.30, factor 1,000: 0.1% of all times" in view.said
     seen = [shown(view).tobytes()]
     view.t.value = 0.5
     seen.append(shown(view).tobytes())
     view.factor.value = 1
     seen.append(shown(view).tobytes())
     assert len(set(seen)) == 3
-    assert "t = 0.50, factor 1:" in view.message.value
-    assert view.image.tooltip == view.picture.alt
+    assert "t = 0.50, factor 1:" in view.said
+    assert view.canvas.alt == [view.picture.alt]
 
 
 def test_the_drawing_has_one_size_at_every_place():
@@ -85,23 +84,23 @@ def test_many_events_at_once_end_with_what_the_sliders_say():
     for thread in threads:
         thread.join()
     view.t.value = 0.25
-    assert "t = 0.25" in view.message.value
+    assert "t = 0.25" in view.said
     assert np.array_equal(shown(view), shown(explore.time_embedding(0.25, 1)))
 
 
 def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(monkeypatch):
     view = explore.time_embedding()
     with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
+        patch.setattr(MODULE, "compute", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
         view.t.value = 0.4
-    assert "RuntimeError: no &lt;paper&gt;" in view.message.value
+    assert "RuntimeError: no <paper>" in view.said
     view.t.value = 0.6
-    assert "t = 0.60" in view.message.value
+    assert "t = 0.60" in view.said
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere():
     view = explore.time_embedding()
     data, metadata = view._repr_mimebundle_()
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
     assert metadata["image/png"]["alt"].startswith("t = 0.30, factor 1")

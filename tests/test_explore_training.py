@@ -8,8 +8,10 @@ import threading
 import time
 
 import ipywidgets
+import numpy as np
 import pytest
 import torch
+from canvas_pixels import decoded, pasted
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, TrainConfig, explore, train
 from dit_course.explore.keyboard import Accessible
@@ -185,7 +187,7 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere():
     view = explore.training(steps_of(6))
     data, metadata = view._repr_mimebundle_()
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert base64.b64decode(data["image/png"]) == view.image.value
+    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
     assert metadata["image/png"]["alt"].startswith("6 steps in 0:00. The loss in each of 6 steps")
     assert isinstance(view, ipywidgets.DOMWidget)
     assert isinstance(view.children[-1], Accessible)

@@ -12,6 +12,7 @@ from torch import nn
 from dit_course.dit import DiT, DiTConfig
 from dit_course.flow import (
     RectifiedFlow,
+    averaged,
     data_from_velocity,
     interpolate,
     logit_normal,
@@ -293,6 +294,12 @@ def test_bytes_and_unknown_reductions_are_refused(one_line_error):
         RectifiedFlow().loss(lambda x_t, t: x_t, torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
     with one_line_error(ValueError, "sum", "mean", "none"):
         RectifiedFlow().loss(lambda x_t, t: x_t, torch.zeros(2, 1, 4, 4), reduction="sum")
+
+
+def test_errors_are_averaged_once(one_line_error):
+    for reduction in ("mean", "none"):
+        with one_line_error(ValueError, "single number already", "(batch, ...)"):
+            averaged(torch.tensor(0.5), reduction)
 
 
 def test_a_model_that_answers_another_shape_is_refused(one_line_error):

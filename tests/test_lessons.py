@@ -213,7 +213,8 @@ def blocked(tmp_path):
     (folder / "sitecustomize.py").write_text(BLOCK)
     log = folder / "attempts"
     log.touch()
-    env = {"PYTHONPATH": str(folder), "BLOCKED_ATTEMPTS": str(log), "NO_PROXY": "*", "no_proxy": "*"}
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))  # this very checkout, too
+    env = {"PYTHONPATH": paths, "BLOCKED_ATTEMPTS": str(log), "NO_PROXY": "*", "no_proxy": "*"}
     return env, lambda: log.read_text().split()
 
 

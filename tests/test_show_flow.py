@@ -19,6 +19,12 @@ def decoded(picture):
     return np.array(Image.open(io.BytesIO(picture.png)).convert("RGB"))
 
 
+def is_dark_blue(pixels):
+    """Where a figure has the colour of data."""
+    red, green, blue = np.moveaxis(pixels.astype(int), -1, 0)
+    return (blue - red > 60) & (blue - green > 30)
+
+
 def test_curves_say_where_they_start_and_end():
     t = torch.linspace(0.1, 1, 10)
     picture = show.over_time(t, {"straight": t, "bent": t**2}, "size", "Two ways", marks={"the end": (1, 1.0)})
@@ -33,6 +39,20 @@ def test_curves_can_be_logarithmic_or_below_zero():
     t = np.linspace(0.01, 1, 50)
     for curves, logarithmic in (({"a": 1 / t}, True), ({"a": np.log(t)}, False)):
         assert show.over_time(t, curves, "y", "t", logarithmic=logarithmic).alt.startswith("t. Line chart")
+
+
+def test_the_ends_of_time_can_be_stretched():
+    t = [0.001, 0.01, 0.5, 0.99, 0.999]
+    marks = {"left": (0, 1.4), "right": (1, 0.3)}
+    pictures = [
+        show.over_time(t, {"a": [1.4, 1, 0.2, 0.2, 0.3]}, "y", "t", marks=marks, stretched=stretched)
+        for stretched in (False, True)
+    ]
+    assert pictures[0].alt == pictures[1].alt
+    plain, stretched = map(decoded, pictures)
+    assert (plain != stretched).any()
+    edges = [np.flatnonzero(is_dark_blue(pixels).any(axis=0))[[0, -1]].tolist() for pixels in (plain, stretched)]
+    assert edges[0] == pytest.approx(edges[1], abs=4), "the marks must stay at the edges"
 
 
 def test_a_curve_needs_a_value_for_each_time():
@@ -58,6 +78,13 @@ def test_the_ends_are_told_in_words():
     assert "1 in 20,000 of the times lie below 0.02, 1 in 20,000 above 0.98" in picture.alt
     assert picture.width <= PAGE_WIDTH
     assert show.densities(1.0, 0.6, title="Mine").alt.startswith("Mine: practically none")
+
+
+def test_drawn_times_stand_behind_the_density():
+    drawn = torch.sigmoid(1 + torch.randn(1000, generator=torch.Generator().manual_seed(0)))
+    picture, plain = show.densities(1.0, samples=drawn), show.densities(1.0)
+    assert picture.alt == f"{plain.alt}; as bars 1,000 times that were drawn, {drawn.mean():.2f} on average"
+    assert (decoded(picture) != decoded(plain)).mean() > 0.02
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,19 @@ from dit_course.check.flow import (
     RectifiedFlow,
     data_from_velocity,
     interpolate,
-    logit_normal,
     noise_from_velocity,
-    shift,
     velocity_target,
 )
+from dit_course.check.norm import RMSNorm
 from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
 from dit_course.check.really_zero import block_changes
-from dit_course.check.registers import (
-    DiT,
-    append_registers,
-    count_multiply_adds,
-    count_parameters,
-    drop_registers,
-    resized,
-)
+from dit_course.check.registers import append_registers, drop_registers
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
-from dit_course.check.self_attention import RMSNorm, SelfAttention, attention_in_chunks
+from dit_course.check.self_attention import SelfAttention, attention_in_chunks
+from dit_course.check.times import logit_normal, shift
 from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
 from dit_course.check.verdict import progress
+from dit_course.check.whole_dit import DiT, count_multiply_adds, count_parameters, resized
 
 __all__ = [
     "EMA",

@@ -13,6 +13,7 @@ from dit_course.check.exercise import Case
 from dit_course.check.modules import Complaint
 from dit_course.flow import averaged, per_image, uniform, velocity_target
 
+ANOTHER_NOISE = "your target is made of another noise than your x_t: draw it once, and use it for both"
 ANOTHER = "your answer is another one at every call, though its generator starts the same"
 
 
@@ -123,8 +124,10 @@ class LossCase(Case):
         self.record.__dict__.update(vars(notes))
         if notes.asked:
             self._look_at(notes)
-            again = self.run(answer, self.offset, elsewhere=10_001)
+            with torch.enable_grad():
+                again = self.run(answer, self.offset.clone().requires_grad_(), elsewhere=10_001)
             self._compare(notes, again)
+            self._look_at_target(again)
         elif isinstance(notes.loss, Tensor):
             raise Complaint("the model is never asked: ask(model, x_t, t, y) gives its prediction")
         return notes.loss, (self.reduction, notes.given)
@@ -142,13 +145,13 @@ class LossCase(Case):
         def model(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
             self._look_at_call(x_t, t, labels)
             notes.asked.append((x_t.detach(), t.detach()))
-            notes.x_t, time = x_t.detach().double(), per_image(t.detach().double(), self.x.double())
-            notes.noise = (notes.x_t - (1 - time) * notes.x) / time
+            notes.x_t, notes.t = x_t.detach().double(), per_image(t.detach().double(), self.x.double())
+            notes.noise = (notes.x_t - (1 - notes.t) * notes.x) / notes.t
             notes.target = velocity_target(notes.x, notes.noise)
-            answered = notes.target.float() + offset
-            notes.answered = answered.detach().double()
+            notes.live = notes.target.float() + offset
+            notes.answered = notes.live.detach().double()
             notes.error = notes.answered - notes.target
-            return answered
+            return notes.live
 
         generator = Generator().manual_seed(self.seed)
         notes.loss = answer(timesteps).loss(model, notes.given, self.y, generator, self.reduction)
@@ -167,6 +170,8 @@ class LossCase(Case):
             )
         if (self.y is None) != (len(labels) == 0):
             raise Complaint("ask the model by ask(model, x_t, t, y): it hands labels on where there are some")
+        if self.y is not None and same(t, self.y):
+            raise Complaint("t and y have changed places: ask(model, x_t, t, y) takes the times first")
         if self.y is not None and not (len(labels) == 1 and same(labels[0], self.y)):
             raise Complaint("the model does not get the labels y")
 
@@ -221,6 +226,18 @@ class LossCase(Case):
         raise Complaint(
             f"the noise in your x_t should be normal with mean 0 and std 1, but {said}: look at how it is made"
         )
+
+    def _look_at_target(self, notes: SimpleNamespace) -> None:
+        """A complaint about a target made of another noise than x_t: the gradient of the loss tells the target."""
+        if not (isinstance(notes.loss, Tensor) and notes.loss.requires_grad and notes.loss.device.type == "cpu"):
+            return
+        (slope,) = torch.autograd.grad(notes.loss.sum(), notes.live, allow_unused=True)
+        if slope is None:
+            return
+        count = self.x.numel() / notes.loss.numel()  # over how many errors each mean was taken
+        noise = notes.answered - slope.double() * count / 2 + notes.x  # of a mean squared error
+        if is_noise(noise, notes.x) and is_noise((noise + notes.noise) / math.sqrt(2), notes.x):
+            raise Complaint(ANOTHER_NOISE)
 
     def _compare(self, notes: SimpleNamespace, again: SimpleNamespace) -> None:
         """A generator that starts the same must give the same draws."""

@@ -240,6 +240,7 @@ LabelEmbedder = Exercise(
     "LabelEmbedder",
     reference=conditioning.LabelEmbedder,
     lesson="03",
+    partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,
     diagnoses=[
         LooksLike(LABEL_NEVER, lambda m, y: m.table(y)),

@@ -4,7 +4,7 @@ import torch
 
 import dit_course.check.wrong_ema as wrong
 from dit_course import ema
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
 from dit_course.check.stretch import power_decays as by_power
 from dit_course.check.wrong_ema import AverageCase
 
@@ -38,6 +38,7 @@ running_average = Exercise(
     "running_average",
     reference=ema.running_average,
     lesson="07",
+    partly=OTHERWISE,
     cases=signals,
     diagnoses=[
         LooksLike(RUN_SWAPPED, lambda values, decay: ema.running_average(values, 1 - decay)),
@@ -83,6 +84,7 @@ half_life = Exercise(
     "half_life",
     reference=ema.half_life,
     lesson="07",
+    partly=OTHERWISE,
     cases=decays_of_all_kinds,
     diagnoses=[
         LooksLike(HALF_WINDOW, lambda decay: 1 / (1 - decay)),
@@ -137,6 +139,7 @@ profile = Exercise(
     "profile",
     reference=ema.profile,
     lesson="07",
+    partly=OTHERWISE,
     cases=schedules,
     diagnoses=[
         LooksLike(PRO_START, lambda decays: ema.profile(decays)[1:]),
@@ -194,6 +197,7 @@ EMA = Exercise(
     "EMA",
     reference=ema.EMA,
     lesson="07",
+    partly=OTHERWISE,
     cases=trainings,
     diagnoses=[
         LooksLike(EMA_SWAPPED, wrong.Swapped),
@@ -242,6 +246,7 @@ power_decays = Exercise(
     "power_decays",
     reference=by_power,
     lesson="07",
+    partly=OTHERWISE,
     cases=widths,
     diagnoses=[
         LooksLike(POW_ONE_LESS, lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) - 1, n)),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dit_course import evaluation
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
 from dit_course.check.wrong_evaluation import (
     balls,
     clouds,
@@ -59,6 +59,7 @@ gaussian_distance = Exercise(
     "gaussian_distance",
     reference=evaluation.gaussian_distance,
     lesson="09",
+    partly=OTHERWISE,
     cases=gaussian_cases,
     diagnoses=[
         LooksLike(G_ROOTS, gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b))),
@@ -173,6 +174,7 @@ nearest_neighbours = Exercise(
     "nearest_neighbours",
     reference=evaluation.nearest_neighbours,
     lesson="09",
+    partly=OTHERWISE,
     cases=picture_cases,
     diagnoses=[
         LooksLike(NN_FAR, looked_up(torch.cdist, largest=True)),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
 from dit_course.check.wrong_evaluation import MISTAKES, careless, front, kernel, pictures, trained_judge
 
 # -- measure ---------------------------------------------------------------------------------------
@@ -101,6 +101,7 @@ pareto_front = Exercise(
     "pareto_front",
     reference=evaluation.pareto_front,
     lesson="09",
+    partly=OTHERWISE,
     cases=score_cases,
     diagnoses=[
         LooksLike(P_LOW, lambda scores: evaluation.pareto_front(-scores)),

@@ -27,6 +27,10 @@ from dit_course.check.fence import Outcome, fenced, undisturbed
 from dit_course.check.modules import Complaint, build, perturb
 from dit_course.check.verdict import NOT_TRIED, NOT_YET, RIGHT, Verdict, announce, chosen_seed, draw_pair, exercises
 
+# questions to an answer that is right on some inputs only: where inputs differ in their sizes alone, and elsewhere
+SIZES = "is a size written into the code as a number, or one size taken for another?"
+OTHERWISE = "what is different there, a size, a value or an option, that your code takes for granted?"
+
 
 class Draw:
     """Numbers for cases, decided by a seed."""
@@ -141,6 +145,8 @@ class Exercise:
 
     reference: the course's own version, handed back until then. cases: makes them from a `Draw`, the simplest first.
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
+    partly: what is asked when the answer is right on some inputs and wrong on others, and no diagnosis fits:
+    `SIZES`, `OTHERWISE`, or a question of the exercise's own.
     """
 
     name: str
@@ -151,6 +157,7 @@ class Exercise:
     praise: str = "Same as the course's"
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
+    partly: str = SIZES
 
     def __post_init__(self):
         self.__name__ = self.name
@@ -262,10 +269,10 @@ class Exercise:
                 return Verdict(NOT_YET, f"{_ended(diagnosis.hint)} {_capital(ending)}", picture)
         fine = [trial.case.label for trial in trials if not trial.fault]
         if fine and worst.fault in ("error", "shape", "values"):
-            hint = "is a size written into the code as a number, or one size taken for another?"
+            hint = self.partly
             if "equal size" in worst.text:  # torch.stack's words
                 hint = "some pieces run over the edge and come out smaller: where must the last one start?"
-            text = f"right on {fine[0]}, but not on {worst.case.label}: {hint} {_capital(worst.text)}"
+            text = f"right on {fine[0]}, but not on {worst.case.label}: {_ended(hint)} {_capital(worst.text)}"
             return Verdict(NOT_YET, text)
         if worst.fault in ("shape", "values"):
             again = self._try(answer, worst.case, seconds, seed=1).outcome.value

@@ -1,4 +1,4 @@
-"""Lesson 05: the road from picture to noise, its velocity, times, and the loss."""
+"""Lesson 05: the road from picture to noise, its velocity, and the loss; `times` has the times."""
 
 import math
 from types import SimpleNamespace
@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.cases_flow import (
-    FromTheRecord,
-    LossCase,
-    TimesCase,
-    of_the_same_z,
-    weighted,
-)
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
-from dit_course.check.stretch import shift as shifted
+from dit_course.check.cases_flow import FromTheRecord, LossCase, weighted
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike
 from dit_course.check.wrong_patches import drawing
 
 # -- what the exercises are tried on ---------------------------------------------------------------
@@ -49,12 +42,15 @@ ALONG_WIDTH = (
 )
 ONE_T = "all pictures get the time of the first: each has its own"
 OVERSHOT = "the noise is mixed in with the wrong sign: the road leads from the data towards the noise"
+BRACKETS = "brackets are missing: the share of the picture is 1 - t, all of it"
+ANY_AXES = "per_image(t, x) shapes t for pictures and for points: does yours fit one number of axes only?"
 IS_VELOCITY = "that is the way from data to noise, not a place on it: where is the picture at time t?"
 
 interpolate = Exercise(
     "interpolate",
     reference=flow.interpolate,
     lesson="05",
+    partly=ANY_AXES,
     cases=lambda draw: [Case((x, noise, t), label) for x, noise, t, label in roads(draw)],
     diagnoses=[
         LooksLike(SWAPPED, lambda x, noise, t: flow.interpolate(noise, x, t)),
@@ -64,7 +60,10 @@ interpolate = Exercise(
         LooksLike(CURVED, weighted(lambda t: (1 - t**2).sqrt(), lambda t: t)),
         LooksLike(CURVED, weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin())),
         LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + t * noise),
+        LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise),
+        LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise),
         LooksLike(ONE_T, lambda x, noise, t: flow.interpolate(x, noise, t[0])),
+        LooksLike(BRACKETS, lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise)),
         LooksLike(OVERSHOT, weighted(lambda t: 1 - t, lambda t: -t)),
         LooksLike(OVERSHOT, weighted(lambda t: 1 + t, lambda t: -t)),
         LooksLike(IS_VELOCITY, lambda x, noise, t: noise - x),
@@ -102,12 +101,16 @@ WHOLE_WAY = "you walk the whole road, but the picture stands at t: how much of i
 OTHER_END = "that is the other end of the road: going with the velocity leads to the noise, and the rest of it is 1 - t"
 TIMES_ALONG_WIDTH = "t has one number for each picture, but here it meets another axis: shape it with per_image(t, x_t)"
 REST_OF_THE_ROAD = "the part of the road that is meant is the one from the data to here, t long, not the rest of it"
+DIVIDED = "a way is speed times time: nothing has to be divided here"
+SHRUNK = "the place where you stand must not shrink: start at x_t itself, and walk from there"
+ONLY_THE_WAY = "that is the way you walk, not the place where you arrive: it starts at x_t"
 UNDONE = "dividing by 1 - t would be right if the noise were known: here the velocity is"
 
 data_from_velocity = Exercise(
     "data_from_velocity",
     reference=flow.data_from_velocity,
     lesson="05",
+    partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in roads(draw)],
     diagnoses=[
         LooksLike(FORWARD, lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t)),
@@ -116,6 +119,12 @@ data_from_velocity = Exercise(
         LooksLike(REST_OF_THE_ROAD, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
         LooksLike(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t - t * v),
         LooksLike(ONE_T, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0])),
+        LooksLike(DIVIDED, lambda x_t, v, t: x_t - v / flow.per_image(t, x_t)),
+        LooksLike(DIVIDED, lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t)),
+        LooksLike(SHRUNK, lambda x_t, v, t: flow.interpolate(x_t, -v, t)),
+        LooksLike(SHRUNK, flow.interpolate),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: flow.per_image(t, x_t) * v),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: -flow.per_image(t, x_t) * v),
         LooksLike(UNDONE, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t))),
     ],
     praise="Back at the data",
@@ -131,6 +140,7 @@ noise_from_velocity = Exercise(
     "noise_from_velocity",
     reference=flow.noise_from_velocity,
     lesson="05",
+    partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in roads(draw)],
     diagnoses=[
         LooksLike(NOISE_BACK, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
@@ -139,6 +149,9 @@ noise_from_velocity = Exercise(
         LooksLike(NOISE_DATA, flow.data_from_velocity),
         LooksLike(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t + (1 - t) * v),
         LooksLike(ONE_T, lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0])),
+        LooksLike(DIVIDED, lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t))),
+        LooksLike(SHRUNK, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v)),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v),
     ],
     praise="Arrived at the noise",
     picture=lambda noise: noise[0],
@@ -166,12 +179,17 @@ LOSS_SIGN = "the sign of the target is wrong: velocity_target(x, noise) leads fr
 LOSS_NOISE = "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it"
 LOSS_DATA = "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it"
 LOSS_PLACE = "your target is x_t, which the network is given anyway: it shall predict the velocity"
+LOSS_PART = (
+    "your target is a part of the road, to x_t or from it: the velocity is all of it, from the data to the noise"
+)
+LOSS_ENDS = "you compare the ends that the velocities lead to: compare the velocities themselves"
 LOSS_ABS = "the errors are not squared, only made positive: the *squared* error is meant"
 LOSS_RAW = "the errors are not squared, so that too high and too low cancel"
 LOSS_ROOT = "there is a root over the mean: the squared error itself is meant"
 LOSS_SUM = "the squared errors are summed: averaged(error, reduction) takes their mean"
 LOSS_HALF = "the squared error is halved"
 LOSS_REDUCTION = "the reduction is not looked at: averaged(error, reduction) gives one number, or one for each picture"
+LOSS_PARTLY = 'one number is wanted for "mean" and one for each picture for "none": what takes your means?'
 LOSS_EACH = 'every pixel keeps its own error: averaged(error, reduction) takes the mean, of each picture for "none"'
 
 
@@ -184,12 +202,17 @@ RectifiedFlow = Exercise(
     "RectifiedFlow",
     reference=flow.RectifiedFlow,
     lesson="05",
+    partly=LOSS_PARTLY,
     cases=loss_cases,
     diagnoses=[
         FromTheRecord(LOSS_SIGN, lambda r: (r.answered + r.target).square()),
         FromTheRecord(LOSS_NOISE, lambda r: (r.answered - r.noise).square()),
         FromTheRecord(LOSS_DATA, lambda r: (r.answered - r.x).square()),
         FromTheRecord(LOSS_PLACE, lambda r: (r.answered - r.x_t).square()),
+        FromTheRecord(LOSS_PART, lambda r: (r.answered - (r.noise - r.x_t)).square()),
+        FromTheRecord(LOSS_PART, lambda r: (r.answered - (r.x_t - r.x)).square()),
+        FromTheRecord(LOSS_ENDS, lambda r: (r.t * r.error).square()),
+        FromTheRecord(LOSS_ENDS, lambda r: ((1 - r.t) * r.error).square()),
         FromTheRecord(LOSS_ABS, lambda r: r.error.abs()),
         FromTheRecord(LOSS_RAW, lambda r: r.error),
         FromTheRecord(LOSS_RAW, lambda r: -r.error),
@@ -206,98 +229,4 @@ RectifiedFlow = Exercise(
         FromTheRecord(LOSS_EACH, squares, lambda error, how: error),
     ],
     praise="A model that is off by a known amount is charged that amount",
-)
-
-
-# -- logit_normal ----------------------------------------------------------------------------------
-
-NO_SIGMOID = "those are normal numbers, from minus to plus infinity: what squeezes them into the times from 0 to 1?"
-NOT_NORMAL = "the sigmoid gets uniform numbers: torch.rand is uniform, torch.randn is normal"
-PLAIN = "mean and std are not used: the numbers that the sigmoid gets have mean 0 and std 1 whatever is asked for"
-NO_MEAN = "the mean is not used"
-NO_STD = "the std is not used"
-MEAN_INSIDE = "the mean is multiplied by the std, too: first the spread, then the shift"
-EXCHANGED = "mean and std have changed places"
-AFTERWARDS = "mean and std come too late: they belong to the normal numbers, before the sigmoid"
-SQUARED = "the std is squared: that would be the variance"
-OTHER_SQUEEZE = "that squeezes into another range, or by another curve: the sigmoid, 1 / (1 + exp(-z)), is meant"
-UNIFORM = "those are uniform times: every t is as likely as any other"
-MIRRORED = "time is reversed: a positive mean should favour large t, the noise"
-
-logit_normal = Exercise(
-    "logit_normal",
-    reference=flow.logit_normal,
-    lesson="05",
-    cases=lambda draw: [
-        TimesCase((4000, *shape), label, seed=int(draw.sizes(1, 0, 10_000)[0]), reference=flow.logit_normal)
-        for shape, label in (
-            ((), "4,000 times as they come"),
-            ((1.0, 0.6), "mean 1 and std 0.6"),
-            ((-0.5, 1.7), "mean -0.5 and std 1.7"),
-        )
-    ],
-    diagnoses=[
-        LooksLike(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
-        LooksLike(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
-        LooksLike(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
-        LooksLike(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
-        LooksLike(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
-        LooksLike(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
-        LooksLike(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
-        LooksLike(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
-        LooksLike(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
-        LooksLike(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
-        LooksLike(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
-        *[
-            LooksLike(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
-            for squeeze in (torch.tanh, lambda z: torch.softmax(z, dim=0), torch.exp, lambda z: z.clamp(0, 1))
-        ],
-    ],
-    praise="The logits of your times are normal, and the generator decides them",
-    tolerance=1e-5,
-)
-
-
-# -- stretch: shift --------------------------------------------------------------------------------
-
-
-def shift_cases(draw: Draw) -> list[Case]:
-    """Times from end to end, and factors above and below 1."""
-    times = [torch.linspace(0, 1, 11), *(torch.sigmoid(draw.normal(size)) for size in draw.sizes(2, 5, 9))]
-    factors = [3.0, 0.5, 1.7]
-    return [Case((t, a), f"{len(t)} times, factor {a}") for t, a in zip(times, factors, strict=True)]
-
-
-SHIFT_FACTOR = "the times are multiplied, so that they leave [0, 1]: the *ratio* t / (1 - t) is what is multiplied"
-SHIFT_RATIO = "that is the ratio t' / (1 - t') itself: it must be solved for t'"
-SHIFT_INVERSE = "the shift goes the wrong way: a factor above 1 moves every time towards the noise"
-SHIFT_LOG = "the factor is added to the logit itself: a ratio times a has a logit plus log(a)"
-SHIFT_POWER = (
-    "that bends the times by a power: both ends stay, but the ratio t / (1 - t) is not multiplied by the factor"
-)
-SHIFT_ENDS = "right inside, but not at the ends: t = 0 must stay 0 and t = 1 must stay 1"
-
-
-def only_the_ends_differ(got: Tensor, expected: Tensor) -> bool:
-    """Whether the times between the first and the last are right."""
-    inside = (expected > 0) & (expected < 1)
-    return got.shape == expected.shape and not inside.all() and torch.allclose(got[inside], expected[inside], atol=1e-4)
-
-
-shift = Exercise(
-    "shift",
-    reference=shifted,
-    lesson="05",
-    cases=shift_cases,
-    diagnoses=[
-        When(SHIFT_ENDS, only_the_ends_differ),
-        LooksLike(SHIFT_FACTOR, lambda t, a: a * t),
-        LooksLike(SHIFT_FACTOR, lambda t, a: (a * t).clamp(0, 1)),
-        LooksLike(SHIFT_RATIO, lambda t, a: a * t / (1 - t)),
-        LooksLike(SHIFT_INVERSE, lambda t, a: shifted(t, 1 / a)),
-        LooksLike(SHIFT_LOG, lambda t, a: torch.sigmoid(torch.logit(t) + a)),
-        LooksLike(SHIFT_POWER, lambda t, a: t**a),
-        LooksLike(SHIFT_POWER, lambda t, a: t ** (1 / a)),
-    ],
-    praise="Every ratio t / (1 - t) is multiplied by the factor",
 )

@@ -1,6 +1,7 @@
 """Building a learner's module and giving it the course's weights, so that both must compute the same."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,20 @@ from torch import Tensor, nn
 
 class Complaint(Exception):
     """Something about an answer that is said to the learner as it is."""
+
+
+@contextlib.contextmanager
+def explained(hints: Mapping[str, str]) -> Iterator[None]:
+    """Behind the words of an error that holds a key of `hints` its hint is put; the error goes on."""
+    try:
+        yield
+    except Complaint:
+        raise
+    except Exception as error:
+        hint = next((hint for words, hint in hints.items() if words in str(error)), "")
+        if hint:
+            error.args = (f"{error}: {hint}",)
+        raise
 
 
 def perturb(module: nn.Module, normal: Callable[..., Tensor]) -> None:

@@ -1,36 +1,58 @@
-"""Lesson 04: registers, the whole network, and what it is made of and costs."""
+"""Lesson 04: registers, put behind the patches and taken off again. The rest is in `whole_dit.py`."""
 
-import copy
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from dit_course import dit
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.modules import Complaint, perturb
-from dit_course.check.stretch import resized as larger
-from dit_course.check.wrong_registers import (
-    PARAMETER_MISTAKES,
-    WORK_MISTAKES,
-    forwarded,
-    label_hidden,
-)
-from dit_course.dit import DiTConfig
+from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.modules import Complaint, explained
 
 # -- append_registers and drop_registers -----------------------------------------------------------
 
 
-def append_cases(draw: Draw) -> list[Case]:
-    """Other numbers of pictures, patches, features and registers; none of them, too, and double precision."""
+APPEND_ERRORS = {
+    "must have same number of dimensions": "the registers lack the axis of the batch",
+    "Sizes of tensors must match": "along which axis do they join? 0 is the batch, 1 the tokens, 2 the features",
+}
+
+
+@dataclass(frozen=True)
+class AppendCase(Case):
+    """Tokens and registers, both of which learn by what becomes of them."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Raises Complaint when only the dtype is wrong, or no gradient gets through to one of the two."""
+        with explained(APPEND_ERRORS):
+            result, given = super().use(answer, track)
+        (tokens, registers), right = self.args, dit.append_registers(*self.args)
+        if not track and same(result, right):
+            if result.dtype == registers.dtype != tokens.dtype:
+                values = f"your values are right, but they are {result.dtype} and should be {tokens.dtype}"
+                raise Complaint(f"{values}: give the registers the dtype of the tokens before you join them")
+            self._try_gradients(answer)
+        return result, given
+
+    def _try_gradients(self, answer: Callable) -> None:
+        for name, learns in (("tokens", (True, False)), ("registers", (False, True))):
+            given = [x.clone().requires_grad_(wanted) for x, wanted in zip(self.args, learns, strict=True)]
+            if not answer(*given).requires_grad:
+                advice = ".detach(), .data and torch.tensor(...) cut it off"
+                raise Complaint(f"your values are right, but no gradient gets through to the {name}: {advice}")
+
+
+def append_cases(draw: Draw) -> list[AppendCase]:
+    """Other numbers of pictures, patches, features and registers; none of them, too, and half precision."""
     cases = []
-    for dtype in (torch.float32, torch.float64):
+    for dtype, also in ((torch.float32, ""), (torch.bfloat16, ", tokens in bfloat16")):
         batch, patches, width, count = draw.sizes(4, 2, 9)
-        tokens, registers = draw.normal(batch, patches, width, dtype=dtype), draw.normal(count, width)
-        cases.append(Case((tokens, registers), f"{batch} pictures of {patches} patches, {count} registers"))
-    cases[1] = replace(cases[1], label=f"{cases[1].label}, in double precision")
+        tokens, registers = draw.normal(batch, patches, width, dtype=dtype), draw.normal(count, width, dtype=dtype)
+        label = f"{batch} pictures of {patches} patches, {count} registers{also}"
+        cases.append(AppendCase((tokens, registers.float()), label))
     tokens = draw.normal(3, 5, 8)
-    return [*cases, Case((tokens, draw.normal(0, 8)), "3 pictures of 5 patches, no registers")]
+    return [*cases, AppendCase((tokens, draw.normal(0, 8)), "3 pictures of 5 patches, no registers")]
 
 
 FRONT = "the registers stand in front: here they go behind the patches, so that `[:, :patches]` stays the picture"
@@ -48,6 +70,7 @@ append_registers = Exercise(
         LooksLike(FRONT, lambda x, r: torch.cat([r.to(x).expand(len(x), -1, -1), x], dim=1)),
         LooksLike(NO_REGISTERS, lambda x, r: x),
         LooksLike(ADDED, lambda x, r: x + r.sum(dim=0)),
+        LooksLike(ADDED, lambda x, r: x + r.to(x.dtype).sum(dim=0)),
         LooksLike(RANDOM, lambda x, r: dit.append_registers(x, 0 * r)),
         LooksLike(
             ONE_PICTURE,
@@ -59,10 +82,10 @@ append_registers = Exercise(
 
 
 def drop_cases(draw: Draw) -> list[Case]:
-    """Some registers, one, and none at all."""
+    """Some registers, one, and none at all. Few pictures, many features: no axis is as long as another."""
     cases = []
     for count in (4, 1, 0):
-        batch, patches, width = draw.sizes(3, 5, 9)
+        (batch,), (patches,), (width,) = draw.sizes(1, 2, 4), draw.sizes(1, 5, 9), draw.sizes(1, 14, 19)
         name = "no registers" if count == 0 else f"{count} register{'s' * (count > 1)}"
         tokens = draw.normal(batch, patches + count, width)
         cases.append(Case((tokens, count), f"{batch} pictures of {patches} patches and {name}"))
@@ -77,6 +100,7 @@ WRONG_END = "the first tokens are gone: the registers stand at the end"
 WRONG_AXIS = "your code cuts another axis: the tokens are axis 1"
 KEPT_REGISTERS = "you keep the registers and drop the patches"
 STILL_THERE = "your answer is its input, unchanged: the registers are still there"
+ALWAYS_FOUR = "four tokens are dropped, always: how many it should be is `count`, not a number in your code"
 OFF_BY_ONE = "one token too many or too few is left"
 
 drop_registers = Exercise(
@@ -94,208 +118,8 @@ drop_registers = Exercise(
         LooksLike(WRONG_AXIS, lambda x, count: x[..., :-count]),
         LooksLike(WRONG_AXIS, lambda x, count: x[: len(x) - count]),
         LooksLike(WRONG_AXIS, lambda x, count: x[:-count]),
+        LooksLike(ALWAYS_FOUR, lambda x, count: x[:, :-4]),
         LooksLike(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count - 1]),
         LooksLike(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count + 1]),
     ],
-)
-
-# -- DiT.forward -----------------------------------------------------------------------------------
-
-SMALL = DiTConfig(image_size=(8, 12), channels=2, width=16, depth=2, heads=2, registers=3, num_classes=5)
-CONFIGS = {
-    "8x12 pictures, 3 registers": SMALL,
-    "12x8 pictures, no registers, 4 channels out": replace(SMALL, image_size=(12, 8), registers=0, out_channels=4),
-    "no classes, patches of 2, 3 blocks": replace(SMALL, image_size=(4, 6), patch_size=2, num_classes=None, depth=3),
-}
-
-
-def network_cases(draw: Draw) -> list[ModuleCase]:
-    """Networks that are not square, with and without registers and classes, all weights perturbed."""
-    cases = []
-    for label, config in CONFIGS.items():
-        batch = draw.sizes(1)[0]
-        x = draw.normal(batch, config.channels, *config.image_shape)
-        t = draw.normal(batch).sigmoid()
-        y = () if config.num_classes is None else (torch.arange(batch) % config.num_classes,)
-        model = dit.DiT(config).eval()
-        cases.append(ModuleCase((config,), f"{batch} {label}", (x, t, *y), model, draw))
-    return cases
-
-
-NO_BLOCKS = "the blocks are not run, or what they return is not kept: `tokens = block(tokens, condition)`"
-ONE_BLOCK = "only one of the blocks leaves a trace: does each get what the one before it returned?"
-TWICE = "the blocks are run twice"
-BACKWARDS = "the blocks run in the wrong order: from the first to the last"
-NO_POSITIONS = "the tokens know nothing of their positions: `self.embed` adds them, and the registers, too"
-NO_LABEL = "the class has no influence: `self.condition` takes the time and the class"
-LATE = "the registers are dropped before the blocks, so no patch has ever seen them"
-TURNED = "height and width are swapped where the patches are put together: `image_shape` is (height, width)"
-TOKENS_OUT = "your answer is still a list of patches: put them together"
-RESIDUAL = "the input is added to the output: the network predicts the velocity itself"
-
-DiT = Exercise(
-    "DiT",
-    reference=dit.DiT,
-    lesson="04",
-    cases=network_cases,
-    diagnoses=[
-        LooksLike(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
-        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[-1:])),
-        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[:1])),
-        LooksLike(TWICE, forwarded(blocks=lambda blocks: [*blocks, *blocks])),
-        LooksLike(TWICE, forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)])),
-        LooksLike(BACKWARDS, forwarded(blocks=lambda blocks: blocks[::-1])),
-        LooksLike(LATE, forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0)),
-        LooksLike(NO_POSITIONS, forwarded(embed=lambda model, x: model.patch_embed(x), count=0)),
-        LooksLike(
-            NO_POSITIONS,
-            forwarded(embed=lambda model, x: dit.append_registers(model.patch_embed(x), model.registers)),
-        ),
-        LooksLike(NO_LABEL, label_hidden),
-        LooksLike(NO_LABEL, forwarded(condition=lambda model, t, y: model.time_embed(t))),
-        LooksLike(TURNED, forwarded(shape=lambda height, width: (width, height))),
-        LooksLike(TOKENS_OUT, forwarded(patches_only=True)),
-        LooksLike(RESIDUAL, lambda model, x, *rest: x + model(x, *rest)),
-    ],
-)
-
-
-# -- counting --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CountCase(Case):
-    """A configuration whose parts are counted. mistakes: for each part, hints and the wrong counts they go with."""
-
-    mistakes: dict = None
-    right: dict = None
-
-    gives = dict  # what an answer returns
-
-    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
-        """The counts as a tensor, in the order of the course's; a count that is wrong is a complaint."""
-        counts = answer(*self.args)
-        if not isinstance(counts, dict):
-            return counts, self.args
-        for part, count in self.right.items():
-            self._compare(part, counts.get(part), count)
-        extra = [part for part in counts if part not in self.right]
-        if extra:
-            raise Complaint(f"your counts have a part that is not asked for: {extra[0]!r}")
-        return torch.tensor([counts[part] for part in self.right], dtype=torch.float64), self.args
-
-    def _compare(self, part: str, got: object, count: int) -> None:
-        if got is None:
-            raise Complaint(f"your counts lack the part {part!r}: they should have {', '.join(self.right)}")
-        if isinstance(got, bool) or not isinstance(got, int | float):
-            raise Complaint(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
-        if got != count:
-            config = self.args[0]
-            hints = (hint for hint, wrong in self.mistakes.get(part, ()) if count != wrong(config) == got)
-            hint = next(hints, f"yours is {got / count:.3g} times as many" if count else "there are none at all")
-            raise Complaint(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
-        if not isinstance(got, int):
-            raise Complaint(
-                f"{part}: {got} is the right count, but a float: whole numbers stay whole with // and int()"
-            )
-
-
-def count_cases(count, mistakes):
-    """Cases for a counting function: a usual network, and two that differ from it in everything."""
-
-    def cases(draw: Draw) -> list[CountCase]:
-        a, b = draw.sizes(2, 2, 7)
-        usual = DiTConfig(image_size=28, channels=1, width=128, depth=6, heads=4)
-        odd = DiTConfig((8, 12), 4, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
-        plain = DiTConfig(16, 2, 4, 32 * b, a, 2, 2.0, 0, 7, qk_norm=False)
-        labels = {
-            "28x28 pictures in patches of 4, width 128, 6 blocks, 4 heads": usual,
-            f"8x12 pictures, width {24 * a}, {b} blocks, 6 heads, mlp_ratio 1.5, 3 registers": odd,
-            f"16x16 pictures in patches of 2, width {32 * b}, {a} blocks, no registers, no QK-norm": plain,
-        }
-        return [CountCase((config,), label, mistakes, count(config)) for label, config in labels.items()]
-
-    return cases
-
-
-count_parameters = Exercise(
-    "count_parameters",
-    reference=dit.count_parameters,
-    lesson="04",
-    cases=count_cases(dit.count_parameters, PARAMETER_MISTAKES),
-    praise="Every part agrees with the network itself",
-)
-
-count_multiply_adds = Exercise(
-    "count_multiply_adds",
-    reference=dit.count_multiply_adds,
-    lesson="04",
-    cases=count_cases(dit.count_multiply_adds, WORK_MISTAKES),
-    praise="Every part agrees with what PyTorch counts",
-)
-
-
-# -- stretch: resized ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ResizeCase(Case):
-    """A model, a new size, and pictures of that size for the model that comes back."""
-
-    given: tuple = ()
-
-    gives = torch.nn.Module  # what an answer returns
-
-    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
-        """Resize a copy, look whether that is still what it was, and call what came back."""
-        model, size = copy.deepcopy(self.args[0]), self.args[1]
-        result = answer(model, size)
-        if result is model:
-            raise Complaint("that is the model itself: make a new one, with a configuration of its own")
-        if not isinstance(result, torch.nn.Module):
-            return result, self.args
-        wanted = replace(model.config, image_size=size)
-        if result.config != wanted:
-            wrong = next(name for name, value in vars(result.config).items() if value != getattr(wanted, name))
-            have = getattr(result.config, wrong)
-            advice = "everything but `image_size` stays as it was, and that is (height, width)"
-            raise Complaint(f"the new model's configuration has {wrong} = {have!r}: {advice}")
-        if result.training:
-            advice = "bring it into eval mode, or it goes on hiding labels as in training"
-            raise Complaint(f"the new model is in training mode: {advice}")
-        there = {value.data_ptr() for value in model.parameters() if value.numel()}
-        if any(value.data_ptr() in there for value in result.parameters()):
-            raise Complaint("both models share their weights, so training one would change the other: copy them")
-        return result(*self.given), self.args
-
-    def inputs(self) -> tuple:
-        """Numbers and a model: nothing that is compared."""
-        return self.args
-
-    def imitate(self, wrong) -> object:
-        """What a wrong version makes of the case."""
-        return wrong(copy.deepcopy(self.args[0]), self.args[1])(*self.given)
-
-
-def resize_cases(draw: Draw) -> list[ResizeCase]:
-    """A model without registers, too, and sizes that are not square."""
-    cases = []
-    for size, registers in (((8, 4), 2), ((4, 12), 0)):
-        config = replace(SMALL, image_size=8, registers=registers)
-        model = dit.DiT(config).eval()
-        perturb(model, draw.normal)
-        x, t, y = draw.normal(3, 2, *size), draw.normal(3).sigmoid(), torch.tensor([0, 4, 5])
-        cases.append(ResizeCase((model, size), f"from 8x8 to {size[0]}x{size[1]} pixels", (x, t, y)))
-    return cases
-
-
-NOT_COPIED = "the new model answers 0, as every new DiT does: the weights are not copied into it"
-
-resized = Exercise(
-    "resized",
-    reference=larger,
-    lesson="04",
-    cases=resize_cases,
-    diagnoses=[LooksLike(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],
-    praise="A network of another size with the same weights",
 )

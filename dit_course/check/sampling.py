@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
 from dit_course.check.modules import Complaint
 from dit_course.check.solvers import ab2, euler, heun
 from dit_course.check.wrong_sampling import Formula, Gaussian, drawn, guide, inside_or_nothing, mixed, waves
@@ -89,6 +89,7 @@ guided = Exercise(
     "guided",
     reference=sampling.guided,
     lesson="08",
+    partly=OTHERWISE,
     cases=guidance_cases,
     diagnoses=[
         LooksLike(G_SWAPPED, mixed(lambda a, b, scale: guide(b, a, scale))),
@@ -187,6 +188,7 @@ Sampler = Exercise(
     "Sampler",
     reference=sampling.Sampler,
     lesson="08",
+    partly=OTHERWISE,
     cases=drawings,
     diagnoses=[
         LooksLike(S_RANGE, drawn(end=lambda x: x)),
@@ -303,6 +305,7 @@ find_noise = Exercise(
     "find_noise",
     reference=sampling.find_noise,
     lesson="08",
+    partly=OTHERWISE,
     cases=ways_back,
     diagnoses=[
         LooksLike(BACK_DOWN, lambda v, x, steps: there(v, x, torch.linspace(1, 0, steps + 1))),

@@ -1,16 +1,18 @@
-"""Lesson 02, the rest: RMSNorm, self-attention with QK-norm, and attention in chunks."""
+"""Lesson 02, the rest: self-attention with QK-norm, and attention in chunks."""
 
 import copy
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dit_course import attention
-from dit_course.check.attention import FIRST_ONLY, OVERFLOW, head_sizes, overflown
+from dit_course.check.attention import FIRST_ONLY, OVERFLOW, head_sizes, not_finite, overflown
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.modules import Complaint, build
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.modules import Complaint, build, explained
 from dit_course.check.stretch import attention_in_chunks as in_chunks
 from dit_course.check.wrong_attention import (
     attended,
@@ -18,7 +20,7 @@ from dit_course.check.wrong_attention import (
     logits,
     merge_reshaped,
     not_shrunk,
-    otherwise,
+    online,
     over_queries,
     reshaped_in_three,
     scaled_twice,
@@ -29,89 +31,6 @@ from dit_course.check.wrong_attention import (
     unscaled,
     weighted,
     whole_pieces_only,
-)
-
-# -- RMSNorm ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NormCase(ModuleCase):
-    """Modules with and without a scale; one that is right so far is also tried in half precision."""
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint for parameters that should not be, and for squares that overflow."""
-        if self.module.weight is not None:
-            module = build(answer, self.args, self.module)
-        else:
-            module = answer(*self.args)
-            found = [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
-            if found:
-                raise Complaint(f"with scale=False there is nothing to learn, but your module has {', '.join(found)}")
-        given = (self.given[0].clone().requires_grad_(track),)
-        try:
-            result = module(*given)
-        except TypeError as error:
-            if self.module.weight is None and "NoneType" in str(error):
-                raise Complaint(NORM_NONE) from None
-            raise
-        if self.module.weight is not None and same(result, self.module(*self.given)):
-            halved = copy.deepcopy(module).half()(torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16))
-            if not (halved.isfinite().all() and halved.count_nonzero()):
-                raise Complaint(NORM_HALF)
-        return result, given
-
-
-def norm_cases(draw: Draw) -> list[NormCase]:
-    """Common numbers; tiny ones, where eps matters; and no scale."""
-    cases = []
-    for label, factor, scale, dtype in (
-        ("{} vectors of {}", 1.0, True, torch.float32),
-        ("{} tiny vectors of {}", 2e-3, True, torch.float64),
-        ("{} vectors of {}, scale=False", 3.0, False, torch.float32),
-    ):
-        batch, tokens, width = draw.sizes(3, 2, 9)
-        x = (factor * (draw.normal(batch, tokens, width, dtype=torch.float64) + 0.5)).to(dtype)
-        module = attention.RMSNorm(width, 1e-6, scale).to(dtype)
-        cases.append(NormCase((width, 1e-6, scale), label.format(f"{batch}x{tokens}", width), (x,), module, draw))
-    return cases
-
-
-NORM_CENTRED = "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone"
-NORM_SUM = "you divide by the root of the *sum* of squares: the mean of the squares is meant"
-NORM_ROOT = "you divide by the mean square itself: its root is meant"
-NORM_EPS = "eps is missing or in another place: it is added to the mean square, under the root (seen on tiny numbers)"
-NORM_AXIS = "the mean goes over another axis: each token is normed by itself, over its own features"
-NORM_SCALE = "the learned scale is not used: the result is multiplied by `self.weight`, where there is one"
-NORM_SIZE = "you divide by the mean size |x|: root, mean, square, read backwards, says what to divide by"
-NORM_HALF = (
-    "right, but not in half precision: 1000 squared is more than float16 can hold, so the mean square is infinite. "
-    "Take it in float32: x.float()"
-)
-NORM_NONE = "with scale=False `self.weight` is None, and nothing can be multiplied with None: return without it then"
-NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings every vector to one size"
-
-RMSNorm = Exercise(
-    "RMSNorm",
-    reference=attention.RMSNorm,
-    lesson="02",
-    cases=norm_cases,
-    diagnoses=[
-        LooksLike(NORM_CENTRED, otherwise(centred=True)),
-        LooksLike(NORM_SUM, otherwise(mean=False)),
-        LooksLike(NORM_ROOT, otherwise(root=False)),
-        LooksLike(NORM_AXIS, otherwise(dim=1)),
-        LooksLike(NORM_AXIS, otherwise(dim=0)),
-        LooksLike(NORM_AXIS, otherwise(dim=(-2, -1))),
-        LooksLike(NORM_AXIS, otherwise(dim=(0, 1, 2))),
-        LooksLike(NORM_SCALE, lambda norm, x: norm(x) / norm.weight),
-        LooksLike(NORM_SCALE, otherwise(scaled=False)),
-        LooksLike(
-            NORM_SIZE, lambda norm, x: x / x.abs().mean(-1, keepdim=True) * (1 if norm.weight is None else norm.weight)
-        ),
-        LooksLike(NORM_TIMES, lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2)),
-        LooksLike(NORM_EPS, otherwise(eps="none")),
-        LooksLike(NORM_EPS, otherwise(eps="outside")),
-    ],
 )
 
 # -- SelfAttention ---------------------------------------------------------------------------------
@@ -130,11 +49,11 @@ class AttentionCase(ModuleCase):
             if isinstance(norm, torch.nn.Module):
                 norm.register_forward_pre_hook(self._fits_a_head)
         try:
-            result = module(*given)
+            with explained(SELF_ERRORS):
+                result = module(*given)
         except NotImplementedError as error:
-            own = type(module).heads_of is not attention.SelfAttention.heads_of
-            if not error.args and own and self._heads_are_right(module):
-                raise Complaint("`heads_of` is right. Now `forward`, which still raises NotImplementedError") from None
+            if not error.args:
+                self._say_which_is_left(module, error)
             raise
         if same(result, self.module(*self.given)) and not self._heads_are_right(module):
             raise Complaint("`forward` is right, but `heads_of` does not return queries, keys and values as it should")
@@ -144,7 +63,30 @@ class AttentionCase(ModuleCase):
         """A hook: norms before the split would stop with an error that says nothing."""
         width, heads, _ = self.args
         if inputs[0].shape[-1] != width // heads:
-            raise Complaint(SELF_EARLY)
+            raise Complaint(SELF_CUT if inputs[0].shape[-1] in (3 * width, 3 * width // heads) else SELF_EARLY)
+
+    def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
+        """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
+        if type(module).heads_of is attention.SelfAttention.heads_of:
+            return
+        if traceback.extract_tb(error.__traceback__)[-1].name == "heads_of":  # `forward` has called it
+            raise Complaint(
+                "`forward` calls `heads_of`, which still raises NotImplementedError: write it, too"
+            ) from None
+        try:
+            heads = module.heads_of(*self.given)
+        except NotImplementedError:
+            return
+        if self._heads_are_right(module):
+            raise Complaint("`heads_of` is right. Now `forward`, which still raises NotImplementedError") from None
+        if not (isinstance(heads, tuple | list) and len(heads) == 3 and all(isinstance(x, Tensor) for x in heads)):
+            raise Complaint("`heads_of` should return three tensors: query, key, value") from None
+        wanted = tuple(self.module.heads_of(*self.given)[0].shape)
+        for name, got in zip(("query", "key", "value"), heads, strict=True):
+            if tuple(got.shape) != wanted:
+                said = f"of `heads_of` the {name} has shape {tuple(got.shape)}, it should have {wanted}"
+                raise Complaint(f"{said} (batch, heads, tokens, width / heads)") from None
+        raise Complaint(SELF_HEADS) from None
 
     def _heads_are_right(self, module: torch.nn.Module) -> bool:
         """By the weights that come of them: which of the two norms is whose makes no difference."""
@@ -168,6 +110,15 @@ def attention_cases(draw: Draw) -> list[AttentionCase]:
     return cases
 
 
+SELF_CUT = "queries, keys and values are cut along another axis: of `self.qkv(x)` it is the *last* that holds all three"
+SELF_HEADS = (
+    "`heads_of` returns the right shapes, but not the right values: are queries and keys normed and values not? Are "
+    "the parts taken in the order query, key, value?"
+)
+SELF_ERRORS = {
+    "values to unpack": "`self.qkv(x)` is cut into three along its *last* axis, dim=-1",
+    "cannot be multiplied": "`self.output` takes whole tokens: are the values mixed and the heads merged before?",
+}
 SELF_NO_NORM = "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`"
 SELF_EARLY = "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
 SELF_HALF_NORM = "only one of queries and keys is normed: both are"
@@ -191,6 +142,7 @@ SelfAttention = Exercise(
     "SelfAttention",
     reference=attention.SelfAttention,
     lesson="02",
+    partly=OTHERWISE,
     cases=attention_cases,
     diagnoses=[
         LooksLike(SELF_NO_NORM, self_attention(norm="")),
@@ -222,7 +174,25 @@ SelfAttention = Exercise(
 # -- stretch: attention_in_chunks ------------------------------------------------------------------
 
 
-def chunk_cases(draw: Draw) -> list[Case]:
+class ChunkCase(Case):
+    """Queries, keys and values, and how many keys at a time."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
+        try:
+            with explained(CHUNK_ERRORS):
+                return super().use(answer, track)
+        except RuntimeError as error:
+            if "non-singleton dimension 0" in str(error):
+                raise Complaint(CHUNK_AXIS) from None
+            raise
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """What is no number is not some distance away."""
+        return not_finite(got)
+
+
+def chunk_cases(draw: Draw) -> list[ChunkCase]:
     """A size that fits, one that leaves something over, one that is larger than all, and some large logits."""
     cases = []
     for m, size, dtype in (
@@ -232,19 +202,35 @@ def chunk_cases(draw: Draw) -> list[Case]:
         (14, 4, torch.float32),
     ):
         batch, n, d, e = draw.sizes(4)
+        batch = batch + 6 if m == 12 else batch  # more pictures than keys in a chunk
         query, key = draw.normal(batch, n, d, dtype=dtype), draw.normal(batch, m, d, dtype=dtype)
         label = f"{m} keys, {size} at a time"
         if m == 14:  # in the first picture only
             query[0] *= 1000
             label += ", large logits"
-        cases.append(Case((query, key, draw.normal(batch, m, e, dtype=dtype), size), label))
+        cases.append(ChunkCase((query, key, draw.normal(batch, m, e, dtype=dtype), size), label))
     return cases
 
 
+CHUNK_AXIS = "the pictures of the batch are split, not the keys: keys and values are split along dim=-2"
+CHUNK_ERRORS = {
+    "must match the size": "does the largest logit, does the sum, keep its axis with size 1 (`keepdim=True`)?",
+    "return_types.max": "`.max(dim)` returns values and their places, `.amax(dim)` the values alone",
+}
 CHUNK_EACH = "each chunk has a softmax of its own: the sum below the fraction must run over all chunks"
 CHUNK_SHRINK = (
     "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, "
     "the sums so far must be shrunk"
+)
+CHUNK_KEPT = "only the last chunk counts: is the new highest kept for the next chunk (`highest = ...`), at its end?"
+CHUNK_BEFORE = (
+    "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new highest), so the "
+    "new one is kept only after that"
+)
+CHUNK_HALF = "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest"
+CHUNK_FIRST = (
+    "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which is 0 then. The other "
+    "way round it is infinite, and infinite times 0 is NaN"
 )
 CHUNK_OVERFLOW = OVERFLOW + "subtract the largest logit seen so far"
 CHUNK_REST = "the last chunk is left out when it is shorter than the others"
@@ -260,6 +246,11 @@ attention_in_chunks = Exercise(
         LooksLike(CHUNK_EACH, softmax_each),
         LooksLike(CHUNK_EACH, lambda *args: softmax_each(*args, average=False)),
         LooksLike(CHUNK_SHRINK, not_shrunk),
+        LooksLike(CHUNK_KEPT, lambda *args: online(*args, keep="never")),
+        LooksLike(CHUNK_BEFORE, lambda *args: online(*args, keep="before")),
+        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="total")),
+        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="mixed")),
+        When(CHUNK_FIRST, lambda got, expected: got.shape == expected.shape and bool(got.isnan().all())),
         LooksLike(CHUNK_REST, whole_pieces_only),
         LooksLike(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
         LooksLike(CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.compare import same
-from dit_course.check.exercise import Case, Draw, Exercise, LooksLike
+from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike
 from dit_course.check.modules import Complaint
 from dit_course.check.wrong_sampling import (
     TIMES,
@@ -98,6 +98,7 @@ euler = Exercise(
     "euler",
     reference=sampling.euler,
     lesson="08",
+    partly=OTHERWISE,
     cases=roads(sampling.euler),
     diagnoses=[
         LooksLike(SIGN, walked(lambda v, x, t, t_next, _: x - (t_next - t) * v(x, t))),
@@ -128,6 +129,7 @@ heun = Exercise(
     "heun",
     reference=sampling.heun,
     lesson="08",
+    partly=OTHERWISE,
     cases=roads(sampling.heun, cost=2),
     diagnoses=[
         LooksLike(EULER, sampling.euler),
@@ -165,6 +167,7 @@ ab2 = Exercise(
     "ab2",
     reference=sampling.ab2,
     lesson="08",
+    partly=OTHERWISE,
     cases=roads(sampling.ab2),
     diagnoses=[
         LooksLike(AB_EULER, sampling.euler),

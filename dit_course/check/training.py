@@ -9,7 +9,7 @@ from torch.optim import SGD
 from dit_course import training
 from dit_course.check.cases_training import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
 from dit_course.check.compare import same
-from dit_course.check.exercise import Draw, Exercise, LooksLike, When
+from dit_course.check.exercise import OTHERWISE, Draw, Exercise, LooksLike, When
 from dit_course.check.stretch import accumulate_gradients as accumulated
 from dit_course.check.stretch import clip_gradients as clipped
 from dit_course.check.wrong_training import accumulating, clamped, clipping, cosine, overfits, schedule, stepping
@@ -113,6 +113,7 @@ learning_rate = Exercise(
     "learning_rate",
     reference=training.learning_rate,
     lesson="06",
+    partly=OTHERWISE,
     cases=schedule_cases,
     diagnoses=[
         LooksLike(RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0)),
@@ -172,6 +173,7 @@ clip_gradients = Exercise(
     "clip_gradients",
     reference=clipped,
     lesson="06",
+    partly=OTHERWISE,
     cases=gradient_cases,
     diagnoses=[
         LooksLike(CLIP_NOT_DONE, clipping(change="none")),
@@ -263,6 +265,7 @@ accumulate_gradients = Exercise(
     "accumulate_gradients",
     reference=accumulated,
     lesson="06",
+    partly=OTHERWISE,
     cases=part_cases,
     diagnoses=[
         LooksLike(PART_SUM, accumulating(lambda part, batch, parts: 1)),

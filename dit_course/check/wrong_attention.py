@@ -1,5 +1,7 @@
 """Plausible wrong versions of lesson 02's exercises."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +35,11 @@ def unequal_heads(x: Tensor, heads: int) -> Tensor:
     return x.reshape(batch, tokens, width // heads, heads).permute(0, 3, 1, 2)
 
 
+def four_heads(x: Tensor, heads: int) -> Tensor:
+    """As in the course's own network, whatever is asked for."""
+    return split_heads(x, 4)
+
+
 def sizes_swapped(x: Tensor, heads: int) -> Tensor:
     """As many heads as a head has features."""
     batch, tokens, _ = x.shape
@@ -49,6 +56,25 @@ def merge_reshaped(x: Tensor) -> Tensor:
     """The right shape without moving anything."""
     batch, heads, tokens, size = x.shape
     return x.reshape(batch, tokens, heads * size)
+
+
+def mean_first(norm: nn.Module, x: Tensor, eps: str = "inside") -> Tensor:
+    """The square of the mean instead of the mean of the squares."""
+    square = x.mean(dim=-1, keepdim=True).square()
+    return x / (square + (norm.eps if eps == "inside" else 0)).sqrt() * (1 if norm.weight is None else norm.weight)
+
+
+def by_spread(correction: int, eps: str, centred: bool = False) -> Callable:
+    """Divided by the standard deviation, which is a root mean square, but of what is left without the mean."""
+
+    def wrong(norm: nn.Module, x: Tensor) -> Tensor:
+        spread = x.std(dim=-1, keepdim=True, correction=correction)
+        spread = (spread.square() + norm.eps).sqrt() if eps == "inside" else spread
+        spread = spread + norm.eps if eps == "outside" else spread
+        size = x - x.mean(dim=-1, keepdim=True) if centred else x
+        return size / spread * (1 if norm.weight is None else norm.weight)
+
+    return wrong
 
 
 def normed(
@@ -144,6 +170,19 @@ def not_shrunk(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     for table, v in zip(tables, values, strict=True):
         weights = (table - table.amax(dim=-1, keepdim=True)).exp()
         total, mixed = total + weights.sum(dim=-1, keepdim=True), mixed + weights @ v
+    return mixed / total
+
+
+def online(query: Tensor, key: Tensor, value: Tensor, size: int, keep: str = "after", shrunk: str = "both") -> Tensor:
+    """The right loop, with one thing done otherwise: when the new highest is kept, and which sums are shrunk."""
+    highest, total, mixed = torch.full_like(query[..., :1], -torch.inf), 0, 0
+    for table, v in zip(*in_pieces(query, key, value, size), strict=True):
+        higher = torch.maximum(highest, table.amax(dim=-1, keepdim=True))
+        shrink, weights = (highest - higher).exp(), (table - higher).exp()
+        shrink = torch.ones_like(shrink) if keep == "before" else shrink
+        total = total * (shrink if shrunk in ("both", "total") else 1) + weights.sum(dim=-1, keepdim=True)
+        mixed = mixed * (shrink if shrunk in ("both", "mixed") else 1) + weights @ v
+        highest = highest if keep == "never" else higher
     return mixed / total
 
 

@@ -17,6 +17,7 @@ def forwarded(
     count: int | None = None,
     shape: Callable = lambda height, width: (height, width),
     patches_only: bool = False,
+    residual: bool = False,
 ) -> Callable:
     """A wrong `DiT.forward`: which blocks run, on which tokens, with which condition, how many are dropped."""
 
@@ -24,7 +25,7 @@ def forwarded(
         config = model.config
         told, tokens = condition(model, t, y), embed(model, x)
         for block in blocks(model.blocks):
-            tokens = block(tokens, told)
+            tokens = block(tokens, told) + (tokens if residual else 0)
         tokens = dit.drop_registers(tokens, config.registers if count is None else count)
         patches = model.final(tokens, told)
         if patches_only:
@@ -98,6 +99,7 @@ PARAMETER_MISTAKES = {
         (PER_HEAD, lambda c: c.heads * attention(c, both, lambda w, head: 0)),
     ],
     "MLP": [
+        (ONE_BLOCK, lambda c: dit.count_parameters(c)["MLP"] // c.depth),
         (NO_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * w * hidden)),
         (MLP_ONCE, lambda c: mlp(c, lambda w, hidden: (w + 1) * hidden)),
         (MLP_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * (w + 1) * hidden)),
@@ -165,6 +167,7 @@ WORK_MISTAKES = {
         (BIASES, work(lambda n, patches, w, hidden, c: n * 4 * w * (w + 1))),
     ],
     "pairs of tokens": [
+        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["pairs of tokens"] // c.depth),
         (TOKENS, work(lambda n, patches, w, hidden, c: 2 * patches**2 * w)),
         (FLOPS, work(lambda n, patches, w, hidden, c: 4 * n**2 * w)),
         (PAIRS_ONCE, work(lambda n, patches, w, hidden, c: n**2 * w)),
@@ -173,6 +176,7 @@ WORK_MISTAKES = {
         (PAIRS_LINEAR, work(lambda n, patches, w, hidden, c: 2 * n * w)),
     ],
     "MLP": [
+        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["MLP"] // c.depth),
         (FLOPS, work(lambda n, patches, w, hidden, c: n * 4 * w * hidden)),
         (MLP_ONCE, work(lambda n, patches, w, hidden, c: n * w * hidden)),
         (MLP_RATIO, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
+import tyro
+
 from dit_course.experiments import EXPERIMENTS, Settings, paired_difference, read_table, run_experiment
 
 METRICS = ("validation_loss", "class_accuracy", "frechet_distance")
@@ -14,7 +16,7 @@ METRICS = ("validation_loss", "class_accuracy", "frechet_distance")
 class Experiment:
     """Does it help? Train variants that differ in one thing, with paired seeds. Goes on where it was stopped."""
 
-    name: str = "registers"
+    name: tyro.conf.Positional[str] = "registers"
     """registers, timesteps, zero-init, qk-norm or norm."""
     seeds: int = 5
     """How many trainings of each variant."""

@@ -1,7 +1,5 @@
 """Sliders for attention: pick a block, a head and a patch, and see where it looks at any moment t."""
 
-import html
-import threading
 from functools import partial
 
 import ipywidgets as widgets
@@ -9,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import View
+from dit_course.explore.worker import Cache, Job, Weights
 from dit_course.flow import interpolate
 from dit_course.sampling import Sampler
-from dit_course.show import PALETTE, Picture, to_png
+from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_attention import cell_side, frame, map_pixels, picture_pixels, rgb
 from dit_course.show.lesson_patches import one_image
 from dit_course.show.sheet import CAPTION, DENSITY, MARGIN, TEXT, blank_figure, rendered
@@ -134,7 +132,7 @@ class Attention(View):
     """The view that `attention` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, model, image, label, t, block, head, patch, seed):
-        self.model = model
+        self.weights = Weights(model)
         grid, heads, blocks = model.config.grid, model.config.heads, model.config.depth
         count = grid[0] * grid[1]
         names = list(getattr(model, "class_names", None) or range(model.config.num_classes or 0))
@@ -146,11 +144,11 @@ class Attention(View):
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(seed))
         tokens = count + model.config.registers
         self.drawing = Drawing(grid, model.config.patch_size, blocks, heads, tokens)
-        self._drawing = threading.Lock()
-        self._seen: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._seen = Cache()
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
         places = [(f"{i}: row {i // grid[1]}, column {i % grid[1]}", i) for i in range(count)]
         places += [(f"register {i}", count + i) for i in range(model.config.registers)]
+        self._places = [name for name, _ in places]
         middle = grid[0] // 2 * grid[1] + grid[1] // 2
         self.block = widgets.IntSlider(
             blocks // 2 if block is None else block, min=0, max=blocks - 1, description="block", **wide
@@ -171,61 +169,67 @@ class Attention(View):
             description="class",
             **wide,
         )
-        self.controls = (self.block, self.head, self.patch, self.t) + ((self.label,) if names else ())
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        for control in self.controls:
-            control.observe(self._changed, "value")
-        self._redraw()
-        row = widgets.HBox(self.controls, layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.image, self.message, Accessible()])
+        controls = (self.block, self.head, self.patch, self.t) + ((self.label,) if names else ())
+        super().__init__(controls)
 
     @property
     def picture(self) -> Picture:
-        """The still for where no kernel runs."""
-        return Picture.of(self._pixels, self.caption)
+        """What is on show: the still for where no kernel runs."""
+        self.settle()
+        return Picture.of(*self._shown)
+
+    @property
+    def caption(self) -> str:
+        """What there is to see, in words."""
+        return self._shown[1]
 
     def looked(self, t: float, label: int | None) -> tuple[Tensor, Tensor]:
         """What the model sees at t, (C, H, W) uint8, and all its weights, (blocks, heads, tokens, tokens)."""
-        key = (round(t, 4), label)
-        if key not in self._seen:
-            if len(self._seen) >= 64:  # a slider that is dragged to and fro
-                self._seen.pop(next(iter(self._seen)))
-            weight = next(self.model.parameters())
+        model = self.weights.copy()
+        key = (self.weights.version, round(t, 4), label)
+        found = self._seen.get(key)
+        if found is None:
+            weight = next(model.parameters())
             x = interpolate(self.clean, self.noise, torch.tensor([t])).to(weight.device, weight.dtype)
             y = None
-            if self.model.config.num_classes is not None:
-                y = torch.tensor([self.model.config.num_classes if label is None else label], device=weight.device)
-            maps = attention_maps(self.model, x, torch.tensor([t]).to(weight), y)[:, 0].cpu()
+            if model.config.num_classes is not None:
+                y = torch.tensor([model.config.num_classes if label is None else label], device=weight.device)
+            maps = attention_maps(model, x, torch.tensor([t]).to(weight), y)[:, 0].cpu()
             seen = (255 * (x[0].float() / 2 + 0.5).clamp(0, 1)).round().byte().cpu()
-            self._seen[key] = seen, maps
-        return self._seen[key]
+            found = seen, maps
+            self._seen.put(key, found)
+        return found
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            block, head, query, t = self.block.value, self.head.value, self.patch.value, self.t.value
-            head = None if head == AVERAGE else head
-            seen, maps = self.looked(t, None if self.label.value == NO_CLASS else self.label.value)
-            self._pixels = self.drawing.paint(seen, maps, block, head, query)
-            row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
-            self.caption = _said(row, self.patch, block, head, t, self.drawing.grid)
-            with self.image.hold_sync():
-                self.image.value = to_png(self._pixels, effort=1)
-                self.image.width = str(self.drawing.width)
-                self.image.tooltip = self.caption
-            self.message.value = f'<span role="status">{html.escape(self.caption)}</span>'
+    def answer(self, job: Job, state: tuple) -> None:
+        """Draw what the chosen patch looks at."""
+        block, head, query, t, *label = state
+        head = None if head == AVERAGE else head
+        seen, maps = self.looked(t, None if label in ([], [NO_CLASS]) else label[0])
+        pixels = self.drawing.paint(seen, maps, block, head, query)
+        row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
+        caption = _said(row, query, self._places[query], block, head, t, self.drawing.grid)
+        self._shown = pixels, caption
+        self.canvas.draw(pixels, caption, caption)
+
+    def ahead(self, job: Job, state: tuple) -> None:
+        """Look at the times beside this one."""
+        label = None if state[4:] in ((), (NO_CLASS,)) else state[4]
+        for t in (state[3] + self.t.step, state[3] - self.t.step):
+            job.check()
+            if 0 <= t <= 1:
+                self.looked(round(t, 10), label)
 
 
-def _said(row: Tensor, patch: widgets.SelectionSlider, block: int, head: int | None, t: float, grid) -> str:
+def _said(row: Tensor, query: int, name: str, block: int, head: int | None, t: float, grid) -> str:
     """What there is to see, in words."""
     count = grid[0] * grid[1]
     best = int(row.argmax())
     where = f"patch {best}" if best < count else f"register {best - count}"
-    itself = " (itself)" if best == patch.value else ""
+    itself = " (itself)" if best == query else ""
     who = "all heads on average" if head is None else f"head {head}"
     shares = f"most at {where}{itself}, {float(row[best]):.0%}; equal shares would be {1 / len(row):.0%}"
     kept = f"; registers get {float(row[count:].sum()):.0%}" if len(row) > count else ""
-    looker = f"patch {patch.label}" if patch.value < count else patch.label
+    looker = f"patch {name}" if query < count else name
     return f"{looker} looks, block {block}, {who}, t = {t:.2f}: {shares}{kept}"
 
 

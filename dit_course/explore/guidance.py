@@ -1,21 +1,27 @@
 """A slider for classifier-free guidance: how strictly do the pictures follow their class?"""
 
-import html
-import threading
 import time
+from dataclasses import replace
+from functools import partial
 
 import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.roads import Asked, Guesser, Road, foresee, nearest_road, walk
+from dit_course.explore.view import View
+from dit_course.explore.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
-from dit_course.show import Picture, Sheet, to_bytes, to_png
+from dit_course.show import Picture, Sheet, to_bytes
 
 MOST_PICTURES = 10
 EVERY_CLASS = "every class"
 STRONGEST = 8.0
+AT_ONCE = 0.1  # seconds: what is drawn as fast as this needs no first guess
+RESTING = 0.08  # seconds without a move: the hand rests
+AHEAD = 4.0  # seconds of drawing ahead after each answer
+HALFWAY = 0.5  # from this time on, where a way leads to is worth showing
+FIRST_GUESS, ON_THE_WAY = "a first guess, drawing ...", "on the way ..."
 
 
 def guidance(
@@ -69,18 +75,18 @@ class Guidance(View):
     def __init__(self, model: nn.Module, cfg: float, label: int | str | None, seed: int, steps: int, interval=None):
         if model.config.num_classes is None:
             raise ValueError("this model has no classes, so there is nothing to guide it with: load one that has")
-        Sampler(
-            model, steps=steps, cfg=cfg, cfg_interval=interval or (0.0, 1.0)
-        )  # says what is wrong with these before a slider bends them
-        self.model = model
+        # says what is wrong with these before a slider bends them
+        Sampler(model, steps=steps, cfg=cfg, cfg_interval=interval or (0.0, 1.0))
+        self.weights = Weights(model)
         self.names = _class_names(model)
-        self._drawing = threading.Lock()
-        self._sheets: dict[tuple[int, ...], Sheet] = {}
-        wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
-        classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
         if label not in (None, *self.names, *range(len(self.names))):
             raise ValueError(f"unknown class {label!r}; this model knows {', '.join(self.names)}")
         label = self.names.index(label) if isinstance(label, str) else label
+        self.roads, self.guesser = Cache(), Guesser()
+        self._version, self._seconds = 0, 0.0  # of the weights that the roads belong to; that a full drawing took
+        self._sheets: dict[tuple[int, ...], Sheet] = {}
+        wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
+        classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
         self.cfg = widgets.FloatSlider(
             cfg, min=0, max=max(STRONGEST, cfg), step=0.5, description="guidance", readout_format=".1f", **wide
         )
@@ -89,54 +95,96 @@ class Guidance(View):
         )
         self.seed = widgets.IntSlider(seed, min=0, max=max(99, seed), description="seed", **wide)
         self.steps = widgets.IntSlider(steps, min=1, max=max(50, steps), description="steps", **wide)
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
         self.interval = widgets.FloatRangeSlider(
             value=interval or (0.0, 1.0), min=0, max=1, step=0.05, description="interval", readout_format=".2f", **wide
         )
-        self.controls = (self.cfg, self.label, self.seed, self.steps, *([self.interval] if interval else []))
-        for control in self.controls:
-            control.observe(self._changed, "value")
-        pairs = [self.controls[i : i + 2] for i in range(0, len(self.controls), 2)]
-        rows = [widgets.HBox(pair, layout={"flex_flow": "row wrap"}) for pair in pairs]
-        self._redraw()
-        super().__init__([*rows, self.image, self.message, Accessible()])
+        controls = (self.cfg, self.label, self.seed, self.steps, *([self.interval] if interval else []))
+        pairs = [controls[i : i + 2] for i in range(0, len(controls), 2)]
+        super().__init__(controls, [widgets.HBox(pair, layout={"flex_flow": "row wrap"}) for pair in pairs])
 
     @property
     def picture(self) -> Picture:
         """The pictures on show, with what was asked for as their title: the still for where no kernel runs."""
-        pixels, labels = self._shown
-        sheet = Sheet(pixels.shape, [self.names[i] for i in labels], 5, self.caption)
-        return Picture.of(sheet.paint(pixels), self.caption)
+        self.settle()
+        pixels, labels, caption = self._shown
+        sheet = Sheet(pixels.shape, [self.names[i] for i in labels], 5, caption)
+        return Picture.of(sheet.paint(pixels), caption)
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            cfg, label, seed, steps = (control.value for control in self.controls[:4])
-            interval = self.interval.value
-            label = None if label == EVERY_CLASS else label
-            start = time.perf_counter()
-            pixels, labels = draw(self.model, cfg, label, seed, steps, interval)
-            seconds = time.perf_counter() - start
-            what = EVERY_CLASS if label is None else self.names[label]
-            self.caption = f"{what}, guidance {cfg:.1f}, seed {seed}, {steps} steps"
-            if self.interval in self.controls:
-                low, high = interval
-                count = cost(cfg, steps, interval)
-                self.caption += f", guided from t = {high:.2f} to {low:.2f}, {count} evaluations a picture"
-            self._shown = pixels, labels
-            sheet = self._sheet(pixels, labels)
-            with self.image.hold_sync():
-                self.image.value = to_png(sheet.paint(pixels), effort=1)
-                self.image.width = str(sheet.width)
-                self.image.tooltip = f"{len(labels)} pictures: {self.caption}"
-            self.message.value = f'<span role="status">{html.escape(self.caption)}: drawn in {seconds:.2f} s</span>'
+    def state(self) -> Asked:
+        """What the controls say."""
+        label = self.label.value
+        every = tuple(range(min(len(self.names), MOST_PICTURES)))
+        labels = every if label == EVERY_CLASS else (label,) * MOST_PICTURES
+        return Asked(labels, self.seed.value, self.cfg.value, self.steps.value, tuple(self.interval.value))
 
-    def _sheet(self, pixels: Tensor, labels: list[int]) -> Sheet:
+    def answer(self, job: Job, state: Asked) -> None:
+        """First what can be told from earlier drawings, then the way there, then the pictures in full quality."""
+        model = self._model()
+        road, start = self.roads.get(state), time.perf_counter()
+        if road is None:
+            if job.live and self._seconds > AT_ONCE:
+                self._first(job, model, state)
+            road = walk(model, state, partial(self._progress, job, state))
+            self._keep(road)
+            self._seconds = time.perf_counter() - start
+        self._show(state, road.pictures, f"drawn in {time.perf_counter() - start:.2f} s")
+
+    def ahead(self, job: Job, state: Asked) -> None:
+        """Draw what one more move of a slider would ask for, as far as that takes little time."""
+        model, until = self._model(), time.perf_counter() + AHEAD
+        beside = [
+            *(replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max),
+            *(replace(state, seed=seed) for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max),
+        ]
+        for asked in beside:
+            if self.roads.get(asked) is None and time.perf_counter() + self._seconds < until:
+                self._keep(walk(model, asked, lambda *_: job.check()))
+            job.check()
+
+    def _model(self) -> nn.Module:
+        """The model as it is now; what was drawn with other weights is forgotten."""
+        model = self.weights.copy()
+        if self._version != self.weights.version:
+            self.roads.clear()
+            self.guesser = Guesser()
+            self._version = self.weights.version
+        return model
+
+    def _keep(self, road: Road) -> None:
+        self.roads.put(road.asked, road)
+        self.guesser.learn(road)
+
+    def _first(self, job: Job, model: nn.Module, state: Asked) -> None:
+        """A first answer, at once; the real one waits until the hand rests."""
+        road = nearest_road([road for _, road in self.roads.items()], state)
+        pixels = None if road is None else foresee(road, state)
+        known = pixels is not None
+        self._show(state, pixels if known else self.guesser.guess(model, state), FIRST_GUESS, rough=True)
+        job.answered = True
+        job.rest(RESTING if known else 0.0)
+
+    def _progress(self, job: Job, state: Asked, t: float, pixels: Tensor) -> None:
+        job.check()
+        if job.live and t <= HALFWAY:
+            self._show(state, pixels, ON_THE_WAY, rough=True)
+            job.answered = True
+
+    def _show(self, state: Asked, pixels: Tensor, remark: str, rough: bool = False) -> None:
+        label = self.names[state.labels[0]] if len(set(state.labels)) == 1 and len(self.names) > 1 else EVERY_CLASS
+        caption = f"{label}, guidance {state.cfg:.1f}, seed {state.seed}, {state.steps} steps"
+        if self.interval in self.controls:
+            low, high = state.interval
+            count = cost(state.cfg, state.steps, state.interval)
+            caption += f", guided from t = {high:.2f} to {low:.2f}, {count} evaluations a picture"
+        self._shown = pixels, state.labels, caption
+        alt = f"{len(state.labels)} pictures: {caption}"
+        self.canvas.show(self._sheet(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)
+
+    def _sheet(self, pixels: Tensor, labels: tuple[int, ...]) -> Sheet:
         """The captions are drawn once for each choice of the class."""
-        key = tuple(labels)
-        if key not in self._sheets:
-            self._sheets[key] = Sheet(pixels.shape, [self.names[i] for i in labels], columns=5)
-        return self._sheets[key]
+        if labels not in self._sheets:
+            self._sheets[labels] = Sheet(pixels.shape, [self.names[i] for i in labels], columns=5)
+        return self._sheets[labels]
 
 
 def _class_names(model: nn.Module) -> list[str]:

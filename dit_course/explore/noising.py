@@ -1,17 +1,14 @@
 """A slider for t: a picture on its way to noise, always the same noise, and what a model makes of it."""
 
-import html
-import threading
-
 import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
 from dit_course.data import to_float
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import View
+from dit_course.explore.worker import Job, Weights
 from dit_course.flow import data_from_velocity, interpolate
-from dit_course.show import Picture, Sheet, to_png
+from dit_course.show import Picture, Sheet
 from dit_course.show.lesson_patches import one_image
 
 PARTS = ("(1 - t) picture", "t noise", "the sum: x_t")
@@ -56,9 +53,9 @@ class Noising(View):
     def __init__(self, pixels: Tensor, t: float, seed: int, model: nn.Module | None, label: int | None):
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t!r}, but time runs from 0 (data) to 1 (noise)")
-        self.pixels, self.model, self.label = pixels, model, label
+        self.pixels, self.label = pixels, label
+        self.weights = None if model is None else Weights(model)
         self.noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
-        self._drawing = threading.Lock()
         self._sheet = None
         self.t = widgets.FloatSlider(
             t,
@@ -70,27 +67,21 @@ class Noising(View):
             style={"description_width": "20px"},
             layout={"width": "480px"},
         )
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        self.t.observe(self._changed, "value")
-        self._redraw()
-        super().__init__([self.t, self.image, self.message, Accessible()])
+        super().__init__([self.t])
 
     @property
     def picture(self) -> Picture:
         """What is on show, with t as its title: the still for where no kernel runs."""
-        pixels, names = self._shown
-        return Picture.of(Sheet(pixels.shape, names, len(names), self.caption).paint(pixels), self.caption)
+        self.settle()
+        pixels, names, caption = self._shown
+        return Picture.of(Sheet(pixels.shape, names, len(names), caption).paint(pixels), caption)
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            t = self.t.value
-            pixels, names = draw(self.pixels, self.noise, t, self.model, self.label)
-            self._sheet = self._sheet or Sheet(pixels.shape, names, len(names))
-            self._shown = pixels, names
-            self.caption = f"t = {t:.2f}: {1 - t:.2f} of the picture and {t:.2f} of the noise"
-            with self.image.hold_sync():
-                self.image.value = to_png(self._sheet.paint(pixels), effort=1)
-                self.image.width = str(self._sheet.width)
-                self.image.tooltip = self.caption
-            self.message.value = f'<span role="status">{html.escape(self.caption)}</span>'
+    def answer(self, job: Job, state: tuple[float]) -> None:
+        """Mix picture and noise; a model takes one evaluation."""
+        (t,) = state
+        model = None if self.weights is None else self.weights.copy()
+        pixels, names = draw(self.pixels, self.noise, t, model, self.label)
+        self._sheet = self._sheet or Sheet(pixels.shape, names, len(names))
+        caption = f"t = {t:.2f}: {1 - t:.2f} of the picture and {t:.2f} of the noise"
+        self._shown = pixels, names, caption
+        self.canvas.show(self._sheet, pixels, caption, caption)

@@ -1,13 +1,12 @@
 """A slider for the patch size: the picture, its tokens and what they cost, side by side."""
 
-import html
-import threading
+import math
 
 import ipywidgets as widgets
 from torch import Tensor
 
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import DrawnView
+from dit_course.explore.worker import Job
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
@@ -67,7 +66,7 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     return Picture.of(rendered(figure), alt)
 
 
-class Patches(View):
+class Patches(DrawnView):
     """The view that `patches` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, pixels: Tensor, patch_size: int | None, width: int):
@@ -76,8 +75,6 @@ class Patches(View):
             patch_grid(*pixels.shape[1:], patch_size)  # says what is wrong with it
         start = patch_size if patch_size in sizes else sizes[len(sizes) // 2]
         self.pixels, self.width = pixels, width
-        self._drawing = threading.Lock()
-        self._drawn: dict[int, Picture] = {}
         self.patch_size = widgets.SelectionSlider(
             options=sizes,
             value=start,
@@ -85,23 +82,17 @@ class Patches(View):
             style={"description_width": "80px"},
             layout={"width": "400px"},
         )
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        self.patch_size.observe(self._changed, "value")
-        self._redraw()
-        super().__init__([self.patch_size, self.image, self.message, Accessible()])
+        super().__init__([self.patch_size])
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            size = self.patch_size.value
-            if size not in self._drawn:  # there are few: each is drawn once
-                self._drawn[size] = draw(self.pixels, size, self.width)
-            self.picture = self._drawn[size]
-            with self.image.hold_sync():
-                self.image.value = self.picture.png
-                self.image.width = str(self.picture.width)
-                self.image.tooltip = self.picture.alt
-            self.message.value = f'<span role="status">{html.escape(self.picture.alt)}</span>'
+    def drawn(self, state: tuple[int]) -> Picture:
+        """The drawing for one patch size."""
+        return draw(self.pixels, state[0], self.width)
+
+    def ahead(self, job: Job, state: tuple[int]) -> None:
+        """All sizes: there are few."""
+        for size in sorted(self.patch_size.options, key=lambda size: abs(math.log(size / state[0]))):
+            job.check()
+            self._remembered((size,))
 
 
 def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:

@@ -1,7 +1,5 @@
 """Sliders to look inside a network while it draws: how long its tokens are, and who looks at the registers."""
 
-import html
-import threading
 from dataclasses import dataclass
 
 import ipywidgets as widgets
@@ -10,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import DrawnView
+from dit_course.explore.worker import Job, Weights
 from dit_course.sampling import Sampler
+from dit_course.show import Picture
 from dit_course.show.lesson_registers import draw_inside
 
 STEPS = 20
@@ -73,7 +72,7 @@ def look_inside(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None)
     return Inside(x, torch.stack(seen), torch.stack(looks))
 
 
-class Registers(View):
+class Registers(DrawnView):
     """The view that `registers` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, model: nn.Module, label: int | str | None, block: int, t: float, seed: int):
@@ -84,66 +83,62 @@ class Registers(View):
             raise ValueError(f"block = {block}, but this model has {config.depth} blocks (0: before the first)")
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t}, but times lie in [0, 1]")
-        self.model, self.start_seed = model, seed
-        self._drawing = threading.Lock()
+        self.weights, self.start_seed = Weights(model), seed
         self._moments: dict[tuple, list[Tensor]] = {}
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "260px"}}
         self.block = widgets.IntSlider(block, min=0, max=config.depth, description="block", **wide)
         times = [round(1 - i / STEPS, 2) for i in range(STEPS + 1)]
         nearest = min(times, key=lambda time: abs(time - t))
         self.t = widgets.SelectionSlider(options=times, value=nearest, description="time", **wide)
-        classes = self._classes(label)
-        self.label = widgets.Dropdown(options=classes, value=self._number(label), description="class", **wide)
-        self.controls = (self.block, self.t, self.label)
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        for control in self.controls:
-            control.observe(self._changed, "value")
-        self._redraw()
-        row = widgets.HBox(self.controls, layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.image, self.message, Accessible()])
+        classes = self._classes(config.num_classes, model, label)
+        self._names = {number: name for name, number in classes}
+        self.label = widgets.Dropdown(options=classes, value=_number(classes, label), description="class", **wide)
+        super().__init__([self.block, self.t, self.label])
 
-    def inside(self) -> Inside:
-        """The numbers for where the sliders stand."""
-        label, index = self.label.value, self.t.index
+    def inside(self, time: float, label: int | None) -> Inside:
+        """The numbers at one time, for one class."""
+        model, index = self._model(), self.t.options.index(time)
         if label not in self._moments:  # drawn once for each class
-            self._moments[label] = moments(self.model, label, self.start_seed)
+            self._moments[label] = moments(model, label, self.start_seed)
         x, y = self._moments[label][index], None if label is None else torch.tensor([label])
-        with torch.no_grad():
-            weight = next(self.model.parameters())
-            was_training = self.model.training
-            self.model.eval()
-            try:
-                y = None if y is None else y.to(weight.device)
-                return look_inside(self.model, x, torch.full((1,), self.t.value).to(weight), y)
-            finally:
-                self.model.train(was_training)
+        weight = next(model.parameters())
+        y = None if y is None else y.to(weight.device)
+        return look_inside(model, x, torch.full((1,), time).to(weight), y)
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            what = f"t = {self.t.value:.2f}" + ("" if self.label.value is None else f", {self.label.label}")
-            self.picture = draw_inside(self.inside(), self.block.value, self.model.config.grid, what)
-            with self.image.hold_sync():
-                self.image.value = self.picture.png
-                self.image.width = str(self.picture.width)
-                self.image.tooltip = self.picture.alt
-            self.message.value = f'<span role="status">{html.escape(self.picture.alt)}</span>'
+    def drawn(self, state: tuple[int, float, int | None]) -> Picture:
+        """The drawing for a block, a time and a class."""
+        block, time, label = state
+        what = f"t = {time:.2f}" + ("" if label is None else f", {self._names[label]}")
+        return draw_inside(self.inside(time, label), block, self.weights.model.config.grid, what)
 
-    def _classes(self, label: int | str | None) -> list[tuple[str, int | None]]:
-        count = self.model.config.num_classes
+    def answer(self, job: Job, state: tuple[int, float, int | None]) -> None:
+        """Look inside and draw it."""
+        self._model()
+        super().answer(job, state)
+
+    def _model(self) -> nn.Module:
+        """The model as it is now; what was seen inside of other weights is forgotten."""
+        model = self.weights.copy()
+        if self.version != self.weights.version:
+            self.version = self.weights.version
+            self._moments.clear()
+        return model
+
+    @staticmethod
+    def _classes(count: int | None, model: nn.Module, label: int | str | None) -> list[tuple[str, int | None]]:
         if count is None:
             if label is not None:
                 raise ValueError("this model has no classes: leave the label out")
             return [("none", None)]
-        names = list(getattr(self.model, "class_names", None) or [])
+        names = list(getattr(model, "class_names", None) or [])
         names = names if len(names) == count else [f"class {number}" for number in range(count)]
         if label not in (None, *names, *range(count)):
             raise ValueError(f"unknown class {label!r}; this model knows {', '.join(names)}")
         return [(name, number) for number, name in enumerate(names)]
 
-    def _number(self, label: int | str | None) -> int | None:
-        if self.model.config.num_classes is None:
-            return None
-        if isinstance(label, str):
-            return next(number for name, number in self._classes(label) if name == label)
-        return label or 0
+
+def _number(classes: list[tuple[str, int | None]], label: int | str | None) -> int | None:
+    """The class at the start: the first one where none is named."""
+    if isinstance(label, str):
+        return dict(classes)[label]
+    return classes[label or 0][1]

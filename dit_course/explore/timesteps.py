@@ -1,15 +1,18 @@
 """Sliders for mean and width of the logit-normal: which times does the network get to see?"""
 
-import html
-import threading
-
 import ipywidgets as widgets
+import numpy as np
+import torch
 
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
-from dit_course.show import Picture
-from dit_course.show.lesson_flow import EDGE, densities, logit_normal_tail, share
+from dit_course.explore.chart import Chart
+from dit_course.explore.view import View
+from dit_course.explore.worker import Job
+from dit_course.show import PALETTE, Picture
+from dit_course.show.lesson_flow import DARK, EDGE, HEIGHT, WIDTH, logit_normal_density, logit_normal_tail, share
+from dit_course.show.sheet import CAPTION, TEXT, TITLE, blank_figure, label_axes
 
+TOP = 4.0  # of the axis for the density
+GRAY = DARK["noise"]
 WIDEST, FURTHEST = 2.5, 2.0
 
 
@@ -29,32 +32,61 @@ def caption(mean: float, std: float) -> str:
     return f"mean {mean:.1f}, std {std:.1f}. {ends} (uniform: {EDGE:.0%} each)"
 
 
+class Densities:
+    """The drawing behind the sliders: the density of the times beside the uniform one, and the shares at the ends."""
+
+    def __init__(self):
+        self.t = np.linspace(0, 1, 501)[1:-1]
+        figure = blank_figure(WIDTH, HEIGHT)
+        axes = figure.add_axes((0.08, 0.16, 0.66, 0.72), facecolor="white")
+        axes.set(xlim=(0, 1), ylim=(0, TOP))
+        axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
+        for left in (0, 1 - EDGE):
+            axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
+        label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
+        (self.line,) = axes.plot(self.t, self.t, color=PALETTE["model"], linewidth=2)
+        self.area = axes.fill_between(self.t, self.t, color=PALETTE["model"], alpha=0.15, linewidth=0)
+        self.title = figure.text(8 / WIDTH, 1 - 22 / HEIGHT, "", fontsize=TITLE, **TEXT)
+        words = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
+        for text, height in words:
+            figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": GRAY})
+        place = {"fontsize": CAPTION, **TEXT, "color": PALETTE["model"]}
+        figure.text(0.765, 0.58, "logit-normal", **place)
+        self.ends = [figure.text(0.765, height, "", **place) for height in (0.52, 0.46)]
+        self.chart = Chart(figure, [self.area, self.line, self.title, *self.ends])
+
+    def picture(self, mean: float, std: float) -> Picture:
+        """What the sliders show."""
+        density = logit_normal_density(torch.from_numpy(self.t), mean, std).clamp(max=2 * TOP).numpy()
+        below, above = logit_normal_tail(EDGE, mean, std)
+        self.line.set_ydata(density)
+        self.area.set_data(self.t, density, 0)
+        title = f"Logit-normal times, mean {mean:.1f} and std {std:.1f}"
+        self.title.set_text(title)
+        self.ends[0].set_text(f"t < {EDGE}: {share(below)}")
+        self.ends[1].set_text(f"t > {1 - EDGE}: {share(above)}")
+        rare = f"{share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}"
+        return Picture.of(self.chart.pixels(), f"{title}: {rare}; uniform: 2% each")
+
+
 class Timesteps(View):
     """The view that `timesteps` makes. `picture` is what it shows at the moment."""
+
+    picture: Picture
 
     def __init__(self, mean: float, std: float):
         if not 0.2 <= std <= WIDEST or not -FURTHEST <= mean <= FURTHEST:
             raise ValueError(
                 f"mean {mean!r} and std {std!r}: the sliders go from {-FURTHEST} to {FURTHEST} and from 0.2 to {WIDEST}"
             )
-        self._drawing = threading.Lock()
+        self.drawing = Densities()
         wide = {"style": {"description_width": "50px"}, "layout": {"width": "340px"}, "readout_format": ".1f"}
         self.mean = widgets.FloatSlider(mean, min=-FURTHEST, max=FURTHEST, step=0.1, description="mean", **wide)
         self.std = widgets.FloatSlider(std, min=0.2, max=WIDEST, step=0.1, description="std", **wide)
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        for control in (self.mean, self.std):
-            control.observe(self._changed, "value")
-        self._redraw()
-        row = widgets.HBox([self.mean, self.std], layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.image, self.message, Accessible()])
+        controls = [self.mean, self.std]
+        super().__init__(controls, [widgets.HBox(controls, layout={"flex_flow": "row wrap"})])
 
-    def _redraw(self) -> None:
-        with self._drawing:  # events may come in two threads at once
-            mean, std = self.mean.value, self.std.value
-            self.picture: Picture = densities(mean, std)
-            with self.image.hold_sync():
-                self.image.value = self.picture.png
-                self.image.width = str(self.picture.width)
-                self.image.tooltip = self.picture.alt
-            self.message.value = f'<span role="status">{html.escape(caption(mean, std))}</span>'
+    def answer(self, job: Job, state: tuple[float, float]) -> None:
+        """Draw the density for these sliders."""
+        self.picture = self.drawing.picture(*state)
+        self.canvas.draw(self.picture.pixels, self.picture.alt, caption(*state))

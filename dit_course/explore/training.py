@@ -18,8 +18,9 @@ import ipywidgets as widgets
 import traitlets
 from torch import Tensor, nn
 
+from dit_course.explore.canvas import Canvas
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import Live
 from dit_course.sampling import Sampler
 from dit_course.show import Picture, to_bytes
 from dit_course.show.lesson_training import ROWS
@@ -105,7 +106,7 @@ def hear_while_busy(widget: widgets.Widget) -> None:
         vars(widget.comm).pop("_reply_subshell_id", None)
 
 
-class Training(View):
+class Training(Live):
     """The view that `training` makes.
 
     losses: of all steps. strips: pairs of seconds and the pictures drawn then, (n, C, H, W) uint8. stopped: whether
@@ -126,11 +127,11 @@ class Training(View):
         self.button.tooltip = "end the training after this step and keep what was learned"
         self.button.on_click(self._clicked)
         self.message = widgets.HTML()
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
+        self.canvas = Canvas()
         self.presence = Presence()
         self.title: str | None = None
         row = widgets.HBox([self.button, self.bar, self.message], layout={"align_items": "center"})
-        super().__init__([row, self.image, self.presence, Accessible()])
+        super().__init__([row, self.canvas, self.presence, Accessible()])
         self._redraw()
 
     @property
@@ -224,10 +225,7 @@ class Training(View):
         self.losses += [step.loss for step in self._waiting]
         self._waiting.clear()
         picture = self.picture
-        with self.image.hold_sync():
-            self.image.value = picture.png
-            self.image.width = str(picture.width)
-            self.image.tooltip = picture.alt
+        self.canvas.draw(picture.pixels, picture.alt, "")
 
     def _line(self, step: Step) -> str:
         """Where the training stands, in one line."""

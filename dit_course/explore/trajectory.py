@@ -1,6 +1,5 @@
 """A slider for time: sample once, keep every state, then walk back and forth between noise and data."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,11 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.keyboard import Accessible
-from dit_course.explore.view import NamedImage, View
+from dit_course.explore.view import View
+from dit_course.explore.worker import Job
 from dit_course.flow import data_from_velocity
 from dit_course.sampling import Sampler, Velocity
-from dit_course.show import Picture, Sheet, save_animation, to_bytes, to_png
+from dit_course.show import Picture, Sheet, save_animation, to_bytes
 
 MILLISECONDS = 150  # between two states when it plays
 STILL = (0, 0.2, 0.4, 0.6, 0.8, 1)  # how far along the way the moments of the still picture lie
@@ -98,32 +97,35 @@ def record(model, labels, n, seed, steps, solver, cfg, cfg_interval) -> Film:
     return Film(_stored(states), _stored(pointed), times, about)
 
 
-def draw(film: Film, index: int, sheet: Sheet):
-    """What the slider shows at one moment: the pixels (height, width, 3)."""
-    return sheet.paint(film.frame(index))
-
-
 class Trajectory(View):
-    """The view that `trajectory` makes. `film` holds all states, `picture` is a still of some of them."""
+    """The view that `trajectory` makes. `film` holds all states, `picture` is a still of some of them.
+
+    The whole film is in the browser: moving the slider asks nothing of the kernel, not even of a busy one.
+    """
 
     def __init__(self, film: Film):
         self.film = film
-        n, last = film.states.shape[1], len(film.times) - 1
-        captions = ["state x_t" if i == 0 else "" for i in range(n)] + [
-            "it points to" if i == 0 else "" for i in range(n)
-        ]
-        self.sheet = Sheet(film.frame(0).shape, captions, n)
+        self.sheet = Sheet(film.frame(0).shape, captions(film.states.shape[1]), film.states.shape[1])
+        last = len(film.times) - 1
         wide = {"style": {"description_width": "50px"}, "layout": {"width": "420px"}}
         self.index = widgets.IntSlider(0, min=0, max=last, description="step", **wide)
         self.play = widgets.Play(
             value=0, min=0, max=last, interval=MILLISECONDS, show_repeat=False, description="play the run"
         )
-        widgets.jslink((self.play, "value"), (self.index, "value"))
-        self.image = NamedImage(format="png", layout={"max_width": "100%"})
-        self.message = widgets.HTML()
-        self.index.observe(self._changed, "value")
-        self._redraw()
-        super().__init__([widgets.HBox([self.play, self.index]), self.image, self.message, Accessible()])
+        super().__init__([self.index], [widgets.HBox([self.play, self.index])])
+        self.links = [
+            widgets.jslink((self.play, "value"), (self.index, "value")),
+            widgets.jslink((self.index, "value"), (self.canvas, "moment")),
+        ]
+
+    def answer(self, job: Job, state: tuple[int]) -> None:
+        """Hand the film over, once; after that only the moment changes, and a browser sees to that itself."""
+        if not self.canvas.frame:
+            saids = [f"t = {t:.2f}, {self.film.about}" for t in self.film.times]
+            alts = [f"above x_t, below the data it points to: {said}" for said in saids]
+            self.canvas.film(self.sheet, torch.stack(self.film.frames()), alts, saids)
+        if not self.canvas.watched:
+            self.canvas.moment = state[0]
 
     @property
     def picture(self) -> Picture:
@@ -141,14 +143,10 @@ class Trajectory(View):
         """Write the whole run as a film, .gif or .mp4: the states above, what they point to below."""
         save_animation(self.film.frames(), path, fps=fps, columns=self.film.states.shape[1])
 
-    def _redraw(self) -> None:
-        index = self.index.value
-        said = f"t = {self.film.times[index]:.2f}, {self.film.about}"
-        with self.image.hold_sync():
-            self.image.value = to_png(draw(self.film, index, self.sheet), effort=1)
-            self.image.width = str(self.sheet.width)
-            self.image.tooltip = f"above x_t, below the data it points to: {said}"
-        self.message.value = f'<span role="status">{html.escape(said)}</span>'
+
+def captions(n: int) -> list[str]:
+    """The first picture of each row says what the row is."""
+    return [name if i == 0 else "" for name in ("state x_t", "it points to") for i in range(n)]
 
 
 def _stored(states: Sequence[Tensor]) -> Tensor:

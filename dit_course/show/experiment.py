@@ -72,7 +72,7 @@ def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) ->
     for y, words in ((0.93, f"{b} is better"), (0.04, f"{a} is better")):
         axes.text(0.985, y, words, transform=axes.transAxes, ha="right", fontsize=CAPTION, **TEXT)
     axes.set_xlabel("t      (0 is data, 1 is noise)", fontsize=CAPTION, **TEXT)
-    axes.set_ylabel("difference of losses", fontsize=CAPTION, **TEXT)
+    axes.set_ylabel(f"loss: {a}\nminus {b}", fontsize=CAPTION, **TEXT)
     axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])

@@ -23,6 +23,7 @@ LABEL = {**TEXT, "fontsize": CAPTION}
 ORDER = ("model", "noise", "guidance", "data")  # colours of curves, in this order
 DARK = {**PALETTE, "noise": "#6a6a6a"}  # for text, which needs more contrast than a line
 WIDTH, HEIGHT = 820, 330  # of figures with curves, in pixels of the page
+STRETCHED = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # the ticks where both ends get more room
 EDGE = 0.02  # the times that are hardly ever seen: this close to an end
 
 
@@ -33,10 +34,12 @@ def over_time(
     title: str,
     marks: Mapping[str, tuple[float, float]] | None = None,
     logarithmic: bool = False,
+    stretched: bool = False,
 ) -> Picture:
     """Show curves over time, from data at t = 0 to noise at t = 1, each with its name at its end.
 
     t: (n,). curves: for each name n values. y: what is drawn. marks: single points (t, value) with their names.
+    stretched: both ends get more room, 0.001 to 0.01 as much as 0.1 to 0.5; marks at 0 and 1 stand at the very edges.
     """
     t = np.asarray(t, dtype=float)
     curves = {name: np.asarray(values, dtype=float) for name, values in curves.items()}
@@ -48,15 +51,24 @@ def over_time(
     for values, colour in zip(curves.values(), ORDER, strict=False):
         axes.plot(t, values, color=PALETTE[colour], linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
     for name, (when, value) in (marks or {}).items():
-        axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5)
-        side = {"xytext": (10, 0), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
-        axes.annotate(name, (when, value), textcoords="offset points", va="center", **side, **LABEL)
+        at_an_edge = stretched and when in (0, 1)  # in shares of the axis, where 0 and 1 are the same places
+        place = {"transform": axes.get_yaxis_transform()} if at_an_edge else {}
+        axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5, **place)
+        below = -24 if at_an_edge else 0
+        side = {"xytext": (10, below), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
+        where = {"xycoords": axes.get_yaxis_transform()} if at_an_edge else {}
+        axes.annotate(name, (when, value), textcoords="offset points", va="center", **where, **side, **LABEL)
     if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     elif min(values.min() for values in curves.values()) > 0:
         axes.set_ylim(0)  # a share of something is seen from the ground up
     axes.set_xlim(0, 1)
+    if stretched:
+        axes.set_xscale("logit")
+        axes.set_xlim(0.4 * t.min(), 1 - 0.4 * (1 - t.max()))
+        axes.set_xticks(STRETCHED, [f"{tick:g}" for tick in STRETCHED])
+        axes.minorticks_off()
     label_axes(axes, "t      (0 is data, 1 is noise)", y, grid="y")
     _titled(axes, title)
     _name_the_ends(axes, curves)
@@ -78,15 +90,22 @@ def logit_normal_tail(edge: float, mean: float = 0.0, std: float = 1.0) -> tuple
     return below.item(), above.item()
 
 
-def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None) -> Picture:
-    """Show how often each t is drawn: logit-normal beside uniform, and the shares within 0.02 of both ends."""
+def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, samples: Tensor | None = None) -> Picture:
+    """Show how often each t is drawn: logit-normal beside uniform, and the shares within 0.02 of both ends.
+
+    samples: times (n,) that were drawn, to be compared with the curve: as bars.
+    """
     t = np.linspace(0, 1, 501)[1:-1]
     density = logit_normal_density(torch.from_numpy(t), mean, std).numpy()
     below, above = logit_normal_tail(EDGE, mean, std)
     title = title or f"Logit-normal times, mean {mean:.1f} and std {std:.1f}"
     figure = blank_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((0.08, 0.16, 0.66, 0.72), facecolor="white")
-    axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
+    if samples is None:
+        axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
+    else:
+        drawn = torch.as_tensor(samples).detach().flatten().numpy()
+        axes.hist(drawn, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
     axes.plot(t, density, color=PALETTE["model"], linewidth=2)
     axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
     for left in (0, 1 - EDGE):
@@ -103,9 +122,13 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None) -> 
         (f"t < {EDGE}: {share(below)}", "model", 0.52),
         (f"t > {1 - EDGE}: {share(above)}", "model", 0.46),
     ]
+    if samples is not None:
+        words += [("drawn times", "data", 0.30)]
     for text, colour, height in words:
         figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": DARK[colour]})
     alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
+    if samples is not None:
+        alt += f"; as bars {len(drawn):,} times that were drawn, {drawn.mean():.2f} on average"
     return _picture(figure, alt)
 
 

@@ -150,7 +150,7 @@ def draw_inside(inside, block: int, grid: tuple[int, int], what: str) -> Picture
     said = f"{what}, {where}: patches {np.median(of_patches):.1f} long (median), registers "
     said += ", ".join(f"{value:.1f}" for value in of_registers)
     if shares:
-        said += f"; they get {sum(shares):.0%} of the attention (an even share is {len(shares) / len(values):.0%})"
+        said += f"; they get {sum(shares):.0%} of the attention (an even share is {len(shares) / len(values):.1%})"
     return Picture.of(rendered(figure), said)
 
 

@@ -8,7 +8,6 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +30,30 @@ CAPTION, TITLE = 12, 15  # sizes of the text
 LETTER = 0.6  # width of a letter, in sizes
 
 
-@dataclass(frozen=True)
 class Picture:
     """A finished drawing: the last line of a cell shows it, `save` keeps it as PNG.
 
-    width, height: as shown on the page. alt: what it shows, in words, for those who cannot see it.
+    png: the file. width, height: as shown on the page. alt: what it shows, in words, for those who cannot see it.
+    pixels: (height, width, 3) uint8, drawn at `DENSITY`; None where only the file is known.
     """
 
-    png: bytes = field(repr=False)
-    width: int
-    height: int
-    alt: str
+    def __init__(self, png: bytes | None, width: int, height: int, alt: str, pixels: np.ndarray | None = None):
+        self._png, self.width, self.height, self.alt, self.pixels = png, width, height, alt, pixels
 
     @classmethod
     def of(cls, pixels: np.ndarray, alt: str) -> "Picture":
         """A picture of (height, width, 3) uint8, drawn at `DENSITY`."""
-        return cls(to_png(pixels), pixels.shape[1] // DENSITY, pixels.shape[0] // DENSITY, alt)
+        return cls(None, pixels.shape[1] // DENSITY, pixels.shape[0] // DENSITY, alt, pixels)
+
+    @property
+    def png(self) -> bytes:
+        """The file; made when it is first asked for, since that takes longer than the drawing."""
+        if self._png is None:
+            self._png = to_png(self.pixels)
+        return self._png
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.alt}>"
 
     def save(self, path: str | Path) -> None:
         """Write a PNG file, whole or not at all."""
@@ -56,7 +63,7 @@ class Picture:
         atomic_write(path, self.png)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"<Picture: {self.alt}>"}
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": repr(self)}
         return data, {"image/png": {"width": self.width, "height": self.height, "alt": self.alt}}
 
 

@@ -130,14 +130,39 @@ def naive_softmax(query, key):
     return exponentials / exponentials.sum(-1, keepdim=True)
 
 
-@mutant(exercise="attention_weights", hint="an error stopped your code")
+@mutant(exercise="attention_weights", hint="values are NaN or infinite (on")
+def naive_softmax_counted(query, key):
+    return naive_softmax(query, key)
+
+
+@mutant(exercise="attention_weights", hint="which axes of the keys must swap?")
 def transpose_forgotten(query, key):
     return torch.softmax(query @ key / query.shape[-1] ** 0.5, -1)
 
 
-@mutant(exercise="attention_weights", hint="right on 5 queries, 7 keys, but not on")
+@mutant(exercise="attention_weights", hint="right for one picture and one head")
 def two_axes_only(query, key):
     return torch.softmax(query @ key.transpose(0, 1) / query.shape[-1] ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="right for one picture and one head")
+def all_axes_turned(query, key):
+    return torch.softmax(query @ key.permute(*reversed(range(key.ndim))) / query.shape[-1] ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="here are queries without any axes in front")
+def axes_from_the_front(query, key):
+    return torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="the size of its *first* axis")
+def root_of_len(query, key):
+    return torch.softmax(query @ key.mT / len(query) ** 0.5, -1)
+
+
+@mutant(exercise="attention_weights", hint="the size of its *first* axis")
+def root_of_len_of_keys(query, key):
+    return torch.softmax(query @ key.mT / math.sqrt(len(key)), -1)
 
 
 # -- split_heads -----------------------------------------------------------------------------------
@@ -172,6 +197,16 @@ def not_swapped(x, heads):
 @mutant(exercise="split_heads", hint="the heads take turns at the features")
 def in_turns(x, heads):
     return x.reshape(len(x), x.shape[1], -1, heads).permute(0, 3, 1, 2)
+
+
+@mutant(exercise="split_heads", hint="the number of heads is `heads`, not a number in your code")
+def always_four_heads(x, heads):
+    return x.reshape(len(x), x.shape[1], 4, x.shape[2] // 4).transpose(1, 2)
+
+
+@mutant(exercise="split_heads", hint="`//` divides to one")
+def divided_with_one_slash(x, heads):
+    return x.reshape(len(x), x.shape[1], heads, x.shape[2] / heads).transpose(1, 2)
 
 
 @mutant(exercise="split_heads", hint="heads and features of a head are swapped")
@@ -231,6 +266,11 @@ def by_permute_and_reshape(x):
 @mutant(exercise="merge_heads", hint="the heads are only reshaped")
 def merged_by_reshape(x):
     return x.reshape(len(x), x.shape[2], -1)
+
+
+@mutant(exercise="merge_heads", hint="`flatten(2)` comes too early")
+def only_flattened(x):
+    return x.flatten(2)
 
 
 @mutant(exercise="merge_heads", hint="heads and features are not merged yet")
@@ -308,14 +348,14 @@ class TorchsNorm(Norm):
 class AllInFloat32(Norm):
     def forward(self, x):
         wide = x.float()
-        return self.scaled((wide / torch.sqrt((wide**2).mean(-1, keepdim=True) + self.eps)).type_as(x))
+        return self.scaled(wide / torch.sqrt((wide**2).mean(-1, keepdim=True) + self.eps)).type_as(x)
 
 
 @right_answer(exercise="RMSNorm")
 class ByTheLength(Norm):
     def forward(self, x):
         length = torch.linalg.vector_norm(x.double(), dim=-1, keepdim=True)
-        return self.scaled((x / (length**2 / x.shape[-1] + self.eps).sqrt()).to(x.dtype))
+        return self.scaled(x / (length**2 / x.shape[-1] + self.eps).sqrt()).to(x.dtype)
 
 
 @mutant(exercise="RMSNorm", hint="that is LayerNorm")
@@ -390,7 +430,59 @@ class InItsOwnDtype(Norm):
         return self.scaled(x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
 
 
-@mutant(exercise="RMSNorm", hint="they are torch.float32 and should be torch.float64")
+@mutant(exercise="RMSNorm", hint="float16 goes in and float32 comes out")
+class NeverCastBack(Norm):
+    def forward(self, x):
+        out = x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
+        return out if self.weight is None else out * self.weight
+
+
+@mutant(exercise="RMSNorm", hint="with the weight applied already")
+class CastBackBeforeTheScale(Norm):
+    def forward(self, x):
+        return self.scaled(x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps).to(x.dtype))
+
+
+@mutant(exercise="RMSNorm", hint="you square the mean")
+class MeanThenSquare(Norm):
+    def forward(self, x):
+        return self.scaled(x * torch.rsqrt(x.float().mean(-1, keepdim=True).square() + self.eps).to(x.dtype))
+
+
+@mutant(exercise="RMSNorm", hint="which leaves the mean out")
+class ByStd(Norm):
+    def forward(self, x):
+        return self.scaled(x / (x.std(-1, keepdim=True) + self.eps))
+
+
+@mutant(exercise="RMSNorm", hint="which leaves the mean out")
+class ByVariance(Norm):
+    def forward(self, x):
+        return self.scaled(x / (x.var(-1, keepdim=True, correction=0) + self.eps).sqrt())
+
+
+@mutant(exercise="RMSNorm", hint="that is LayerNorm")
+class CentredByStd(Norm):
+    def forward(self, x):
+        return self.scaled((x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True))
+
+
+@mutant(exercise="RMSNorm", hint="the root of the *sum* of squares")
+class ByTorchsLength(Norm):
+    def forward(self, x):
+        return self.scaled(x / x.norm(dim=-1, keepdim=True))
+
+
+@mutant(exercise="RMSNorm", hint="`self.weight is None` says")
+class IfWeight(Norm):
+    def forward(self, x):
+        out = x * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps).to(x.dtype)
+        if self.weight:
+            out = out * self.weight
+        return out
+
+
+@mutant(exercise="RMSNorm", hint="float16 goes in and float32 comes out")
 class StaysInFloat32(Norm):
     def forward(self, x):
         x = x.float()
@@ -398,7 +490,7 @@ class StaysInFloat32(Norm):
         return out if self.weight is None else out * self.weight.float()
 
 
-@mutant(exercise="RMSNorm", hint="must match the size")
+@mutant(exercise="RMSNorm", hint="does your mean keep its axis")
 class KeepdimForgotten(Norm):
     def forward(self, x):
         return self.scaled(x / torch.sqrt(x.square().mean(-1) + self.eps))
@@ -627,6 +719,42 @@ class ForwardToDo(Layers):
         raise NotImplementedError
 
 
+@mutant(exercise="SelfAttention", hint="`forward` calls `heads_of`, which still raises")
+class HeadsToDo(Layers):
+    def heads_of(self, x):
+        raise NotImplementedError
+
+
+@mutant(exercise="SelfAttention", hint="`heads_of` returns the right shapes, but not the right values")
+class NoNormAndForwardToDo(ForwardToDo):
+    def heads_of(self, x):
+        return tuple(map(self.split, self.parts(x)))
+
+
+@mutant(exercise="SelfAttention", hint="of `heads_of` the query has shape")
+class NoSplitAndForwardToDo(ForwardToDo):
+    def heads_of(self, x):
+        return self.parts(x)
+
+
+@mutant(exercise="SelfAttention", hint="`heads_of` should return three tensors")
+class OneTensorAndForwardToDo(ForwardToDo):
+    def heads_of(self, x):
+        return self.qkv(x)
+
+
+@mutant(exercise="SelfAttention", hint="along another axis")
+class CutAlongTheBatch(Layers):
+    def parts(self, x):
+        return self.qkv(x).chunk(3)
+
+
+@mutant(exercise="SelfAttention", hint="are the values mixed and the heads merged before?")
+class NotMerged(Layers):
+    def merge(self, x):
+        return x
+
+
 @mutant(exercise="SelfAttention", hint="not tried yet")
 class NothingDone(Layers):
     def heads_of(self, x):
@@ -699,6 +827,86 @@ def shrinking_forgotten(query, key, value, size):
         total = total + weights.sum(-1, keepdim=True)
         mixed = mixed + weights @ v
     return mixed / total
+
+
+def with_the_loop(query, key, value, size, step):
+    highest, total, mixed = torch.full_like(query[..., :1], -torch.inf), 0, 0
+    for k, v in zip(key.split(size, -2), value.split(size, -2), strict=True):
+        logits = query @ k.mT / query.shape[-1] ** 0.5
+        new = torch.maximum(highest, logits.amax(-1, keepdim=True))
+        highest, total, mixed = step(highest, new, total, mixed, (logits - new).exp(), v)
+    return mixed / total
+
+
+@mutant(exercise="attention_in_chunks", hint="only the last chunk counts")
+def highest_not_kept(*args):
+    def step(old, new, total, mixed, weights, v):
+        factor = (old - new).exp()
+        return old, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="the new one is kept only after that")
+def highest_kept_too_early(*args):
+    def step(old, new, total, mixed, weights, v):
+        old = new
+        factor = (old - new).exp()
+        return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="the pictures of the batch are split")
+def split_along_the_batch(query, key, value, size):
+    def step(old, new, total, mixed, weights, v):
+        factor = (old - new).exp()
+        return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
+
+    batches = key.split(size), value.split(size)
+    for k, v in zip(*batches, strict=True):
+        mixed = with_the_loop(query, k, v, size, step)
+    return mixed
+
+
+@mutant(exercise="attention_in_chunks", hint="keep its axis with size 1")
+def keepdim_of_the_sum_forgotten(*args):
+    def step(old, new, total, mixed, weights, v):
+        factor = (old - new).exp()
+        return new, total * factor + weights.sum(-1), mixed * factor + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="`.amax(dim)` the values alone")
+def max_of_torch(query, key, value, size):
+    highest = torch.full_like(query[..., :1], -torch.inf)
+    return torch.maximum(highest, (query @ key.mT).max(dim=-1, keepdim=True))
+
+
+@mutant(exercise="attention_in_chunks", hint="only one of the two sums is shrunk")
+def mixed_not_shrunk(*args):
+    def step(old, new, total, mixed, weights, v):
+        return new, total * (old - new).exp() + weights.sum(-1, keepdim=True), mixed + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="only one of the two sums is shrunk")
+def total_not_shrunk(*args):
+    def step(old, new, total, mixed, weights, v):
+        return new, total + weights.sum(-1, keepdim=True), mixed * (old - new).exp() + weights @ v
+
+    return with_the_loop(*args, step)
+
+
+@mutant(exercise="attention_in_chunks", hint="the other way round it is infinite")
+def factor_upside_down(*args):
+    def step(old, new, total, mixed, weights, v):
+        factor = (new - old).exp()
+        return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
+
+    return with_the_loop(*args, step)
 
 
 @mutant(exercise="attention_in_chunks", hint="exp of a large logit is infinite")

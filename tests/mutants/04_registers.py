@@ -74,17 +74,17 @@ def new_random_ones(tokens, registers):
     return behind(tokens, 0.02 * torch.randn(registers.shape))
 
 
-@mutant(exercise="append_registers", hint="Tensors must have same number of dimensions")
+@mutant(exercise="append_registers", hint="the registers lack the axis of the batch")
 def no_batch(tokens, registers):
     return torch.cat([tokens, registers], dim=1)
 
 
-@mutant(exercise="append_registers", hint="an error stopped your code")
+@mutant(exercise="append_registers", hint="along which axis do they join?")
 def along_the_batch(tokens, registers):
     return torch.cat([tokens, registers.expand(len(tokens), -1, -1)], dim=0)
 
 
-@mutant(exercise="append_registers", hint="an error stopped your code")
+@mutant(exercise="append_registers", hint="along which axis do they join?")
 def along_the_features(tokens, registers):
     return torch.cat([tokens, registers.expand(len(tokens), -1, -1)], dim=2)
 
@@ -94,9 +94,24 @@ def one_register(tokens, registers):
     return behind(tokens, registers[:1])
 
 
-@mutant(exercise="append_registers", hint="torch.float64")
+@mutant(exercise="append_registers", hint="give the registers the dtype of the tokens")
 def in_single_precision(tokens, registers):
     return behind(tokens, registers).float()
+
+
+@mutant(exercise="append_registers", hint="give the registers the dtype of the tokens")
+def dtype_forgotten(tokens, registers):
+    return torch.cat([tokens, registers.expand(len(tokens), -1, -1)], dim=1)
+
+
+@mutant(exercise="append_registers", hint="no gradient gets through to the registers")
+def registers_detached(tokens, registers):
+    return behind(tokens, registers.detach())
+
+
+@mutant(exercise="append_registers", hint="no gradient gets through to the tokens")
+def tokens_detached(tokens, registers):
+    return behind(tokens.data, registers)
 
 
 @mutant(exercise="append_registers", hint="no gradient gets through")
@@ -178,7 +193,7 @@ def one_too_many(tokens, count):
     return tokens[:, : tokens.shape[1] - max(count - 1, 0)]
 
 
-@mutant(exercise="drop_registers", hint="is a size written into the code as a number")
+@mutant(exercise="drop_registers", hint="four tokens are dropped, always")
 def always_four(tokens, count):
     return tokens[:, : tokens.shape[1] - 4]
 
@@ -334,13 +349,92 @@ class Residual(Network):
         return x + super().forward(x, t, y)
 
 
-@mutant(exercise="DiT", hint="do not make a")
+@mutant(exercise="DiT", hint="the registers are still there")
 class RegistersKept(Network):
     def drop(self, tokens):
         return tokens
 
 
-@mutant(exercise="DiT", hint="missing 1 required positional argument: 'condition'")
+@mutant(exercise="DiT", hint="the label does not arrive")
+class LabelNotPassed(Network):
+    def told(self, t, y):
+        return self.condition(t)
+
+
+@mutant(exercise="DiT", hint="the registers are there twice")
+class RegistersTwice(Network):
+    def begin(self, x):
+        return dit.append_registers(self.embed(x), self.registers)
+
+
+@mutant(exercise="DiT", hint="the last block has no part in the answer")
+class LastBlockSkipped(Network):
+    def order(self):
+        return self.blocks[:-1]
+
+
+@mutant(exercise="DiT", hint="the first block is left out")
+class FirstBlockSkipped(Network):
+    def order(self):
+        return self.blocks[1:]
+
+
+@mutant(exercise="DiT", hint="the residual is inside of the blocks already")
+class ResidualInTheLoop(Network):
+    def forward(self, x, t, y=None):
+        told, tokens = self.told(t, y), self.begin(x)
+        for block in self.order():
+            tokens = tokens + block(tokens, told)
+        return self.finish(self.final(self.drop(tokens), told))
+
+
+@mutant(exercise="DiT", hint="`image_shape` always is one")
+class ImageSizeTwice(Network):
+    def finish(self, patches):
+        config = self.config
+        out = config.out_channels or config.channels
+        return unpatchify(patches, config.patch_size, out, config.image_size, config.image_size)
+
+
+@mutant(exercise="DiT", hint="a star spreads a pair")
+class StarForgotten(Network):
+    def finish(self, patches):
+        out = self.config.out_channels or self.config.channels
+        return unpatchify(patches, self.config.patch_size, out, self.config.image_shape)
+
+
+@mutant(exercise="DiT", hint="call one block after the other, in a loop")
+class BlocksCalled(Network):
+    def forward(self, x, t, y=None):
+        told = self.told(t, y)
+        return self.finish(self.final(self.drop(self.blocks(self.begin(x), told)), told))
+
+
+@mutant(exercise="DiT", hint="`self.registers` is the table")
+class TableForCount(Network):
+    def drop(self, tokens):
+        return dit.drop_registers(tokens, self.registers)
+
+
+@mutant(exercise="DiT", hint="registers were dropped that nobody has put there")
+class DroppedAndNeverPut(Network):
+    def begin(self, x):
+        return self.patch_embed(x) + self.positions
+
+    def drop(self, tokens):
+        return dit.drop_registers(tokens, self.config.registers)
+
+
+@mutant(exercise="DiT", hint="is it what the last layer returns")
+class LastLayerForgotten(Network):
+    def forward(self, x, t, y=None):
+        told, tokens = self.told(t, y), self.begin(x)
+        for block in self.order():
+            tokens = block(tokens, told)
+        return self.finish(self.drop(tokens))
+
+
+@mutant(exercise="DiT", hint="the blocks and the last layer take (tokens, condition)")
 class NoCondition(Network):
     def forward(self, x, t, y=None):
         tokens = self.embed(x)
@@ -355,7 +449,7 @@ class NoOutChannels(Network):
         return unpatchify(patches, self.config.patch_size, self.config.out_channels, *self.config.image_shape)
 
 
-@mutant(exercise="DiT", hint="right on")
+@mutant(exercise="DiT", hint="`out_channels` of them")
 class InputChannels(Network):
     def finish(self, patches):
         return unpatchify(patches, self.config.patch_size, self.config.channels, *self.config.image_shape)

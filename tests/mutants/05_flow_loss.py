@@ -98,10 +98,32 @@ def the_velocity(x, noise, t):
     return noise - x
 
 
-@mutant(exercise="interpolate", hint="is a size written into the code as a number")
+@mutant(exercise="interpolate", hint="does yours fit one number of axes only?")
 def four_axes(x, noise, t):
     t = t.reshape(-1, 1, 1, 1)
     return (1 - t) * x + t * noise
+
+
+@mutant(exercise="interpolate", hint="does yours fit one number of axes only?")
+def one_more_axis(x, noise, t):
+    t = t[:, None]
+    return (1 - t) * x + t * noise
+
+
+@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
+def one_of_them_shaped(x, noise, t):
+    return (1 - per_image(t, x)) * x + t * noise
+
+
+@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
+def the_other_one_shaped(x, noise, t):
+    return (1 - t) * x + per_image(t, x) * noise
+
+
+@mutant(exercise="interpolate", hint="brackets are missing")
+def without_brackets(x, noise, t):
+    t = per_image(t, x)
+    return 1 - t * x + t * noise
 
 
 # -- velocity_target -------------------------------------------------------------------------------
@@ -213,6 +235,37 @@ def as_for_noise(x_t, velocity, t):
     return (x_t - t * velocity) / (1 - t)
 
 
+@mutant(exercise="data_from_velocity", hint="nothing has to be divided")
+def divided_by_time(x_t, velocity, t):
+    return x_t - velocity / per_image(t, x_t)
+
+
+@mutant(exercise="data_from_velocity", hint="nothing has to be divided")
+def all_divided_by_time(x_t, velocity, t):
+    return (x_t - velocity) / per_image(t, x_t)
+
+
+@mutant(exercise="data_from_velocity", hint="must not shrink")
+def shrunk(x_t, velocity, t):
+    t = per_image(t, x_t)
+    return (1 - t) * x_t - t * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="must not shrink")
+def mixed(x_t, velocity, t):
+    return flow.interpolate(x_t, velocity, t)
+
+
+@mutant(exercise="data_from_velocity", hint="that is the way you walk")
+def only_the_way(x_t, velocity, t):
+    return -per_image(t, x_t) * velocity
+
+
+@mutant(exercise="data_from_velocity", hint="does yours fit one number of axes only?")
+def for_pictures_only(x_t, velocity, t):
+    return x_t - t[:, None, None, None] * velocity
+
+
 # -- noise_from_velocity ---------------------------------------------------------------------------
 
 
@@ -254,6 +307,26 @@ def time_as_it_comes(x_t, velocity, t):
 @mutant(exercise="noise_from_velocity", hint="all pictures get the time of the first")
 def one_for_all(x_t, velocity, t):
     return x_t + (1 - t[0]) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="nothing has to be divided")
+def divided_by_the_rest(x_t, velocity, t):
+    return x_t + velocity / (1 - per_image(t, x_t))
+
+
+@mutant(exercise="noise_from_velocity", hint="must not shrink")
+def bracket_too_wide(x_t, velocity, t):
+    return (1 - per_image(t, x_t)) * (x_t + velocity)
+
+
+@mutant(exercise="noise_from_velocity", hint="that is the way you walk")
+def the_way_alone(x_t, velocity, t):
+    return (1 - per_image(t, x_t)) * velocity
+
+
+@mutant(exercise="noise_from_velocity", hint="does yours fit one number of axes only?")
+def for_points_only(x_t, velocity, t):
+    return x_t + (1 - t)[:, None] * velocity
 
 
 # -- RectifiedFlow ---------------------------------------------------------------------------------
@@ -635,6 +708,127 @@ def a_function(model, x, y=None):
     return flow.RectifiedFlow().loss(model, x, y)
 
 
+@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
+class AnotherNoise(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (torch.randn(x.shape, generator=generator) - x)).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
+class AnotherNoiseFromElsewhere(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (torch.randn_like(x) - x)).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
+class AnotherNoiseOnTheRoad(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (noise - x)).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="your target is a part of the road")
+class FromThePlace(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (noise - x_t)).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="your target is a part of the road")
+class ToThePlace(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (x_t - x)).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
+class ComparedPictures(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (flow.data_from_velocity(x_t, prediction, t) - x).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
+class ComparedNoises(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (flow.noise_from_velocity(x_t, prediction, t) - noise).square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="this error is a single number already")
+class AveragedTwice(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (noise - x)).square().mean()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="this error is a single number already")
+class AveragedFirst(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (noise - x)).mean().square()
+        return averaged(error, reduction)
+
+
+@mutant(exercise="RectifiedFlow", hint="what takes your means?")
+class AveragedWrongAxes(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, t, y)
+        error = (prediction - (noise - x)).square()
+        return error.mean() if reduction == "mean" else error.mean(dim=(0, 2, 3))
+
+
+@mutant(exercise="RectifiedFlow", hint="t and y have changed places")
+class TimeAndLabelsSwapped(Given):
+    def loss(self, model, x, y=None, generator=None, reduction="mean"):
+        t = self.sample_timesteps(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x_t = flow.interpolate(x, noise, t)
+        prediction = ask(model, x_t, y, t)
+        error = (prediction - (noise - x)).square()
+        return averaged(error, reduction)
+
+
 # -- logit_normal ----------------------------------------------------------------------------------
 
 
@@ -739,7 +933,7 @@ def clamped(n, generator=None, mean=0.0, std=1.0):
     return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
 
 
-@mutant(exercise="logit_normal", hint="NaN or infinite")
+@mutant(exercise="logit_normal", hint="torch.logit is the way back")
 def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
     return torch.logit(mean + std * torch.randn(n, generator=generator))
 
@@ -767,6 +961,46 @@ def a_column(n, generator=None, mean=0.0, std=1.0):
 @mutant(exercise="logit_normal", hint="your answer has shape ()")
 def a_single_time(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std * torch.randn((), generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="the mean has the wrong sign")
+def minus_the_mean(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(std * torch.randn(n, generator=generator) - mean)
+
+
+@mutant(exercise="logit_normal", hint="mean and std are taken out")
+def standardised(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid((torch.randn(n, generator=generator) - mean) / std)
+
+
+@mutant(exercise="logit_normal", hint="divided by the std")
+def divided_by_std(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + torch.randn(n, generator=generator) / std)
+
+
+@mutant(exercise="logit_normal", hint="the std is added")
+def std_added(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std + torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="there is one time for all")
+def one_number(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(1, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="there is one time for all")
+def one_number_repeated(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std * torch.randn(1, generator=generator)).repeat(n)
+
+
+@mutant(exercise="logit_normal", hint="what should mean and std do to the normal numbers?")
+def root_of_std(n, generator=None, mean=0.0, std=1.0):
+    return torch.sigmoid(mean + std**0.5 * torch.randn(n, generator=generator))
+
+
+@mutant(exercise="logit_normal", hint="squeezes into another range")
+def normal_integral(n, generator=None, mean=0.0, std=1.0):
+    return torch.special.ndtr(mean + std * torch.randn(n, generator=generator))
 
 
 # -- shift -----------------------------------------------------------------------------------------
@@ -826,3 +1060,48 @@ def other_power(t, factor):
 def zero_over_zero(t, factor):
     ratio = factor * t / (1 - t)
     return ratio / (1 + ratio)
+
+
+@mutant(exercise="shift", hint="the logit is multiplied by the factor")
+def logit_multiplied(t, factor):
+    return torch.sigmoid(factor * torch.logit(t))
+
+
+@mutant(exercise="shift", hint="below the line a 1 - t got lost")
+def half_multiplied(t, factor):
+    return factor * t / (1 + factor * t)
+
+
+@mutant(exercise="shift", hint="that is 1 - t'")
+def the_pictures_share(t, factor):
+    return (1 - t) / (1 + (factor - 1) * t)
+
+
+@mutant(exercise="shift", hint="something went wrong on the way")
+def plus_for_minus(t, factor):
+    return factor * t / (1 + (factor + 1) * t)
+
+
+@mutant(exercise="shift", hint="something went wrong on the way")
+def minus_for_plus(t, factor):
+    return factor * t / (1 - (factor - 1) * t)
+
+
+@mutant(exercise="shift", hint="something went wrong on the way")
+def two_signs(t, factor):
+    return factor * t / (1 - (1 + factor) * t)
+
+
+@mutant(exercise="shift", hint="something went wrong on the way")
+def factor_at_the_wrong_part(t, factor):
+    return factor * t / (t + factor * (1 - t))
+
+
+@mutant(exercise="shift", hint="something went wrong on the way")
+def without_the_time(t, factor):
+    return factor * t / (1 + factor)
+
+
+@mutant(exercise="shift", hint="does the factor stand wherever it should?")
+def for_this_factor_only(t, factor):
+    return 3 * t / (1 + 2 * t)

@@ -1,0 +1,143 @@
+"""The canvas: what travels to the browser, how much of it, and that it adds up to the picture."""
+
+import numpy as np
+import pytest
+import torch
+from canvas_pixels import decoded, pasted
+
+from dit_course.explore.canvas import Canvas, changed
+from dit_course.show import Sheet
+
+
+def messages(canvas):
+    """What a browser would be sent from now on: lists of changed traits."""
+    sent = []
+
+    class Comm:
+        kernel, comm_id = object(), "0"
+
+        def send(self, data=None, buffers=(), **_):
+            state = dict.fromkeys(path[0] for path in data["buffer_paths"]) if "buffer_paths" in data else {}
+            sent.append(({**data.get("state", {}), **state}, sum(memoryview(part).nbytes for part in buffers)))
+
+        def on_msg(self, *_):
+            pass
+
+        def close(self, *_, **__):
+            pass
+
+    canvas.comm = Comm()
+    return sent
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_on_a_sheet_add_up_to_the_sheet(channels):
+    sheet = Sheet((6, channels, 5, 7), ["a", "b", "c", "d", "e", "f"], 3)
+    pixels = torch.randint(0, 255, (6, channels, 5, 7), dtype=torch.uint8)
+    canvas = Canvas()
+    canvas.show(sheet, pixels, "six pictures", "said")
+    assert np.array_equal(pasted(canvas), sheet.paint(pixels))
+    assert (canvas.width, canvas.height) == (sheet.width, sheet.height)
+    assert (canvas.alt, canvas.said, canvas.frame) == (["six pictures"], ["said"], 1)
+
+
+def test_a_move_sends_the_tiles_and_not_the_paper():
+    sheet = Sheet((4, 1, 28, 28), ["a"] * 4)
+    canvas = Canvas()
+    canvas.show(sheet, torch.zeros(4, 1, 28, 28, dtype=torch.uint8), "", "")
+    sent = messages(canvas)
+    canvas.show(sheet, torch.ones(4, 1, 28, 28, dtype=torch.uint8), "new", "newer")
+    assert len(sent) == 1
+    state, size = sent[0]
+    assert set(state) == {"tiles", "alt", "said", "frame"}
+    assert size == 4 * 28 * 28
+
+
+def test_a_film_has_a_picture_and_words_for_each_moment():
+    sheet = Sheet((2, 1, 4, 4), ["", ""])
+    film = torch.randint(0, 255, (5, 2, 1, 4, 4), dtype=torch.uint8)
+    canvas = Canvas()
+    canvas.film(sheet, film, [f"moment {i}" for i in range(5)], [str(i) for i in range(5)])
+    for moment in range(5):
+        assert np.array_equal(pasted(canvas, moment), sheet.paint(film[moment]))
+    assert len(canvas.alt) == len(canvas.said) == 5
+
+
+def test_of_a_drawing_only_what_changed_travels():
+    first = np.full((200, 300, 3), 255, np.uint8)
+    first[::7] = 3
+    second = first.copy()
+    second[21:40, 100:151] = np.random.default_rng(0).integers(0, 255, (19, 51, 3))
+    canvas = Canvas()
+    canvas.draw(first, "first", "")
+    assert np.array_equal(decoded(canvas.background), first)
+    sent = messages(canvas)
+    canvas.draw(second, "second", "")
+    assert set(sent[-1][0]) == {"patch", "spot", "alt", "frame"}
+    assert canvas.spot == [10, 50, 10, 26]  # whole pixels of the page
+    assert np.array_equal(pasted(canvas), second)
+    canvas.draw(first, "first again", "")
+    assert canvas.patch == b""
+    assert np.array_equal(pasted(canvas), first)
+    other = 255 - first
+    canvas.draw(other, "all of it", "")
+    assert np.array_equal(pasted(canvas), other)
+    patch = canvas.patch_of(second)
+    canvas.draw(second, "made earlier", "", patch=patch)
+    assert canvas.patch is patch.png
+    assert np.array_equal(pasted(canvas), second)
+    canvas.draw(np.zeros((20, 30, 3), np.uint8), "smaller", "")
+    assert (canvas.width, canvas.height) == (15, 10)
+    canvas.draw(second, "the old patch is of another paper", "", patch=patch)
+    assert np.array_equal(pasted(canvas), second)
+
+
+def test_a_drawing_after_pictures_leaves_none_of_them():
+    canvas = Canvas()
+    sheet = Sheet((1, 1, 4, 4))
+    canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+    drawing = np.full(sheet.blank.shape, 255, np.uint8)
+    canvas.draw(drawing, "", "")
+    assert np.array_equal(pasted(canvas), drawing)
+    canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+    assert np.array_equal(pasted(canvas), sheet.paint(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)))
+
+
+def test_where_drawings_differ():
+    a = np.zeros((10, 12, 3), np.uint8)
+    assert changed(a, a) == (0, 0, 0, 0)
+    assert changed(a, np.zeros((10, 14, 3), np.uint8)) is None
+    b = a.copy()
+    b[3, 5, 1] = b[9, 11, 0] = 1
+    assert changed(a, b) == (2, 4, 8, 8)
+
+
+def test_errors_are_said_and_the_next_picture_takes_them_away():
+    canvas = Canvas()
+    canvas.say("ValueError: no", wrong=True)
+    assert (canvas.said, canvas.wrong) == (["ValueError: no"], True)
+    canvas.draw(np.zeros((4, 4, 3), np.uint8), "", "fine")
+    assert not canvas.wrong
+
+
+def test_what_the_browser_has_painted_is_known():
+    canvas = Canvas()
+    assert not canvas.watched
+    for content in ({"painted": 3}, {"painted": 2}, {"other": 1}, "words", {"painted": "x"}):
+        canvas._handle_custom_msg(content, [])
+    assert canvas.watched
+    assert canvas.painted == 3
+
+
+def test_it_has_a_name_and_a_role():
+    source = canvas_source()
+    for word in ('"role", "img"', "aria-label", "devicePixelRatio", "imageSmoothingEnabled", '"alert"', '"status"'):
+        assert word in source
+
+
+def canvas_source():
+    from pathlib import Path
+
+    from dit_course.explore import canvas
+
+    return Path(canvas.__file__).with_name("canvas.js").read_text(encoding="utf-8")

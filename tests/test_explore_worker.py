@@ -1,0 +1,389 @@
+"""The thread behind the sliders: the newest thing only, never twice, never two at once, and gone when it is idle."""
+
+import gc
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dit_course import explore
+from dit_course.dit import DiT, DiTConfig
+from dit_course.explore import worker as module
+from dit_course.explore.worker import Cache, Job, Outdated, Weights, Worker, bytes_of, fingerprint
+
+
+@pytest.fixture
+def model(perturbed):
+    config = DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=3)
+    return perturbed(DiT(config)).eval()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "dit_course explorer"]
+
+
+def until(test, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not test() and time.monotonic() < end:
+        time.sleep(0.005)
+    return test()
+
+
+class Asking:
+    """Something like an explorer: what is wanted, and what was done for it."""
+
+    def __init__(self, step=0.005, **settings):
+        self.wanted, self.started, self.finished, self.at_once, self.most = 0, [], [], 0, 0
+        self.step = step
+        self.worker = Worker(self.work, **settings)
+
+    def work(self, job):
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            wanted = self.wanted
+            self.started.append(wanted)
+            job.answered = True
+            for _ in range(4):
+                time.sleep(self.step)
+                job.check()
+            self.finished.append(wanted)
+        finally:
+            self.at_once -= 1
+
+    def move(self, value):
+        self.wanted = value
+        self.worker.ask()
+
+
+def test_the_newest_request_is_answered_and_those_overtaken_are_dropped():
+    asking = Asking()
+    for value in range(1, 41):
+        asking.move(value)
+        time.sleep(0.002)
+    assert asking.worker.settle()
+    assert asking.finished[-1] == 40
+    assert len(asking.started) < 40
+    assert len(asking.finished) <= len(asking.started)
+    assert asking.most == 1
+    asking.worker.close()
+
+
+def test_nothing_is_dropped_before_it_has_answered():
+    """Else a slider that is dragged faster than the first answer comes would paint nothing at all."""
+    checked = []
+
+    def work(job):
+        for _ in range(3):
+            time.sleep(0.005)
+            job.check()
+        job.answered = True
+        checked.append(1)
+        job.check()
+
+    worker = Worker(work)
+    for _ in range(30):
+        worker.ask()
+        time.sleep(0.004)
+    worker.settle()
+    assert len(checked) >= 4
+
+
+def test_the_thread_ends_by_itself_and_comes_back(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    asking = Asking()
+    assert until(lambda: not threads())  # of other tests
+    for value in (1, 2):
+        asking.move(value)
+        assert len(threads()) == 1
+        assert asking.worker.settle()
+        assert until(lambda: not threads())
+    assert asking.finished == [1, 2]
+
+
+def test_closing_ends_the_thread_within_a_step():
+    asking = Asking(step=0.02)
+    asking.move(1)
+    assert until(lambda: asking.started)
+    asking.worker.close()
+    assert until(lambda: not threads(), 2)
+    assert asking.finished == []
+    asking.move(2)
+    assert not threads()
+    assert asking.worker.settle()
+
+
+def test_gradients_are_off_in_the_thread_and_errors_are_handed_on():
+    seen, errors = [], []
+
+    def work(job):
+        seen.append(torch.is_grad_enabled())
+        raise KeyError("no such thing")
+
+    worker = Worker(work, failed=errors.append)
+    worker.ask()
+    assert worker.settle()
+    assert seen == [False]
+    assert until(lambda: [str(error) for error in errors] == ["'no such thing'"])
+    with pytest.raises(KeyError):
+        worker.now()
+    worker.close()
+
+
+def test_when_the_hand_rests_it_computes_ahead_until_something_is_asked_for():
+    steps = []
+
+    def idle(job):
+        assert job.answered
+        for number in range(1000):
+            steps.append(number)
+            time.sleep(0.002)
+            job.check()
+
+    asking = Asking(idle=idle, rest=0.01)
+    asking.move(1)
+    assert until(lambda: len(steps) > 3)
+    asking.move(2)
+    assert until(lambda: asking.finished == [1, 2])
+    assert len(steps) < 500
+    asking.worker.close()
+    assert until(lambda: not threads())
+
+
+def test_an_error_ahead_is_nobodys_business():
+    asking = Asking(idle=lambda job: 1 / 0, rest=0.001)
+    asking.move(1)
+    asking.worker.settle()
+    time.sleep(0.05)
+    asking.move(2)
+    assert asking.worker.settle()
+    assert asking.finished == [1, 2]
+    asking.worker.close()
+
+
+def test_a_plain_call_works_in_the_calling_thread_to_the_end():
+    asking = Asking()
+    asking.wanted = 7
+    asking.worker.now()
+    assert asking.finished == [7]
+    assert not threads()
+    job = Job(asking.worker, live=False, answered=True)
+    asking.worker.waiting = True
+    job.check()  # nobody overtakes it
+    live = Job(asking.worker, answered=True)
+    with pytest.raises(Outdated):
+        live.check()
+
+
+# -- the memory ----------------------------------------------------------------------------------------------
+
+
+def test_the_cache_keeps_what_was_used_last_within_its_limit():
+    cache = Cache(limit=1000)
+    for name in "abcd":
+        cache.put(name, np.zeros(300, np.uint8))
+    assert [key for key, _ in cache.items()] == ["b", "c", "d"]
+    assert cache.get("b") is not None
+    cache.put("e", np.zeros(300, np.uint8))
+    assert [key for key, _ in cache.items()] == ["d", "b", "e"]
+    assert cache.size <= cache.limit
+    cache.put("huge", np.zeros(2000, np.uint8))
+    assert cache.get("huge") is None
+    cache.put("e", np.zeros(10, np.uint8))
+    assert cache.size == 610
+    cache.clear()
+    assert (cache.size, cache.items()) == (0, [])
+
+
+def test_sizes_count_what_is_inside():
+    class Thing:
+        def __init__(self):
+            self.a, self.b = torch.zeros(10), [np.zeros(5), b"12345678"]
+
+    assert 80 + 40 + 8 <= bytes_of(Thing()) < 400
+    assert bytes_of({"a": torch.zeros(100, dtype=torch.float64)}) >= 800
+    assert bytes_of(None) < 100
+
+
+# -- the weights ---------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_did_not_change_is_copied_once(model):
+    weights = Weights(model)
+    copy = weights.copy()
+    assert weights.copy() is copy
+    assert weights.version == 1
+    assert not copy.training
+    model.train()
+    assert weights.copy() is copy
+    assert model.training
+
+
+@pytest.mark.parametrize("how", ["step", "data", "replaced", "loaded", "nan"])
+def test_whatever_way_it_learns_there_is_a_new_copy(model, how):
+    weights = Weights(model)
+    before = weights.copy()
+    weight = model.final.linear.weight
+    if how == "step":
+        with torch.no_grad():
+            weight.add_(1)
+    elif how == "data":
+        weight.data -= 0.1  # leaves no trace in the version
+    elif how == "replaced":
+        weight.data = weight.data + 1
+    elif how == "nan":
+        weight.data.fill_(float("nan"))
+    else:
+        model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
+    after = weights.copy()
+    assert after is not before
+    assert weights.copy() is after
+    assert torch.equal(after.final.linear.weight, weight) or how == "nan"
+
+
+def test_a_copy_is_of_one_moment_while_another_thread_trains():
+    """Both weights grow together: a copy taken in the middle of a step would hold two different numbers."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.zeros(1000)), nn.Parameter(torch.zeros(1000))
+
+    model, stop = Two(), threading.Event()
+
+    def train():
+        with torch.no_grad():
+            while not stop.is_set():
+                model.a.add_(1)
+                time.sleep(0.001)
+                model.b.add_(1)
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        weights = Weights(model)
+        for _ in range(20):
+            copy = weights.copy()
+            assert float(copy.a[0]) == float(copy.b[0])
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_weights_that_never_hold_still_are_named(model, monkeypatch):
+    numbers = iter(range(10_000))
+    monkeypatch.setattr(module, "fingerprint", lambda _: next(numbers))
+    with pytest.raises(RuntimeError, match="stop the training"):
+        Weights(model).copy(tries=3)
+
+
+def test_a_fingerprint_costs_little_and_reads_any_model():
+    with torch.inference_mode():
+        model = nn.Linear(3, 4)
+        assert fingerprint(model) == fingerprint(model)
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2, dtype=torch.bfloat16))
+    assert fingerprint(model) == fingerprint(model)
+
+
+# -- a whole explorer ------------------------------------------------------------------------------------------
+
+
+def watched(view):
+    """As if a browser had shown it."""
+    view.canvas._heard(None, {"painted": 0}, [])
+    return view
+
+
+def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    view = watched(explore.guidance(model, steps=2))
+    view.roads.limit = 200_000
+    for number in range(200):
+        view.seed.value = number % 90 + 1
+        if number % 10 == 0:
+            time.sleep(0.01)
+    assert view.settle()
+    assert len(threads()) <= 1
+    assert f"seed {199 % 90 + 1}," in view.said
+    assert not view.canvas.rough
+    assert view.roads.size <= 200_000
+    view.close()
+    assert until(lambda: not threads())
+    gone = weakref.ref(view)
+    del view
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_closed_view_is_gone_from_ipywidgets(model):
+    from ipywidgets.widgets.widget import _instances
+
+    before = len(_instances)
+    for _ in range(3):
+        explore.guidance(model, steps=1).close()
+    assert len(_instances) == before
+
+
+def test_running_a_cell_again_closes_what_it_made_before(model, monkeypatch):
+    import sys
+    import types
+
+    header = {"metadata": {"cellId": "abc"}, "header": {"msg_id": "1"}}
+    kernel = types.SimpleNamespace(get_parent=lambda: header)
+    shell = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=kernel))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    first, second = explore.guidance(model, steps=1), explore.guidance(model, steps=1)
+    assert [first.worker.closed, second.worker.closed] == [False, False]  # one cell may show two
+    header["header"]["msg_id"] = "2"
+    third = explore.guidance(model, steps=1)
+    assert first.worker.closed
+    assert second.worker.closed
+    assert not third.worker.closed
+    header["metadata"]["cellId"] = "other"
+    explore.guidance(model, steps=1).close()
+    assert not third.worker.closed
+    third.close()
+
+
+def test_while_a_cell_trains_the_slider_draws_with_weights_of_one_moment(model):
+    view = watched(explore.guidance(model, steps=2))
+    stop, started = threading.Event(), threading.Event()
+
+    def train():
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        while not stop.is_set():
+            model.train()
+            loss = model(torch.randn(4, 1, 8, 8), torch.rand(4), torch.tensor([0, 1, 2, 0])).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            started.set()
+            assert model.training  # nobody else changes the mode
+            time.sleep(0.01)
+
+    errors = []
+    thread = threading.Thread(target=lambda: errors.extend(_caught(train)))
+    thread.start()
+    assert started.wait(30)
+    for seed in range(1, 9):
+        view.seed.value = seed
+        assert view.settle()
+        assert not view.canvas.wrong, view.said
+    stop.set()
+    thread.join()
+    assert errors == []
+    assert view.weights.version > 1
+    view.close()
+
+
+def _caught(function):
+    try:
+        function()
+    except BaseException as error:
+        return [error]
+    return []
