@@ -1,10 +1,11 @@
-"""The command line: `python -m dit_course train | sample | evaluate | export | experiment | release | doctor ...`."""
+"""The command line: `python -m dit_course train | sample | evaluate | export | bench | doctor ...`."""
 
 import contextlib
 import io
 import os
 import re
 import sys
+import time
 import warnings
 from dataclasses import dataclass
 from typing import Annotated, Union
@@ -40,15 +41,30 @@ def run(arguments: list[str]) -> int:
     except (ValueError, TypeError, OSError, NonFiniteLoss) as error:
         if os.environ.get("DIT_COURSE_DEBUG"):
             raise
+        if not _speaks(error):
+            return 1
         plain = error.strerror if isinstance(error, OSError) and error.filename is None else None  # no "[Errno 28]"
         print(f"error: {' '.join((plain or str(error)).split())}", file=sys.stderr)
         return 1
+
+
+def _speaks(error: Exception) -> bool:
+    """Whether this process reports an error: in a team of processes mostly all have the same one."""
+    from dit_course.parallel import PeerLost
+
+    rank = int(os.environ.get("RANK", 0))
+    if isinstance(error, PeerLost):
+        return rank < 2  # one of these two is still there
+    if rank:
+        time.sleep(2)  # if process 0 has said it, the launcher ends this one meanwhile
+    return True
 
 
 def parse(arguments: list[str]):
     """The command that the arguments name, as its dataclass. Exits with one line when they cannot be read."""
     import tyro
 
+    from dit_course.commands.bench import Bench
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
     from dit_course.commands.experiment import Experiment
@@ -64,6 +80,7 @@ def parse(arguments: list[str]):
         "export": Export,
         "classifier": TrainClassifier,
         "experiment": Experiment,
+        "bench": Bench,
         "release": Release,
         "doctor": Doctor,
     }

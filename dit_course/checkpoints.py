@@ -3,7 +3,7 @@ not at all.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,22 @@ def save_checkpoint(
     ema: Any,
     about: Mapping[str, Any],
     keep: int = 2,
+    gather: Callable[[dict[str, Tensor]], dict[str, Tensor] | None] | None = None,
 ) -> None:
-    """Write all that is needed to go on, as folder/checkpoint-STEP; older ones beyond `keep` are removed."""
+    """Write all that is needed to go on, as folder/checkpoint-STEP; older ones beyond `keep` are removed.
+
+    gather: makes whole tensors of those that are split among processes; None in return: another process writes.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if ema is not None:
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.state_dict().items()}
         about = {**about, "ema_updates": ema.updates}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    if gather is not None:
+        tensors = gather(tensors)
+        if tensors is None:
+            return
     save_tensors(Path(folder) / f"checkpoint-{about['step']:08d}", tensors, about)
     for old in checkpoints_in(folder)[keep:]:
         for file in reversed(_pair(old)):  # the JSON first: what is left is then no checkpoint

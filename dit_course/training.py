@@ -10,9 +10,9 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,102 +21,8 @@ from torch.optim import AdamW, Optimizer
 from dit_course.batches import batch_indices, checked, prepare, randomness
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
 from dit_course.flow import RectifiedFlow
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss became nan or infinite; the message says where, and what to do."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train. Raises ValueError when a setting makes no sense."""
-
-    steps: int = 2000
-    """How many optimizer steps."""
-    minutes: float | None = None
-    """Train for this long instead of `steps`. When it is time for the decay, the number of steps is fixed."""
-    batch_size: int = 64
-    """Pictures a step."""
-    lr: float = 2e-3
-    """The highest learning rate."""
-    warmup: int = 100
-    """Steps until the highest learning rate is reached."""
-    decay: float = 0.4
-    """The share of the training, at its end, in which the learning rate falls to 0 in a straight line."""
-    decay_steps: int | None = None
-    """The same as a number of steps; comes first when given."""
-    stop_after: int | None = None
-    """End after so many steps, even in the middle of the decay; repeats a run by `minutes` that ended there."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """AdamW's memory of gradients and of their squares."""
-    clip: float = 1.0
-    """The longest gradient (its norm) that is let through."""
-    flip: bool = False
-    """Mirror every second picture (not for clothes: all shoes point left)."""
-    seed: int = 0
-    """Of everything random in the training."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU that has it, else fp32, which was as fast or faster on two CPU cores."""
-    compile: bool = False
-    """Let torch.compile fuse the model: a slow start, then quicker steps; needs a C++ compiler."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints, where a folder is given."""
-
-    def __post_init__(self):
-        """Check each setting by itself."""
-        for name in ("steps", "batch_size", "checkpoint_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("minutes", self.minutes is None or 0 < self.minutes < math.inf, "above 0, or None")
-        for name in ("lr", "clip"):
-            self._require(name, 0 < getattr(self, name) < math.inf, "above 0")
-        self._require("warmup", self.warmup >= 0, "0 or more")
-        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        self._require("decay", 0 <= self.decay <= 1, "between 0 and 1")
-        self._require("decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
-        self._require("stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1, or None")
-        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
-        self._require("seed", self.seed >= 0, "0 or more")
-        self._require("precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ValueError(f"TrainConfig: {name} = {getattr(self, name)!r}, but it must be {expected}")
-
-
-@dataclass
-class Step:
-    """What `train` yields after each step.
-
-    index: steps done, from 1. loss: of this step's batch. learning_rate: used in it. images_per_second: over the last
-    steps. seconds: training time so far, without what happens between the steps. total: how many steps are planned,
-    None while `minutes` leaves it open. progress: the share of the training that is done, in [0, 1].
-    """
-
-    index: int
-    loss_tensor: Tensor
-    gradient_norm_tensor: Tensor
-    learning_rate: float
-    images_per_second: float
-    seconds: float
-    total: int | None
-    progress: float
-
-    @cached_property
-    def loss(self) -> float:
-        """The loss; on a GPU reading it waits for the step to end, so read it now and then only."""
-        return self.loss_tensor.item()
-
-    @cached_property
-    def gradient_norm(self) -> float:
-        """The length of the gradient before clipping."""
-        return self.gradient_norm_tensor.item()
-
-    @property
-    def seconds_left(self) -> float:
-        """An estimate of the training time still to come."""
-        return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
+from dit_course.parallel import Crew, Share, crew_for
+from dit_course.settings import NonFiniteLoss, Step, TrainConfig
 
 
 @dataclass
@@ -214,6 +120,7 @@ def train(
     ema: Any = None,
     folder: str | Path | None = None,
     about: dict[str, Any] | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[Step]:
     """Train `model`, in place, and yield a `Step` after each optimizer step.
 
@@ -223,21 +130,29 @@ def train(
     folder: where checkpoints go, every `config.checkpoint_every` steps and at the end. If it holds one already, the run
         goes on from there; on the CPU its losses and weights equal those of an undisturbed run, bit for bit.
     about: further facts for the checkpoint's JSON.
-    Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data, model and the folder's run do not fit.
+    crew: the processes that share the batches; None: those that a launcher has started (lesson 10), this one without.
+    Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data, model and the folder's run do not fit,
+    PeerLost when another process has gone.
     """
-    device, flow = next(model.parameters()).device, flow or RectifiedFlow()
+    crew, flow = crew or crew_for(next(model.parameters()).device, config.shard), flow or RectifiedFlow()
+    parts = len(Share(crew.rank, crew.world, config.accumulate).parts(config.batch_size)) * crew.world
+    device = crew.place(model, ema)
     images, labels = (tensor.to(device) for tensor in checked(model, dataset))
     optimizer = AdamW(model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
     plan, done, seconds = Plan.of(config), 0, 0.0
     if folder is not None:
-        plan, done, seconds = _resume(Path(folder), model, optimizer, ema, config, plan)
-    learner = _InPrecision(torch.compile(model) if config.compile else model, _use_bf16(config, device))
+        plan, done, seconds = _resume(Path(folder), model, optimizer, ema, config, plan, crew)
+    bf16 = _use_bf16(config, device)
+    learner, optimizer = crew.share_out(model, optimizer, ema, bf16)
+    learner = _InPrecision(torch.compile(learner) if config.compile else learner, bf16)
+    one_step = training_step if parts == 1 else partial(crew.step, accumulate=config.accumulate)
     check_every = 1 if device.type == "cpu" else 25  # looking at the loss makes a GPU wait
     saved, speed = done, None
 
     def save() -> None:
         state = {"step": done, "seconds": seconds, "plan": asdict(plan), "train": asdict(config)}
-        save_checkpoint(Path(folder), model, optimizer, ema, state | (about or {}))
+        with crew.watching(lambda: _newest(folder)):
+            save_checkpoint(Path(folder), model, optimizer, ema, state | (about or {}), gather=crew.gather)
 
     try:
         while done < plan.end:
@@ -249,17 +164,18 @@ def train(
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
             look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.end
             guard = partial(_require_finite, step=done + 1, rate=rate, folder=folder) if look else None
-            with randomness(config.seed, done, device):
+            with crew.watching(lambda: _newest(folder)), randomness(config.seed, done, device):
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
                 x, y = prepare(images, labels, chosen.to(device), config.flip)
                 y = y if _has_classes(model) else None
-                loss, norm = training_step(learner, flow, optimizer, x, y, config.clip, guard)
-            if ema is not None:
-                ema.update(model)
+                loss, norm = one_step(learner, flow, optimizer, x, y, config.clip, guard)
+                if ema is not None:
+                    crew.update(ema, model)
+                elapsed = time.perf_counter() - start
+                seconds = crew.agree(seconds + elapsed, look)
             done += 1
-            elapsed = time.perf_counter() - start
-            seconds += elapsed
-            plan.fix(config, done, seconds)
+            if look or crew.world == 1:  # the clock of process 0 decides
+                plan.fix(config, done, seconds)
             now, progress = config.batch_size / elapsed, plan.progress(config, done, seconds)
             speed = now if speed is None else 0.95 * speed + 0.05 * now
             yield Step(done, loss, norm, rate, speed, seconds, plan.total, progress)
@@ -286,18 +202,23 @@ class _InPrecision(nn.Module):
             return self.model(x, *condition)
 
 
+FREE = ("checkpoint_every", "accumulate", "shard")  # settings that change nothing of what is learned
+
+
 def _resume(
-    folder: Path, model: nn.Module, optimizer: Optimizer, ema: Any, config: TrainConfig, plan: Plan
+    folder: Path, model: nn.Module, optimizer: Optimizer, ema: Any, config: TrainConfig, plan: Plan, crew: Crew
 ) -> tuple[Plan, int, float]:
     """Go on from the newest complete checkpoint, if there is one."""
-    for leftover in folder.glob(".*.partial*"):  # of a run that was killed while it wrote
+    for leftover in folder.glob(".*.partial*") if crew.main else ():  # of a run that was killed while it wrote
         leftover.unlink(missing_ok=True)
     found = checkpoints_in(folder)
+    number = int(found[0].name.rpartition("-")[2]) if found else 0
+    crew.require_same(number, f"the processes see different checkpoints in {folder}: let --out be a folder they share")
     if not found:
         return plan, 0, 0.0
     about = load_checkpoint(found[0], model, optimizer, ema)
     now, before = asdict(config) | {"betas": list(config.betas)}, about["train"]
-    changed = [name for name in now if now[name] != before.get(name) and name != "checkpoint_every"]
+    changed = [name for name in now if now[name] != before.get(name) and name not in FREE]
     if changed:
         was = ", ".join(f"{name} was {before.get(name)!r} and is now {now[name]!r}" for name in changed)
         raise ValueError(
@@ -318,13 +239,16 @@ def _use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return config.precision == "bf16"
 
 
+def _newest(folder: str | Path | None) -> str:
+    found = checkpoints_in(Path(folder)) if folder else []
+    return str(found[0]) if found else "none was written"
+
+
 def _require_finite(loss: Tensor, norm: Tensor, step: int, rate: float, folder: str | Path | None) -> None:
     """Raise before numbers that are none spoil the weights."""
     if math.isfinite(loss.item()) and math.isfinite(norm.item()):
         return
-    found = checkpoints_in(Path(folder)) if folder else []
-    last = f"the last good checkpoint: {found[0] if found else 'none was written'}"
     raise NonFiniteLoss(
         f"the loss is {loss.item()} (gradient norm {norm.item()}) at step {step}, learning rate {rate:.1e}: "
-        f"{last}; try again with half the learning rate, or precision fp32"
+        f"the last good checkpoint: {_newest(folder)}; try again with half the learning rate, or precision fp32"
     )

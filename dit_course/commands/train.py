@@ -2,11 +2,10 @@
 
 import csv
 import json
+import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,60 +13,18 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from dit_course import show
 from dit_course.checkpoints import checkpoints_in, save_pretrained
+from dit_course.commands.network import Network
+from dit_course.commands.progress import Gallery, Log, advance, progress_bar
 from dit_course.commands.tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
-from dit_course.dit import DiT, DiTConfig, named_config
+from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.flow import RectifiedFlow
+from dit_course.parallel import Crew, crew_for, stops_gently
 from dit_course.recipes import find_recipe
-from dit_course.sampling import Sampler
-from dit_course.training import Step, TrainConfig, train
-
-
-@dataclass
-class Network:
-    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit some minutes on two cores."""
-
-    size: str | None = None
-    """A size of the DiT paper, such as DiT-S/2, instead of patch size, width, depth and heads."""
-    patch_size: int = 4
-    """Side of a patch in pixels; a divisor of the image's sides."""
-    width: int = 96
-    """Features of a token; a multiple of 4 and of the heads."""
-    depth: int = 4
-    """How many blocks."""
-    heads: int = 4
-    """How many attention heads share the width."""
-    mlp_ratio: float = 4.0
-    """How much wider than a token the MLP is inside."""
-    registers: int = 4
-    """Extra learned tokens that belong to no patch."""
-    label_dropout: float = 0.1
-    """How often training hides the label; without it there is no guidance."""
-    qk_norm: bool = True
-    """Whether queries and keys pass through an RMSNorm."""
-    norm: Literal["rms", "layer"] = "rms"
-    """The blocks' norm: RMSNorm, or LayerNorm as in the paper."""
-    unconditional: bool = False
-    """Train without classes."""
-
-    def config_for(self, dataset: Dataset) -> DiTConfig:
-        """The network's configuration, with the shape and the classes of the data."""
-        channels, height, width = dataset.images.shape[1:]
-        options = {name: value for name, value in vars(self).items() if name not in ("size", "unconditional")}
-        options |= {
-            "image_size": height if height == width else (height, width),
-            "channels": channels,
-            "num_classes": None if self.unconditional else len(dataset.class_names),
-        }
-        if self.size is None:
-            return DiTConfig(**options)
-        return named_config(self.size, **{name: options[name] for name in options if name not in NAMED_BY_SIZE})
-
-
-NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
+from dit_course.settings import Step, TrainConfig
+from dit_course.training import train
 
 
 @dataclass
@@ -127,63 +84,109 @@ class Train:
         )
 
     def run(self) -> None:
-        """Train, draw, save."""
+        """Train, draw, save. In a team of processes, process 0 alone prints, draws and writes."""
         if self.sample_every < 1:
             raise ValueError(f"sample_every = {self.sample_every}, but it must be at least 1")
         dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
         config = self.model.config_for(dataset)
-        device = _device(self.device)
+        crew = crew_for(_device(self.device), self.train.shard)
+        if crew.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+            print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
         out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
-        if self.fresh:
+        try:
+            with crew.watching(lambda: next(map(str, checkpoints_in(out)), "none was written")):
+                self._run(out, crew, dataset, config)
+        finally:
+            crew.close()
+
+    def _run(self, out: Path, crew: Crew, dataset: Dataset, config: DiTConfig) -> None:
+        if self.fresh and crew.main:
             _forget(out)
-        _remember(out / "config.json", {"data": self.data, "model": asdict(config), "timesteps": self.timesteps})
+        crew.wait()
+        facts = {"data": self.data, "model": asdict(config), "timesteps": self.timesteps}
+        _require_same_run(out / "config.json", facts)
+        crew.wait()  # all have looked
+        if crew.main:
+            atomic_write(out / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
-        model = DiT(config).to(device)
+        model = DiT(config).to("cpu" if crew.sharded else crew.device or _device(self.device))
         model.class_names = dataset.class_names if config.num_classes else None
         ema = EMA(model, self.ema_decay)
         flow = RectifiedFlow(self.timesteps)
-        gallery = Gallery(out, self)
-        parameters = sum(p.numel() for p in model.parameters())
-        print(f"{self.data}: {len(dataset.images)} images; {parameters / 1e6:.2f} M parameters; run in {out}")
+        gallery = Gallery(out, self.sample_steps, self.sample_cfg, self.train.seed)
+        if crew.main:
+            millions = sum(p.numel() for p in model.parameters()) / 1e6
+            together = f" in {crew.world} processes" if crew.world > 1 else ""
+            print(f"{self.data}: {len(dataset.images)} images; {millions:.2f} M parameters; run in {out}{together}")
 
-        tracker = make_tracker(self.track, out, {**asdict(config), **asdict(self.train), "data": self.data})
-        with tracker, _gentle_stop() as stopped:
-            with _bar(self.train) as bar:
+        options = {**asdict(config), **asdict(self.train), "data": self.data}
+        tracker = make_tracker(self.track if crew.main else "none", out, options)
+
+        def draw(index: int) -> None:
+            networks = crew.whole(model), crew.whole(ema.model)
+            if crew.main:
+                tracker.images(index, gallery.draw(*networks, index))
+
+        with tracker, stops_gently(crew):
+            with progress_bar(self.train, crew.main) as bar:
                 about = {"model": asdict(config), "data": self.data}
-                steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about)
-                for step in self._watched(steps, out, bar, tracker):
+                steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about, crew=crew)
+                for step in self._watched(steps, out, bar, tracker) if crew.main else steps:
                     if step.index % self.sample_every == 0 and step.index != step.total:
-                        tracker.images(step.index, gallery.draw(model, ema, step.index))
-                    if stopped:
+                        draw(step.index)
+                    if crew.stopping:
                         steps.close()  # saves
                         break
+            crew.wait()  # until process 0 has written its checkpoint
             newest = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())
-            if stopped:
-                print(f"stopped and saved after step {newest['step']}; the same command goes on from there")
+            if crew.stopping:
+                if crew.main:
+                    print(f"stopped and saved after step {newest['step']}; the same command goes on from there")
             elif (out / "model.json").exists():
-                print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
-                print(f"draw from it: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
+                if crew.main:
+                    print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
+                    print(f"draw from it: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
             else:
-                print("drawing grids and GIFs ...", flush=True)
-                tracker.images(newest["step"], gallery.draw(model, ema, newest["step"]))
-                self._finish(out, model, ema, newest)
+                if crew.main:
+                    print("drawing grids and GIFs ...", flush=True)
+                crew.wait()  # all have seen that there is no model.json yet
+                draw(newest["step"])
+                average = crew.whole(ema.model)
+                if crew.main:
+                    self._finish(out, model, average, newest)
 
     def _watched(self, steps: Iterator[Step], out: Path, bar: tqdm, tracker) -> Iterator[Step]:
-        """Pass the steps on, and note each: in the log, in the bar, and now and then in the tracker."""
-        log = None
-        for step in steps:
-            if log is None:
-                log = Log(out / "log.csv", step.index)
-                (out / "model.json").unlink(missing_ok=True)  # of an older run; written again when this one is done
-            log.write(step)
-            _advance(bar, step)
-            if step.index % 10 == 0:
-                values = {"learning_rate": step.learning_rate, "images_per_second": step.images_per_second}
-                tracker.log(step.index, {"loss": step.loss, **values})
-            yield step
+        """Pass the steps on, and note each: in the log, in the bar, and now and then in the tracker.
 
-    def _finish(self, out: Path, model: DiT, ema: EMA, newest: dict) -> None:
+        Reading a loss makes a GPU wait: there, some steps are noted together, but no later than their checkpoint.
+        """
+        log, unread = None, []
+
+        def note() -> None:
+            for step in unread:
+                log.write(step)
+                if step.index % 10 == 0:
+                    values = {"learning_rate": step.learning_rate, "images_per_second": step.images_per_second}
+                    tracker.log(step.index, {"loss": step.loss, **values})
+            if unread:
+                advance(bar, unread[-1])
+            unread.clear()
+
+        try:
+            for step in steps:
+                if log is None:
+                    log = Log(out / "log.csv", step.index)
+                    (out / "model.json").unlink(missing_ok=True)  # of an older run; written again when this one is done
+                unread.append(step)
+                every = 1 if step.loss_tensor.device.type == "cpu" else 25
+                if step.index % every == 0 or step.index % self.train.checkpoint_every == 0:
+                    note()
+                yield step
+        finally:
+            note()
+
+    def _finish(self, out: Path, model: DiT, average: DiT, newest: dict) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
         with (out / "log.csv").open(newline="") as file:
             final_loss = float(list(csv.DictReader(file))[-1]["loss"])
@@ -201,63 +204,12 @@ class Train:
             "seconds": round(newest["seconds"], 1),
             "final_loss": final_loss,
         }
-        ema.model.class_names = model.class_names
-        save_pretrained(out / "model", ema.model, training=facts)
+        average.class_names = model.class_names
+        save_pretrained(out / "model", average, training=facts)
         print(f"{newest['step']} steps in {newest['seconds'] / 60:.1f} minutes; weights, grids and GIFs are in {out}")
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
         if self.train.minutes is not None:
             print(f"the same run, bit for bit: {again}, no --minutes")
-
-
-class Gallery:
-    """Grids and GIFs of the same noise at several guidance scales, with raw and with averaged weights."""
-
-    def __init__(self, out: Path, command: Train):
-        self.folder = out / "samples"
-        self.command = command
-
-    def draw(self, model: DiT, ema: EMA, step: int) -> dict[str, Path]:
-        """Write samples/step-N-raw|ema-cfg-S.png and .gif; returns the grids by name."""
-        grids = {}
-        unconditional = model.config.num_classes is None
-        for kind, network in (("raw", model), ("ema", ema.model)):
-            for cfg in (1.0,) if unconditional else self.command.sample_cfg:
-                recorder = show.Recorder()
-                sampler = Sampler(network, steps=self.command.sample_steps, cfg=cfg)
-                columns = min(model.config.num_classes or 10, 10)
-                pictures = sampler.sample(2 * columns, seed=self.command.train.seed, callback=recorder)
-                name = f"step-{step:07d}-{kind}-cfg-{cfg:.1f}"
-                show.save_image(pictures, self.folder / f"{name}.png", columns=columns)
-                show.save_animation(recorder.frames, self.folder / f"{name}.gif", columns=columns)
-                grids[f"{kind} cfg {cfg:.1f}"] = self.folder / f"{name}.png"
-        return grids
-
-
-class Log:
-    """log.csv, a row a step. A resumed run first drops the rows that it will write again."""
-
-    FIELDS = ("step", "loss", "gradient_norm", "learning_rate", "images_per_second", "seconds")
-
-    def __init__(self, path: Path, next_step: int):
-        kept = []
-        if path.exists() and next_step > 1:
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if _is_before(row, next_step)]
-        text = ",".join(self.FIELDS) + "\n" + "".join(",".join(row[f] for f in self.FIELDS) + "\n" for row in kept)
-        atomic_write(path, text.encode())
-        self.path = path
-
-    def write(self, step: Step) -> None:
-        """Add a row, in full precision, so that two runs can be compared bit for bit."""
-        row = [step.index, repr(step.loss), repr(step.gradient_norm), repr(step.learning_rate),
-               f"{step.images_per_second:.1f}", f"{step.seconds:.2f}"]  # fmt: skip
-        with self.path.open("a") as file:
-            file.write(",".join(map(str, row)) + "\n")
-
-
-def _is_before(row: dict[str, str], next_step: int) -> bool:
-    # the last row of a killed run may have been cut
-    return None not in row.values() and row["step"].isdecimal() and int(row["step"]) < next_step
 
 
 def _device(name: str) -> torch.device:
@@ -283,8 +235,8 @@ def _forget(out: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _remember(path: Path, facts: dict) -> None:
-    """Note what the run is about; a folder that holds a run about something else is an error."""
+def _require_same_run(path: Path, facts: dict) -> None:
+    """A folder that holds a run about something else is an error."""
     facts = json.loads(json.dumps(facts))  # tuples become lists, as they will when read again
     if path.exists():
         try:
@@ -295,36 +247,3 @@ def _remember(path: Path, facts: dict) -> None:
             raise ValueError(
                 f"{path.parent} holds a run with another model or other data: give --out another folder, or --fresh"
             )
-    atomic_write(path, (json.dumps(facts, indent=2) + "\n").encode())
-
-
-def _bar(config: TrainConfig) -> tqdm:
-    if config.minutes is None:
-        return tqdm(total=config.steps, unit="step", file=sys.stdout, dynamic_ncols=True, mininterval=0.5)
-    form = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} min{postfix}"
-    return tqdm(total=config.minutes, bar_format=form, file=sys.stdout, dynamic_ncols=True, mininterval=0.5)
-
-
-def _advance(bar: tqdm, step: Step) -> None:
-    bar.n = step.index if bar.unit == "step" else min(step.seconds / 60, bar.total)
-    bar.set_postfix(
-        step=step.index, loss=f"{step.loss:.3f}", images_per_s=f"{step.images_per_second:.0f}", refresh=False
-    )
-    bar.update(0)
-
-
-@contextmanager
-def _gentle_stop() -> Iterator[list[bool]]:
-    """Ctrl-C ends the training after the step in hand, so that nothing is lost; a second one ends it at once."""
-    stopped: list[bool] = []
-
-    def stop(*_) -> None:
-        stopped.append(True)
-        print("\nstopping after this step, then saving (Ctrl-C again loses what is not saved)", flush=True)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)

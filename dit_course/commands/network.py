@@ -1,0 +1,51 @@
+"""The network that `train` is asked for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dit_course.data import Dataset
+from dit_course.dit import DiTConfig, named_config
+
+
+@dataclass
+class Network:
+    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit some minutes on two cores."""
+
+    size: str | None = None
+    """A size of the DiT paper, such as DiT-S/2, instead of patch size, width, depth and heads."""
+    patch_size: int = 4
+    """Side of a patch in pixels; a divisor of the image's sides."""
+    width: int = 96
+    """Features of a token; a multiple of 4 and of the heads."""
+    depth: int = 4
+    """How many blocks."""
+    heads: int = 4
+    """How many attention heads share the width."""
+    mlp_ratio: float = 4.0
+    """How much wider than a token the MLP is inside."""
+    registers: int = 4
+    """Extra learned tokens that belong to no patch."""
+    label_dropout: float = 0.1
+    """How often training hides the label; without it there is no guidance."""
+    qk_norm: bool = True
+    """Whether queries and keys pass through an RMSNorm."""
+    norm: Literal["rms", "layer"] = "rms"
+    """The blocks' norm: RMSNorm, or LayerNorm as in the paper."""
+    unconditional: bool = False
+    """Train without classes."""
+
+    def config_for(self, dataset: Dataset) -> DiTConfig:
+        """The network's configuration, with the shape and the classes of the data."""
+        channels, height, width = dataset.images.shape[1:]
+        options = {name: value for name, value in vars(self).items() if name not in ("size", "unconditional")}
+        options |= {
+            "image_size": height if height == width else (height, width),
+            "channels": channels,
+            "num_classes": None if self.unconditional else len(dataset.class_names),
+        }
+        if self.size is None:
+            return DiTConfig(**options)
+        return named_config(self.size, **{name: options[name] for name in options if name not in NAMED_BY_SIZE})
+
+
+NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
