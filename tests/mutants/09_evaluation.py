@@ -463,7 +463,7 @@ def undivided_for_the_accuracy(judge, drawn, labels, real):
     return values
 
 
-@mutant(exercise="measure", hint="(and 3 more)")
+@mutant(exercise="measure", hint="precision and recall are swapped")
 def half_mended(judge, drawn, labels, real):
     """Its first four lines are right, the others still as the lesson shows them."""
     judge.eval()
