@@ -138,7 +138,7 @@ def page(lab):
     write_notebook(folder / "explorers.ipynb", *cells)
     with browser_page(device_scale_factor=2) as page:
         open_notebook(page, server, "explorers.ipynb")
-        assert run_all(page) == []
+        assert run_all(page, timeout=400) == []
         page.wait_for_function(f"() => document.querySelectorAll('.dit-canvas[data-frame]').length === {len(CASES)}")
         yield page
 

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from dit_course.explore.canvas import Canvas, Patch
 from dit_course.explore.keyboard import Accessible
-from dit_course.explore.worker import Cache, Job, Worker
+from dit_course.explore.worker import Cache, Job, Weights, Worker
 from dit_course.show import Picture
 
 MEMORY = 64 * 2**20  # bytes that an explorer may keep of its drawings
@@ -82,9 +82,13 @@ class View(Live):
 
     def close(self) -> None:
         """Take the view from the page, end its thread, let go of its memory."""
-        if self.worker is not None:  # else it was never finished
-            self.worker.close()
-            super().close()
+        if self.worker is None:  # it was never finished
+            return
+        self.worker.close()
+        super().close()
+        for kept in vars(self).values():  # the notebook remembers the view itself, as Out[...]
+            if isinstance(kept, Cache | Weights):
+                kept.clear()
 
     def _changed(self, _change) -> None:
         if self.canvas.watched:

@@ -261,6 +261,11 @@ class Weights:
                     return fresh
         raise RuntimeError("the weights change all the time: stop the training, then move the slider again")
 
+    def clear(self) -> None:
+        """Let go of the copy."""
+        with self._lock:
+            self._copy, self._seen = None, None
+
 
 @torch.no_grad()
 def fingerprint(model: nn.Module) -> tuple:
