@@ -137,3 +137,17 @@ def accumulating(share: Callable, forget: bool = False, said: Callable = lambda 
         return said(losses, None)
 
     return wrong
+
+
+def weighing(gradient: bool = True, loss: bool = True):
+    """An `accumulate_gradients` that weighs each part by its share in its gradient, in its loss, or in both."""
+
+    def wrong(model, loss_of, x, y, parts):
+        total = 0
+        for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            own, share = loss_of(model, part, labels), len(part) / len(x)
+            (own * (share if gradient else 1)).backward()
+            total = total + own.detach() * (share if loss else 1)
+        return total
+
+    return wrong
