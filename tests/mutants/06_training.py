@@ -657,18 +657,6 @@ def norm_of_a_loop(model, flow, optimizer, x, y, clip, guard=None):
     return flow.loss(model, x, y).detach(), norm
 
 
-@mutant(exercise="training_step", hint="`guard` sees something else")
-def guard_without_the_norm(model, flow, optimizer, x, y, clip, guard=None):
-    loss = flow.loss(model, x, y)
-    loss.backward()
-    if guard:
-        guard(loss, torch.tensor(0.0))
-    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach(), norm
-
-
 # -- stretch: accumulate_gradients -----------------------------------------------------------------
 
 
