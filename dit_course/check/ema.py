@@ -242,8 +242,8 @@ POW_NEW = "that is what each update takes in: its decay is what it keeps"
 POW_PROFILE = "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it"
 POW_COARSE = "your gamma is near, but not near enough: halve the interval more often, or search in it more finely"
 POW_FAR = (
-    "your decays are all zeros, or nearly so, and your gamma far too large: does the search go the right way (too wide a "
-    "profile asks for a larger gamma), and is the interval halved often enough?"
+    "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go the right way (too wide "
+    "a profile asks for a larger gamma), and is the interval halved often enough?"
 )
 
 

@@ -20,6 +20,7 @@ from dit_course.check.wrong_training import (
     overfits,
     schedule,
     stepping,
+    warmup_first,
     weighing,
 )
 
@@ -118,12 +119,6 @@ RATE_OVERLAP = "during the warm-up your rate does not ask the decay: where both 
 RATE_COSINE = "your decay follows a cosine, as many do: here it is a straight line"
 RATE_WHOLE = "your rate jumps: // divides whole numbers and throws the rest away"
 RATE_UP = "at its end your rate goes up: how many steps are *left* after `done` of them?"
-
-
-def warmup_first(up: float, down: float) -> float:
-    """The warm-up alone as long as it lasts."""
-    return up if up < 1 else down
-
 
 learning_rate = Exercise(
     "learning_rate",

@@ -56,6 +56,11 @@ def schedule(up: Callable | None = None, down: Callable | None = None, join: Cal
     return wrong
 
 
+def warmup_first(up: float, down: float) -> float:
+    """The warm-up alone as long as it lasts."""
+    return up if up < 1 else down
+
+
 def cosine(done: int, total: int, decay: int) -> float:
     """A decay along a cosine."""
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, 1 - (total - done) / decay)))

@@ -683,12 +683,12 @@ def in_single(sigma_rel, updates):
     return decays_of(power_of(sigma_rel, 1e-9), updates).float()
 
 
-@mutant(exercise="power_decays", hint="far too large: does the search go the right way")
+@mutant(exercise="power_decays", hint="does the search go the right way")
 def searched_the_wrong_way(sigma_rel, updates):
     return decays_of(1e6, updates)
 
 
-@mutant(exercise="power_decays", hint="far too large: does the search go the right way")
+@mutant(exercise="power_decays", hint="does the search go the right way")
 def halved_ten_times(sigma_rel, updates):
     return decays_of(976.0, updates)
 
