@@ -241,6 +241,16 @@ POW_FROM_TWO = "the updates are counted from 2: the first is t = 1, and keeps no
 POW_NEW = "that is what each update takes in: its decay is what it keeps"
 POW_PROFILE = "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it"
 POW_COARSE = "your gamma is near, but not near enough: halve the interval more often, or search in it more finely"
+POW_FAR = (
+    "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go the right way (too wide "
+    "a profile asks for a larger gamma), and is the interval halved often enough?"
+)
+
+
+def far_too_large(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether even the second update keeps next to nothing."""
+    return got.shape == expected.shape and bool((got[1] >= 0) & (got[1] < 1e-30) & (got.diff() >= 0).all())
+
 
 power_decays = Exercise(
     "power_decays",
@@ -257,5 +267,6 @@ power_decays = Exercise(
         LooksLike(POW_NEW, lambda sigma_rel, n: 1 - by_power(sigma_rel, n)),
         LooksLike(POW_PROFILE, wrong.power_profile),
         When(POW_COARSE, wrong.nearly),
+        When(POW_FAR, far_too_large),
     ],
 )

@@ -12,7 +12,17 @@ from dit_course.check.compare import same
 from dit_course.check.exercise import OTHERWISE, Draw, Exercise, LooksLike, When
 from dit_course.check.stretch import accumulate_gradients as accumulated
 from dit_course.check.stretch import clip_gradients as clipped
-from dit_course.check.wrong_training import accumulating, clamped, clipping, cosine, overfits, schedule, stepping
+from dit_course.check.wrong_training import (
+    accumulating,
+    clamped,
+    clipping,
+    cosine,
+    overfits,
+    schedule,
+    stepping,
+    warmup_first,
+    weighing,
+)
 
 
 def seeds(draw: Draw, count: int) -> list[int]:
@@ -105,6 +115,7 @@ RATE_BEYOND = "the rate grows beyond the highest: warm-up ends where it is reach
 RATE_LAST = "the last step has the rate 0 and moves nothing: that is for the step after it"
 RATE_FACTOR = "your answer is a share of the highest rate: multiply it with `highest`"
 RATE_PRODUCT = "where warm-up and decay overlap, the smaller one counts, not their product"
+RATE_OVERLAP = "during the warm-up your rate does not ask the decay: where both hold, the smaller one counts"
 RATE_COSINE = "your decay follows a cosine, as many do: here it is a straight line"
 RATE_WHOLE = "your rate jumps: // divides whole numbers and throws the rest away"
 RATE_UP = "at its end your rate goes up: how many steps are *left* after `done` of them?"
@@ -122,6 +133,10 @@ learning_rate = Exercise(
         LooksLike(RATE_NO_WARMUP, schedule(up=lambda done, warmup: 1.0)),
         LooksLike(RATE_NO_DECAY, schedule(down=lambda done, total, decay: 1.0)),
         LooksLike(RATE_EVER, schedule(down=lambda done, total, decay: (total - done) / total)),
+        LooksLike(RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=warmup_first)),
+        LooksLike(RATE_OVERLAP, schedule(join=warmup_first)),
+        LooksLike(RATE_OVERLAP, schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0))),
+        LooksLike(RATE_BEYOND, schedule(cap=False)),
         LooksLike(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up * min(down, 1.0))),
         LooksLike(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up if up < 1 else down)),
         LooksLike(RATE_LAST, schedule(down=lambda done, total, decay: (total - done - 1) / decay)),
@@ -260,6 +275,8 @@ PART_SUM = "each part counts as much as the whole batch: the loss is a mean, so 
 PART_EQUAL = "all parts count the same, but the last one may have fewer pictures: a part counts by its share of them"
 PART_FORGOTTEN = "only the last part's gradient is left: those before it were set to zero"
 PART_LAST = "the loss that comes back is only the last part's"
+PART_GRADIENT = "the loss is right, but the gradients are not: weigh each part's loss *before* `backward`, not after it"
+PART_LOSS = "the gradients are right, but in the loss that comes back each part counts whole: weigh it there, too"
 
 accumulate_gradients = Exercise(
     "accumulate_gradients",
@@ -272,6 +289,8 @@ accumulate_gradients = Exercise(
         LooksLike(
             PART_SUM, accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses))
         ),
+        LooksLike(PART_GRADIENT, weighing(gradient=False)),
+        LooksLike(PART_LOSS, weighing(loss=False)),
         LooksLike(PART_EQUAL, accumulating(lambda part, batch, parts: 1 / parts)),
         LooksLike(PART_FORGOTTEN, accumulating(lambda part, batch, parts: part / batch, forget=True)),
         LooksLike(PART_LAST, accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1])),

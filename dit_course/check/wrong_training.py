@@ -56,6 +56,11 @@ def schedule(up: Callable | None = None, down: Callable | None = None, join: Cal
     return wrong
 
 
+def warmup_first(up: float, down: float) -> float:
+    """The warm-up alone as long as it lasts."""
+    return up if up < 1 else down
+
+
 def cosine(done: int, total: int, decay: int) -> float:
     """A decay along a cosine."""
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, max(0.0, 1 - (total - done) / decay)))
@@ -135,5 +140,19 @@ def accumulating(share: Callable, forget: bool = False, said: Callable = lambda 
             loss.backward()
             losses.append(loss.detach())
         return said(losses, None)
+
+    return wrong
+
+
+def weighing(gradient: bool = True, loss: bool = True):
+    """An `accumulate_gradients` that weighs each part by its share in its gradient, in its loss, or in both."""
+
+    def wrong(model, loss_of, x, y, parts):
+        total = 0
+        for part, labels in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            own, share = loss_of(model, part, labels), len(part) / len(x)
+            (own * (share if gradient else 1)).backward()
+            total = total + own.detach() * (share if loss else 1)
+        return total
 
     return wrong

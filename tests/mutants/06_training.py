@@ -283,6 +283,32 @@ def a_list_of_rates(done, total, highest, warmup, decay):
     return [highest * min(1, (i + 1) / (warmup + 1)) for i in range(done + 1)]
 
 
+@mutant(exercise="learning_rate", hint="does not ask the decay")
+def warmup_alone(done, total, highest, warmup, decay):
+    if done < warmup:
+        return highest * (done + 1) / (warmup + 1)
+    return highest * (total - done) / decay if done >= total - decay else highest
+
+
+@mutant(exercise="learning_rate", hint="does not ask the decay")
+def warmup_alone_to_its_end(done, total, highest, warmup, decay):
+    if done <= warmup:
+        return highest * (done + 1) / (warmup + 1)
+    return highest * (total - done) / decay if done >= total - decay else highest
+
+
+@mutant(exercise="learning_rate", hint="your warm-up starts at 0")
+def warmup_from_zero_alone(done, total, highest, warmup, decay):
+    if done < warmup:
+        return highest * done / warmup
+    return highest * (total - done) / decay if decay and done > total - decay else highest
+
+
+@mutant(exercise="learning_rate", hint="grows beyond the highest")
+def nothing_along(done, total, highest, warmup, decay):
+    return highest * min((done + 1) / (warmup + 1), (total - done) / decay if decay else 1)
+
+
 # -- clip_gradients --------------------------------------------------------------------------------
 
 
@@ -730,4 +756,24 @@ def loss_with_history(model, loss_of, x, y, parts):
         loss = loss_of(model, some, labels) * len(some) / len(x)
         loss.backward()
         total = total + loss
+    return total
+
+
+@mutant(exercise="accumulate_gradients", hint="*before* `backward`, not after it")
+def weighed_after_backward(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        loss = loss_of(model, some, labels)
+        loss.backward()
+        total += loss.detach() * len(some) / len(x)
+    return total
+
+
+@mutant(exercise="accumulate_gradients", hint="in the loss that comes back each part counts whole")
+def loss_not_weighed(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        loss = loss_of(model, some, labels)
+        (loss * len(some) / len(x)).backward()
+        total += loss.detach()
     return total

@@ -681,3 +681,35 @@ def coarse(sigma_rel, updates):
 @mutant(exercise="power_decays", hint="torch.float32 and should be torch.float64")
 def in_single(sigma_rel, updates):
     return decays_of(power_of(sigma_rel, 1e-9), updates).float()
+
+
+@mutant(exercise="power_decays", hint="does the search go the right way")
+def searched_the_wrong_way(sigma_rel, updates):
+    return decays_of(1e6, updates)
+
+
+@mutant(exercise="power_decays", hint="does the search go the right way")
+def halved_ten_times(sigma_rel, updates):
+    return decays_of(976.0, updates)
+
+
+@mutant(exercise="EMA", hint="the average has become the trained model itself")
+class SharedBuffers(ema.EMA):
+    @torch.no_grad()
+    def update(self, model):
+        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - self.current_decay())
+        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            ours.data = theirs.data
+        self.updates += 1
+
+
+@mutant(exercise="EMA", hint="an error stopped your code")
+class LerpOfWholeNumbers(ema.EMA):
+    @torch.no_grad()
+    def update(self, model):
+        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - self.current_decay())
+        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            ours.lerp_(theirs, 1 - self.current_decay())
+        self.updates += 1
