@@ -196,8 +196,9 @@ def value_of(box, widget):
     if hasattr(widget, "options"):
         option = widget.options[round(float(handle.get_attribute("aria-valuenow")))]
         return option[1] if isinstance(option, tuple) else option
-    readout = box.locator(".widget-inline-hbox", has=handle).locator(".widget-readout").inner_text()
-    return type(widget.value)(readout)
+    line = handle.locator("xpath=ancestor::*[contains(@class, 'widget-inline-hbox')]")
+    readout = line.locator(".widget-readout").inner_text(timeout=5000)
+    return type(widget.value)(readout.replace("−", "-"))
 
 
 def compare(box, here, widget):

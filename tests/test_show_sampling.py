@@ -56,3 +56,34 @@ def test_labels_are_never_on_top_of_each_other():
     assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ordered))
     assert heights[2] == 0.9
     assert heights[3] == 0.49
+
+
+def test_a_table_names_its_rows_and_columns():
+    x = torch.rand(6, 1, 28, 28)
+    picture = show.table(x, ["one", "another"], ["a", "b", "c"], title="A message")
+    assert picture.alt == "A message. Table of pictures, rows: one, another; columns: a, b, c"
+    unnamed = show.table(list(x), ["one", "another"])
+    assert unnamed.alt == "Pictures. Table of pictures, rows: one, another"
+    assert unnamed.height < picture.height
+    assert show.table(x, ["one", "another"], side=28).width < picture.width <= PAGE_WIDTH
+    assert show.table(torch.rand(40, 1, 28, 28), ["a name of some length", "b"], title="T").width <= PAGE_WIDTH
+
+
+def test_the_pictures_of_a_table_stand_row_by_row():
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    x = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    x[1] = 200
+    sheet = np.array(Image.open(io.BytesIO(show.table(x, ["a", "b"]).png)).convert("L"))
+    ys, xs = np.where(sheet == 200)
+    assert len(ys) == (2 * 112) ** 2  # pixels of the file: twice those of the page
+    assert xs.min() > (sheet == 0).nonzero()[1].min() + 200
+    assert ys.max() < sheet.shape[0] / 2 + 20
+
+
+def test_a_table_must_be_filled():
+    with pytest.raises(ValueError, match="5 pictures do not fill 2 rows of 2"):
+        show.table(torch.rand(5, 1, 4, 4), ["a", "b"])

@@ -45,6 +45,7 @@ G_LOPSIDED = (
     "either side"
 )
 G_PRODUCT = "the product of three is there, but not yet its root"
+G_ENTRIES = "`*` multiplies entry by entry: the product of matrices is `@`"
 G_TWICE = "the shared part counts twice: (x - y)² has a 2 in its middle, too"
 G_PLUS = "the shared part is taken away, not added"
 G_NO_MEANS = "the means are forgotten: two clouds of one shape in different places would be the same"
@@ -66,6 +67,7 @@ gaussian_distance = Exercise(
         LooksLike(G_LOPSIDED, gaussians(shared=lambda a, b: matrix_root(a @ b))),
         LooksLike(G_PRODUCT, gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a))),
         LooksLike(G_PRODUCT, gaussians(shared=lambda a, b: a @ b)),
+        LooksLike(G_ENTRIES, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a)))),
         LooksLike(G_TWICE, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2)),
         LooksLike(G_PLUS, gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a)))),
         LooksLike(G_NO_MEANS, gaussians(means=0)),
@@ -111,6 +113,11 @@ PR_PAIRS = "you count pairs of point and ball: what counts is whether a point li
 PR_CROSS = "the radius of a ball comes from its own kind: how far is a real point's k-th nearest *real* point?"
 PR_ONE = "all balls have one size with you: each point has a radius of its own, small where points are dense"
 PR_SORT = "column k is the distance to point number k, not to the k-th nearest one: kthvalue sorts"
+PR_AXIS = (
+    "you ask along the wrong axis: in the table of drawn against real, a row is one drawn point and a column one real "
+    "point"
+)
+PR_REAL = "the recall, too, is taken from the balls around real points: it asks for those around *drawn* ones"
 PR_SAME = "both of your numbers are the precision: for the recall real and drawn change places"
 
 precision_recall = Exercise(
@@ -130,6 +137,8 @@ precision_recall = Exercise(
         LooksLike(PR_ONE, balls(lambda points, k: nearest_of(points, k).max().expand(len(points)))),
         LooksLike(PR_SORT, balls(lambda points, k: torch.cdist(points, points)[:, k])),
         LooksLike(PR_SAME, lambda *args: evaluation.precision_recall(*args)[:1].expand(2)),
+        LooksLike(PR_AXIS, balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean())),
+        LooksLike(PR_REAL, lambda real, drawn, k: _real_balls(real, drawn, k)),
         LooksLike(PR_BALLS, lambda real, drawn, k: _other_balls(real, drawn, k)),
     ],
     praise="The same shares",
@@ -146,6 +155,12 @@ def _other_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
     of_real, of_drawn = nearest_of(real.double(), k), nearest_of(drawn.double(), k)
     precise = (between <= of_drawn[:, None]).any(dim=1)
     return torch.stack([precise.double().mean(), (between <= of_real).any(dim=0).double().mean()])
+
+
+def _real_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
+    """One table for both: whose balls a drawn point lies in, and which balls hold one."""
+    within = torch.cdist(drawn.double(), real.double()) <= nearest_of(real.double(), k)
+    return torch.stack([within.any(dim=1).double().mean(), within.any(dim=0).double().mean()])
 
 
 # -- nearest_neighbours ----------------------------------------------------------------------------
@@ -180,6 +195,7 @@ nearest_neighbours = Exercise(
         LooksLike(NN_FAR, looked_up(torch.cdist, largest=True)),
         LooksLike(NN_DISTANCE, lambda a, b, size: _distances(a, b)),
         LooksLike(NN_BACK, lambda a, b, size: evaluation.nearest_neighbours(b, a)),
+        LooksLike(NN_BACK, lambda a, b, size: torch.cat([evaluation.nearest_neighbours(b, x) for x in a.split(size)])),
         LooksLike(NN_PRODUCT, looked_up(lambda a, b: a @ b.T, largest=True)),
         LooksLike(NN_ABSOLUTE, looked_up(lambda a, b: torch.cdist(a, b, p=1))),
         LooksLike(NN_BRIGHT, looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs())),

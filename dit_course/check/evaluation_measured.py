@@ -8,7 +8,7 @@ from torch import Tensor
 from dit_course import evaluation
 from dit_course.check.compare import same
 from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
-from dit_course.check.wrong_evaluation import MISTAKES, careless, front, kernel, pictures, trained_judge
+from dit_course.check.wrong_evaluation import MISTAKES, careless, cut, front, kernel, pictures, trained_judge
 
 # -- measure ---------------------------------------------------------------------------------------
 
@@ -17,7 +17,7 @@ def measured_cases(draw: Draw) -> list[Case]:
     """A judge in training mode and pictures as bytes; more real ones than drawn, and fewer."""
     cases = []
     for drawn, real in ((41, 67), (60, 37)):
-        labels = torch.randint(3, (drawn,), generator=draw.generator)
+        labels = torch.randint(10, (drawn,), generator=draw.generator)
         args = (trained_judge(draw), pictures(draw, drawn, True).flip(2), labels, pictures(draw, real, True))
         cases.append(Case(args, f"{drawn} drawn pictures against {real} real ones"))
     return cases
@@ -28,10 +28,12 @@ M_HINTS = {
     "mirrored": "the real pictures are mirrored, as a training loader does: these are not the real ones any more",
     "few": "the Frechet distance is taken to a part of the real pictures: with fewer it grows by itself",
     "bytes": "the judge gets floats up to 255: `.float()` does not divide. Bytes it can take as they are",
+    "bytes again": "the judge gets floats up to 255 for the accuracy: `.float()` does not divide. Give it the bytes",
     "labels": "the accuracy is not that of the labels which were asked for",
     "swapped": "precision and recall are swapped: which features does `precision_recall` want first?",
     "unequal": "precision and recall need as many real as drawn pictures, or they depend on the numbers",
 }
+M_CUT = "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all"
 M_ORDER = "the four numbers are in another order: accuracy, distance, precision, recall"
 M_PERCENT = "the accuracy is in percent: a share from 0 to 1 is wanted"
 
@@ -41,7 +43,8 @@ def _remaining() -> list[LooksLike]:
     found = []
     for count in range(1, len(MISTAKES) + 1):
         for left in combinations(MISTAKES, count):
-            more = f" (and {count - 1} more)" if count > 1 else ""
+            others = len({name.split()[0] for name in left}) - 1  # ".float()" is one mistake, in two places
+            more = f" (and {others} more)" if others else ""
             found.append(LooksLike(f"{M_HINTS[left[0]]}{more}", careless(left)))
     return found
 
@@ -57,6 +60,7 @@ measure = Exercise(
     cases=measured_cases,
     diagnoses=[
         *_remaining(),
+        *[LooksLike(M_CUT, cut(which)) for which in ("real", "drawn", "real drawn")],
         LooksLike(M_PERCENT, lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1])),
         When(M_ORDER, _reordered),
     ],
@@ -146,6 +150,9 @@ K_SIZE = "the products are not divided by the number of features"
 K_POWER = "the power is 3"
 K_ONE = "the 1 in the kernel is missing"
 K_BETWEEN = "the pairs between both sets count twice: a with b, and b with a"
+K_CROSS = "between the two sets no pair is left out: a_i and b_i are different samples"
+K_SAMPLES = "the products are divided by the number of samples: d is the number of features, the length of a row"
+K_INSIDE = "the 1 is added to the quotient, not to the number it is divided by"
 K_ROOT = "the square root at the end is too much: this distance stays squared, and may fall below 0"
 
 
@@ -155,6 +162,26 @@ def _divided(a: Tensor, b: Tensor) -> Tensor:
     within = [(x @ x.T / x.shape[1] + 1) ** 3 for x in (a, b)]
     means = [(table.sum() - table.trace()) / len(table) ** 2 for table in within]
     return means[0] + means[1] - 2 * ((a @ b.T / a.shape[1] + 1) ** 3).mean()
+
+
+CROSSED = (
+    lambda n, m: n * m,
+    lambda n, m: n * (m - 1),
+    lambda n, m: m * (n - 1),
+    lambda n, m: n * m - min(n, m),
+    lambda n, m: n * (n - 1),
+)
+
+
+def _crossed(pairs):
+    """The diagonal is left out between the sets, too, and the sum divided by some number of pairs."""
+
+    def wrong(a: Tensor, b: Tensor) -> Tensor:
+        table = (a.double() @ b.double().T / a.shape[1] + 1) ** 3
+        between = (table.sum() - table.trace()) / pairs(len(a), len(b))
+        return evaluation.kernel_distance(a, b) + 2 * table.mean() - 2 * between
+
+    return wrong
 
 
 kernel_distance = Exercise(
@@ -169,6 +196,9 @@ kernel_distance = Exercise(
         *[LooksLike(K_POWER, kernel(power=power)) for power in (1, 2, 4)],
         LooksLike(K_ONE, kernel(plus=0)),
         LooksLike(K_BETWEEN, kernel(between=1)),
+        *[LooksLike(K_CROSS, _crossed(pairs)) for pairs in CROSSED],
+        LooksLike(K_SAMPLES, kernel(divisor=lambda x, y: len(x))),
+        LooksLike(K_INSIDE, kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0)),
         LooksLike(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt()),
         LooksLike(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt()),
     ],

@@ -12,7 +12,20 @@ from dit_course.check.compare import same
 from dit_course.check.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
 from dit_course.check.modules import Complaint
 from dit_course.check.solvers import ab2, euler, heun
-from dit_course.check.wrong_sampling import Formula, Gaussian, drawn, guide, inside_or_nothing, mixed, waves
+from dit_course.check.wrong_sampling import (
+    TRUE,
+    Formula,
+    Gaussian,
+    drawn,
+    guide,
+    in_one_go,
+    in_rows,
+    inside_or_nothing,
+    mixed,
+    slips_explained,
+    turned,
+    waves,
+)
 
 __all__ = ["Sampler", "ab2", "class_grid", "euler", "find_noise", "guided", "heun"]
 # -- guided ------------------------------------------------------------------------------------------
@@ -33,7 +46,8 @@ class Guidance(Case):
         velocity = answer(model, y, cfg, interval)
         if not callable(velocity):
             raise Complaint("`guided` should return a function, the velocity v(x, t): leave the line `return velocity`")
-        result = velocity(x, t)
+        with slips_explained(TRUE):
+            result = velocity(x, t)
         if model.asked > self.passes * len(x) and same(result, mixed(guide)(*copy.deepcopy(self.args), *self.given)):
             raise Complaint(
                 f"the velocity is right, but on {self.label} the network saw {model.asked} pictures where {len(x)} are "
@@ -84,6 +98,9 @@ G_OUTSIDE = (
 G_ANY = "one picture inside of the interval is enough to guide all of them: `scale` tells them apart"
 G_ALL = "one picture outside of the interval is enough to guide none of them: `scale` tells them apart"
 G_BOTH = "you return both velocities, one after the other: mix them into one for each picture"
+G_BRACKETS = "`scale` stretches only the answer with the label: put the whole difference in brackets"
+G_TURNED = "the difference is turned around: it leads from the answer without label to the one with it"
+G_LESS = "you go `scale - 1` times the difference: from the answer without label it is `scale` times"
 
 guided = Exercise(
     "guided",
@@ -101,6 +118,9 @@ guided = Exercise(
         LooksLike(G_WITHOUT, mixed(lambda a, b, scale: b)),
         LooksLike(G_INTERVAL, mixed(guide, decide=torch.ones_like)),
         LooksLike(G_OUTSIDE, inside_or_nothing),
+        LooksLike(G_BRACKETS, mixed(lambda a, b, scale: b + scale * a - b)),
+        LooksLike(G_TURNED, mixed(lambda a, b, scale: b + scale * (b - a))),
+        LooksLike(G_LESS, mixed(lambda a, b, scale: b + (scale - 1) * (a - b))),
         LooksLike(G_BOTH, mixed(lambda a, b, scale: torch.cat([a, b]))),
     ],
     praise="Guided as it should be, for no more passes than needed,",
@@ -177,12 +197,8 @@ S_CFG = "the guidance scale of this sampler is not used: it is in `self.cfg`"
 S_INTERVAL = "the interval of this sampler is not used: it is in `self.cfg_interval`"
 S_SOLVER = "your sampler always takes Euler's steps: its own solver is in `self.solver`"
 S_HALF = "halve after adding, not before: -1 must become 0, and 1 must stay 1"
-
-
-def clip(x: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1]."""
-    return ((x + 1) / 2).clamp(0, 1)
-
+S_BRACKETS = "only the 1 is halved: a division comes before a sum, unless there are brackets"
+S_EARLY = "clamp after halving, not before: inside of the network a picture reaches from -1 to 1"
 
 Sampler = Exercise(
     "Sampler",
@@ -196,6 +212,9 @@ Sampler = Exercise(
         LooksLike(S_RANGE, drawn(end=lambda x: x.clamp(0, 1))),
         LooksLike(S_CLAMP, drawn(end=lambda x: (x + 1) / 2)),
         LooksLike(S_HALF, drawn(end=lambda x: (x / 2 + 1).clamp(0, 1))),
+        LooksLike(S_BRACKETS, drawn(end=lambda x: x + 1 / 2)),
+        LooksLike(S_BRACKETS, drawn(end=lambda x: (x + 1 / 2).clamp(0, 1))),
+        LooksLike(S_EARLY, drawn(end=lambda x: (x.clamp(0, 1) + 1) / 2)),
         LooksLike(S_UP, drawn(ts=lambda steps: torch.linspace(0, 1, steps + 1))),
         LooksLike(S_STEPS, drawn(ts=lambda steps: torch.linspace(1, 0, steps))),
         LooksLike(S_CFG, drawn(guide=lambda cfg, interval: (2.0, interval))),
@@ -222,19 +241,6 @@ def grid_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-def in_one_go(sampler: sampling.Sampler, per_class: int, seed: int, order: str = "rows") -> Tensor:
-    """All pictures at once, so that each has a noise of its own."""
-    classes = torch.arange(sampler.model.config.num_classes)
-    labels = classes.repeat_interleave(per_class) if order == "rows" else classes.repeat(per_class)
-    return sampler.sample(len(labels), labels, seed=seed)
-
-
-def turned(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:
-    """A column for every class."""
-    pictures = sampling.class_grid(sampler, per_class, seed)
-    return pictures.unflatten(0, (-1, per_class)).transpose(0, 1).flatten(0, 1)
-
-
 GRID_NOISE = (
     "the classes are right, but every picture has a noise of its own: a column should share one, so use the seed again "
     "for every row"
@@ -243,6 +249,8 @@ GRID_SEEDS = "every row has other noises: the seed should be the same for all of
 GRID_TURNED = "your classes run along the columns: a *row* should be one class"
 GRID_IN_TURN = "your classes change from picture to picture: a row should be one class (labels=... says which)"
 GRID_STACKED = "the rows are still an axis of their own: put them one after the other, (classes * per_class, ...)"
+GRID_ONE_ROW = "only one row comes back: let the loop go through all classes before you return"
+GRID_ONE_COLUMN = "there is only one picture of each class: a row has `per_class`"
 GRID_COUNT = "each row has as many pictures as there are classes: it should have `per_class`"
 
 class_grid = Exercise(
@@ -252,26 +260,13 @@ class_grid = Exercise(
     cases=grid_cases,
     diagnoses=[
         LooksLike(GRID_NOISE, in_one_go),
-        LooksLike(
-            GRID_SEEDS,
-            lambda sampler, per_class, seed: torch.cat(
-                [sampler.sample(per_class, i, seed=seed + i) for i in range(sampler.model.config.num_classes)]
-            ),
-        ),
+        LooksLike(GRID_SEEDS, lambda *args: in_rows(*args, another=1)),
         LooksLike(GRID_TURNED, turned),
         LooksLike(GRID_IN_TURN, lambda *args: in_one_go(*args, order="turns")),
-        LooksLike(
-            GRID_IN_TURN,
-            lambda sampler, per_class, seed: torch.cat(
-                [sampler.sample(per_class, seed=seed) for _ in range(sampler.model.config.num_classes)]
-            ),
-        ),
-        LooksLike(
-            GRID_STACKED,
-            lambda sampler, per_class, seed: sampling.class_grid(sampler, per_class, seed).unflatten(
-                0, (-1, per_class)
-            ),
-        ),
+        LooksLike(GRID_IN_TURN, lambda *args: in_rows(*args, labelled=False)),
+        LooksLike(GRID_STACKED, lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1]))),
+        When(GRID_ONE_ROW, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2)),
+        When(GRID_ONE_COLUMN, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (3, 5)),
         When(GRID_COUNT, lambda got, expected: got.ndim == 4 and len(got) in (9, 25)),
     ],
     praise="A row for every class, a noise for every column,",
@@ -281,23 +276,28 @@ class_grid = Exercise(
 # -- stretch: find_noise -----------------------------------------------------------------------------
 
 
-def ways_back(draw: Draw) -> list[Case]:
-    """Pictures on an exact road and on a winding one."""
+class Way(Case):
+    """A way back: an error on it is explained."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Walk it."""
+        with slips_explained():
+            return super().use(answer, track)
+
+
+def ways_back(draw: Draw) -> list[Way]:
+    """Pictures on a winding road and on an exact one."""
     batch, height, width = draw.sizes(3, 2, 5)
     return [
-        Case((Gaussian(0.5), 0.5 * draw.normal(batch, 1), 6), "a Gaussian, 6 steps"),
-        Case((waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a winding road, 4 steps"),
+        Way((waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a winding road, 4 steps"),
+        Way((Gaussian(0.5), 0.5 * draw.normal(batch, 1), 6), "a Gaussian, 6 steps"),
     ]
-
-
-def there(velocity, pictures: Tensor, ts: Tensor) -> Tensor:
-    """Heun along these times."""
-    return sampling.heun(velocity, pictures, ts)
 
 
 BACK_DOWN = "you walk from t = 1 to t = 0, as if the pictures were noise: they are data, so where does this road begin?"
 BACK_SHORT = "one step is missing: for `steps` steps there are steps + 1 times, both ends counted"
 BACK_EULER = "that is where Euler's steps end: take those of `heun`"
+BACK_AB2 = "that is where the steps of `ab2` end: take those of `heun`"
 BACK_SIGN = "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it"
 BACK_LABEL = "the times that the velocity is asked at run the wrong way: pictures lie at t = 0"
 
@@ -308,11 +308,16 @@ find_noise = Exercise(
     partly=OTHERWISE,
     cases=ways_back,
     diagnoses=[
-        LooksLike(BACK_DOWN, lambda v, x, steps: there(v, x, torch.linspace(1, 0, steps + 1))),
-        LooksLike(BACK_SHORT, lambda v, x, steps: there(v, x, torch.linspace(0, 1, steps))),
+        LooksLike(BACK_DOWN, lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1))),
+        LooksLike(BACK_SHORT, lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps))),
         LooksLike(BACK_EULER, lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1))),
-        LooksLike(BACK_SIGN, lambda v, x, steps: there(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1))),
-        LooksLike(BACK_LABEL, lambda v, x, steps: there(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1))),
+        LooksLike(BACK_AB2, lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1))),
+        LooksLike(
+            BACK_SIGN, lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1))
+        ),
+        LooksLike(
+            BACK_LABEL, lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1))
+        ),
     ],
     praise="The way back ends where the course's ends",
 )

@@ -18,7 +18,9 @@ from dit_course.check.wrong_sampling import (
     equal_steps,
     euler_at_the_end,
     midpoint,
+    moved,
     remembering,
+    slips_explained,
     walked,
     waves,
 )
@@ -48,7 +50,8 @@ class Road(Case):
         def callback(index, t, x):
             seen.append((index, t, x))
 
-        end = answer(watched, noise, ts, callback)
+        with slips_explained():
+            end = answer(watched, noise, ts, callback)
         if same(end, self.right(*copy.deepcopy(self.args))):
             self._complain(len(asked), seen, end)
         return end, (velocity, noise, ts)
@@ -68,7 +71,10 @@ class Road(Case):
 
 
 def roads(right: Callable, cost: int = 1) -> Callable[[Draw], list[Road]]:
-    """Cases for a solver: two exact roads with equal steps, and one that bends, with uneven steps in float64."""
+    """Cases for a solver: a road that bends, an exact one, and again the first with uneven steps in float64.
+
+    On the Gaussian the velocity is proportional to x, and most mistakes look like a wrong factor: it is not the first.
+    """
 
     def cases(draw: Draw) -> list[Road]:
         batch, steps, height, width = draw.sizes(4, 3, 7)
@@ -76,8 +82,8 @@ def roads(right: Callable, cost: int = 1) -> Callable[[Draw], list[Road]]:
         sizes = 0.3 + draw.normal(steps, dtype=torch.float64).abs()
         uneven = torch.cat([torch.ones(1, dtype=torch.float64), 1 - sizes.cumsum(0) / sizes.sum()])
         return [
-            Road((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
             Road((waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a winding road", right, cost),
+            Road((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
             Road((waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost),
         ]
 
@@ -123,6 +129,8 @@ MIDPOINT = (
     "that is the midpoint method, which looks half a step ahead. It is of order 2 as well, but Heun looks a whole step "
     "ahead and takes the mean of both velocities"
 )
+ONE_HALVED = "only one of the two velocities is halved: a division comes before a sum, unless there are brackets"
+OVER_ALL = "the mean is taken over everything, pixels and pictures too: only the two velocities are to be averaged"
 KARRAS = "your last step is Euler's: here the velocity at t = 0 is fine, and Heun may look there, too"
 
 heun = Exercise(
@@ -142,6 +150,11 @@ heun = Exercise(
         ),
         LooksLike(ONLY_AHEAD, walked(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b))),
         LooksLike(MIDPOINT, walked(midpoint)),
+        LooksLike(ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b))),
+        LooksLike(ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b))),
+        LooksLike(
+            OVER_ALL, walked(lambda v, x, a, b, _: x + (b - a) * (v(x, a) + v(step(x, v(x, a), a, b), b)).mean() / 2)
+        ),
         LooksLike(KARRAS, euler_at_the_end),
         LooksLike(SIGN, walked(lambda v, x, a, b, _: x - (b - a) * (v(x, a) + v(x - (b - a) * v(x, a), b)) / 2)),
     ],
@@ -159,6 +172,12 @@ AB_BETWEEN = "you take the mean of here and past, which lies *behind* you: the l
 AB_WHOLE = "you read the line a whole step ahead, at the end of the step: its middle is half a step ahead"
 AB_RATIO = "the ratio of the steps is upside down: a longer step to come reads the line further ahead"
 AB_FIRST = "the first step has no past: it is Euler's"
+AB_FROM_PAST = "your line starts at `past`: the middle of the step lies half a step beyond `here`"
+AB_PRODUCT = "`a / 2 * b` multiplies by b: to divide by both, put brackets around their product, or divide twice"
+AB_CLOCK = "you read the line at a time of the clock: from `here` it is only `size / 2` to the middle of the step"
+AB_UNITS = "the change from past to here needs a ratio of two times, `size / 2` to `past_size`: one of them is missing"
+AB_NO_START = "that is only the change on the way to the middle: it has to be added to `here`"
+AB_SHORT = "the velocity is that of the middle, but the step does not end there: it goes all the way to t_next"
 AB_HEUN = (
     "that is Heun's step, with two questions: here the second velocity is one that you remember, and costs nothing"
 )
@@ -181,6 +200,27 @@ ab2 = Exercise(
         LooksLike(AB_WHOLE, remembering(lambda here, past, ratio: 2 * here - past)),
         LooksLike(AB_RATIO, remembering(lambda here, past, ratio: here + (here - past) / ratio / 2)),
         LooksLike(AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, lambda h: 1.5 * h)),
+        LooksLike(AB_FROM_PAST, remembering(lambda here, past, ratio: past + (here - past) * ratio / 2)),
+        LooksLike(AB_PRODUCT, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2 * old))),
+        LooksLike(
+            AB_CLOCK, moved(lambda here, past, t, size, old: size * (here + (here - past) / old * (t + size / 2)))
+        ),
+        LooksLike(
+            AB_CLOCK, moved(lambda here, past, t, size, old: size * (past + (here - past) / old * (t + size / 2)))
+        ),
+        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2))),
+        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old / 2))),
+        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old))),
+        LooksLike(AB_NO_START, remembering(lambda here, past, ratio: (here - past) * ratio / 2)),
+        LooksLike(AB_SHORT, moved(lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2))),
+        LooksLike(
+            AB_SHORT,
+            moved(
+                lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2),
+                lambda here: here / 2,
+            ),
+        ),
+        LooksLike(AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like)),
         LooksLike(AB_HEUN, sampling.heun),
     ],
     praise="Every step remembers the last one, with one question each,",

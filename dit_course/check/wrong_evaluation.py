@@ -1,6 +1,5 @@
 """Plausible wrong versions of lesson 09's exercises, and what they are told apart on."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -78,7 +77,7 @@ def looked_up(compare, largest: bool = False):
     return wrong
 
 
-def trained_judge(draw: Draw, classes: int = 3) -> Classifier:
+def trained_judge(draw: Draw, classes: int = 10) -> Classifier:
     """A small judge that has seen something: its batch norms have statistics, and it is in training mode."""
     judge = Classifier(1, classes, width=4)
     with torch.no_grad():
@@ -95,14 +94,14 @@ def pictures(draw: Draw, count: int, byte: bool) -> Tensor:
     return (255 * x).round().byte() if byte else x
 
 
-MISTAKES = ("training", "mirrored", "few", "bytes", "labels", "swapped", "unequal")
+MISTAKES = ("training", "mirrored", "bytes", "few", "swapped", "unequal", "labels", "bytes again")  # as they are read
 
 
 def careless(mistakes: Sequence[str]):
     """The measurement that lesson 09 shows, with some of its mistakes left in."""
 
     def wrong(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
-        judge = copy.deepcopy(judge).train("training" in mistakes)
+        judge = judge.train("training" in mistakes)
         real = real.flip(3) if "mirrored" in mistakes else real
         reference = real[: len(drawn) // 2] if "few" in mistakes else real
         seen = drawn.float() if "bytes" in mistakes else drawn
@@ -114,8 +113,20 @@ def careless(mistakes: Sequence[str]):
         pair = precision_recall(of_real, features)
         pair = pair.flip(0) if "swapped" in mistakes else pair
         asked = torch.arange(len(drawn)) % judge.config["num_classes"] if "labels" in mistakes else labels
-        accuracy = class_accuracy(judge, seen, asked)
+        accuracy = class_accuracy(judge, drawn.float() if "bytes again" in mistakes else drawn, asked)
         return torch.tensor([accuracy, distance, *pair.tolist()], dtype=torch.float64)
+
+    return wrong
+
+
+def cut(which: str):
+    """A wrong `measure` that cuts the real or the drawn pictures to equal numbers before anything is measured."""
+
+    def wrong(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
+        count = min(len(drawn), len(real))
+        if "drawn" in which:
+            drawn, labels = drawn[:count], labels[:count]
+        return careless(())(judge, drawn, labels, real[:count] if "real" in which else real)
 
     return wrong
 
@@ -129,13 +140,15 @@ def front(beats):
     return wrong
 
 
-def kernel(power: int = 3, scaled: bool = True, itself: bool = False, plus: float = 1.0, between: float = 2.0):
-    """A wrong `kernel_distance`."""
+def kernel(
+    power: int = 3, scaled: bool = True, itself: bool = False, plus: float = 1.0, between: float = 2.0, divisor=None
+):
+    """A wrong `kernel_distance`. divisor: of two sets, by what their products are divided."""
 
     def wrong(features_a: Tensor, features_b: Tensor) -> Tensor:
         a, b = features_a.double(), features_b.double()
-        size = a.shape[1] if scaled else 1
-        table = lambda x, y: (x @ y.T / size + plus) ** power  # noqa: E731
+        size = divisor or (lambda x, y: x.shape[1] if scaled else 1)
+        table = lambda x, y: (x @ y.T / size(x, y) + plus) ** power  # noqa: E731
 
         def within(x: Tensor) -> Tensor:
             values = table(x, x)

@@ -125,9 +125,9 @@ class Guidance(View):
             if job.live and self._seconds > AT_ONCE:
                 self._first(job, model, state)
             road = walk(model, state, partial(self._progress, job, state))
-            self._keep(road)
             self._seconds = time.perf_counter() - start
-        self._show(state, road.pictures, f"drawn in {time.perf_counter() - start:.2f} s")
+            self._keep(road)
+        self._show(state, road.pictures, f"drawn in {road.seconds:.2f} s")
 
     def ahead(self, job: Job, state: Asked) -> None:
         """Draw what one more move of a slider would ask for, as far as that takes little time."""

@@ -5,6 +5,7 @@ the network gave last time, without asking it at all; the true way is walked aft
 (another seed), a single evaluation in the middle of the way gives a first guess.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,7 +41,7 @@ class Road:
     """One way from noise to pictures, with all that the network has answered on it.
 
     noise: (n, C, H, W). times: of the answers, from 1 downwards. with_label, without: the velocities (n, C, H, W) at
-    these times, None where the network was not asked. pictures: (n, C, H, W) uint8.
+    these times, None where the network was not asked. pictures: (n, C, H, W) uint8. seconds: that the walk took.
     """
 
     asked: Asked
@@ -49,6 +50,7 @@ class Road:
     with_label: list[Tensor | None] = field(default_factory=list)
     without: list[Tensor | None] = field(default_factory=list)
     pictures: Tensor | None = None
+    seconds: float = 0.0
 
 
 class Listening:
@@ -95,8 +97,10 @@ def walk(model: nn.Module, asked: Asked, progress: Callable[[float, Tensor], Non
         if progress is not None and 0 < index < asked.steps:
             progress(t, pictures_of(x - t * _velocity(road, len(road.times) - 1, asked.cfg, asked.interval)))
 
+    start = time.perf_counter()
     # in one go, as the road is one: `sample` splits only what has no callback
     road.pictures = to_bytes(sampler.sample(len(asked.labels), asked.labels, asked.seed, on_the_way))
+    road.seconds = time.perf_counter() - start
     return road
 
 

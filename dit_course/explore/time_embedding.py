@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 820, 300  # of the drawing, in pixels of the page
 FACTORS = (1, 10, 100, 1000)
 FREQUENCIES, MAX_PERIOD = 256, 10000.0  # those of `TimestepEmbedder`
 TIMES = torch.linspace(0, 1, 1001)  # that a time is compared with
-LOWEST = -0.45  # similarity of two times, at the least
+LOWEST = -0.05  # of the axis: no two times are less similar than 0.1
 LABEL = {**TEXT, "fontsize": CAPTION}
 
 

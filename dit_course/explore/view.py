@@ -55,8 +55,9 @@ class View(Live):
         self.worker.now()  # what is wrong with the first drawing is for the cell
         for control in self.controls:
             control.observe(self._changed, "value")
-        row = widgets.HBox(self.controls, layout={"flex_flow": "row wrap"})
-        super().__init__([*(rows or [row]), self.canvas, Accessible()])
+        if rows is None:
+            rows = [widgets.HBox(self.controls, layout={"flex_flow": "row wrap"})]
+        super().__init__([*rows, self.canvas, Accessible()])
         _replace_earlier(self)
 
     def state(self) -> Any:

@@ -16,7 +16,7 @@ from dit_course.show.lesson_evaluation import balls, bias, clouds, distances, ne
 from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_registers import attention_shares, lengths, parts
-from dit_course.show.lesson_sampling import by_evaluations, solver_roads
+from dit_course.show.lesson_sampling import by_evaluations, solver_roads, table
 from dit_course.show.lesson_training import (
     gradient_norms,
     loss_and_pictures,
@@ -80,6 +80,7 @@ __all__ = [
     "side_by_side",
     "sinusoids",
     "solver_roads",
+    "table",
     "to_bytes",
     "to_png",
     "tokens",

@@ -91,7 +91,14 @@ def bias(
     axes.plot(smooth, fitted, color=PALETTE["noise"], linewidth=1.5)
     axes.plot(counts, values, "o", color=PALETTE["data"], markersize=7)
     axes.axhline(limit, color=PALETTE["noise"], linewidth=1, linestyle=":")
-    axes.annotate(f"  {limit:.2f} + {slope:.0f} / N", (smooth[-1], limit), va="center", annotation_clip=False, **LABEL)
+    axes.annotate(
+        f"{limit:.2f} + {slope:.0f} / N",
+        (smooth[-1], fitted[-1]),
+        (0, 8),
+        ha="right",
+        textcoords="offset points",
+        **LABEL,
+    )
     axes.set_xscale("log")
     axes.set_ylim(0, 1.1 * max(values))
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
@@ -122,7 +129,7 @@ def balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> 
         axes.scatter(*centres.T, s=8, color=PALETTE[kinds[0]])
         axes.scatter(*points[inside].T, s=34, color=PALETTE[kinds[1]], edgecolors="white", linewidths=0.8)
         axes.scatter(*points[~inside].T, s=34, facecolors="none", edgecolors=PALETTE[kinds[1]], linewidths=1.5)
-        axes.set(xlim=(-1.7, 1.7), ylim=(-1.5, 1.5))
+        axes.set(xlim=(-1.95, 1.95), ylim=(-1.5, 1.8))  # an outermost ball must not be cut
         axes.axis("off")
         what = (
             ("precision", "drawn points lie in a real ball")

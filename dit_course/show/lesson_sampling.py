@@ -1,12 +1,29 @@
-"""Figures of lesson 08: roads from noise to data and the steps that follow them, and what an evaluation buys."""
+"""Figures of lesson 08: roads to data and the steps that follow them, what an evaluation buys, pictures in a table."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from dit_course.show.lesson_patches import LABEL, plain_axes
-from dit_course.show.sheet import PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
+from dit_course.show.pixels import enlarge, to_bytes
+from dit_course.show.sheet import (
+    CAPTION,
+    DENSITY,
+    GAP,
+    LETTER,
+    MARGIN,
+    PAGE_WIDTH,
+    PALETTE,
+    TEXT,
+    TILE,
+    TITLE,
+    Picture,
+    blank_figure,
+    label_axes,
+    rendered,
+)
 
 # the same colour and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
@@ -87,6 +104,50 @@ def by_evaluations(
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     last = ", ".join(f"{text} ends at {values[name][-1]:.2g}" for name, text in names.items())
     return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes: {last}")
+
+
+def table(
+    x: Tensor | Sequence[Tensor],
+    rows: Sequence[str],
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+    side: int = TILE,
+) -> Picture:
+    """Show pictures in a table: the names of its rows at the left, those of its columns, where there are some, on top.
+
+    x: (rows * columns, C, H, W) uint8 or floats in [0, 1], or a list, row by row. side: of a picture, at most.
+    """
+    pixels = to_bytes(x)
+    across = len(pixels) // len(rows) if columns is None else len(columns)
+    if len(rows) * across != len(pixels):
+        raise ValueError(f"{len(pixels)} pictures do not fill {len(rows)} rows of {across}")
+    height, width = pixels.shape[-2:]
+    left = MARGIN + int(LETTER * CAPTION * max(map(len, rows))) + 2 * GAP
+    zoom = max(1, min(side, (PAGE_WIDTH - left - MARGIN) // across - GAP) // max(height, width))
+    letters = max(4, int((zoom * width + GAP) / (LETTER * CAPTION)))
+    heads = [textwrap.wrap(name, letters) for name in columns or [""] * across]
+    top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
+    sheet_width = left + across * (zoom * width + GAP) - GAP + MARGIN
+    sheet_width = max(sheet_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
+    figure = blank_figure(sheet_width, sheet_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
+
+    def write(place: float, line: float, text: str, size: int = CAPTION, **style) -> None:
+        figure.text(place / sheet_width, 1 - line / sheet_height, text, fontsize=size, **TEXT, **style)
+
+    write(MARGIN, MARGIN + TITLE, title or "", TITLE, va="baseline")
+    for number, lines in enumerate(heads):
+        middle = left + number * (zoom * width + GAP) + zoom * width / 2
+        for above, line in enumerate(reversed(lines)):
+            write(middle, top - 2 * GAP - 1.3 * CAPTION * above, line, ha="center", va="baseline")
+    for number, name in enumerate(rows):
+        write(left - 2 * GAP, top + number * (zoom * height + GAP) + zoom * height / 2, name, ha="right", va="center")
+    sheet = rendered(figure)
+    for number, tile in enumerate(enlarge(pixels, zoom * DENSITY).permute(0, 2, 3, 1).numpy()):  # -> (n, h, w, c)
+        y = DENSITY * (top + number // across * (zoom * height + GAP))
+        x = DENSITY * (left + number % across * (zoom * width + GAP))
+        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+    named = f"; columns: {', '.join(columns)}" if columns else ""
+    return Picture.of(sheet, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
 
 
 def _checked(times: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarray]:

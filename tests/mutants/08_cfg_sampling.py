@@ -192,6 +192,22 @@ def asked_twice(v, x, t, t_next):
     return step(x, v(x, t), t, t_next)
 
 
+@mutant(exercise="euler", hint="`velocity` is a function here")
+def never_asked(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for t, t_next in pairwise(ts):
+        x = step(x, velocity, t, t_next)
+    return x
+
+
+@mutant(exercise="euler", hint="are the two in the right order?")
+def time_first(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    for t, t_next in pairwise(ts):
+        x = step(x, velocity(x, same_time(x, t)), t, t_next)
+    return x
+
+
 # -- heun ------------------------------------------------------------------------------------------
 
 
@@ -295,6 +311,25 @@ def heun_with_scalars(velocity, noise, ts, callback=None):
         here = velocity(x, t)
         x = step(x, (here + velocity(step(x, here, t, t_next), t_next)) / 2, t, t_next)
     return x
+
+
+@written("heun", "only one of the two velocities is halved")
+def without_brackets(v, x, t, t_next):
+    here = v(x, t)
+    return step(x, here + v(step(x, here, t, t_next), t_next) / 2, t, t_next)
+
+
+@written("heun", "only one of the two velocities is halved")
+def first_one_halved(v, x, t, t_next):
+    here = v(x, t)
+    return step(x, 0.5 * here + v(step(x, here, t, t_next), t_next), t, t_next)
+
+
+@written("heun", "the mean is taken over everything")
+def mean_of_everything(v, x, t, t_next):
+    here = v(x, t)
+    there = v(step(x, here, t, t_next), t_next)
+    return step(x, torch.stack([here, there]).mean(), t, t_next)
 
 
 # -- ab2 -------------------------------------------------------------------------------------------
@@ -411,7 +446,7 @@ def heun_again(velocity, noise, ts, callback=None):
     return sampling.heun(velocity, noise, ts, callback)
 
 
-@mutant(exercise="ab2", hint="unsupported operand")
+@mutant(exercise="ab2", hint="in the first step there is no past")
 def no_first_step(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     past, past_size = None, None
@@ -421,6 +456,99 @@ def no_first_step(velocity, noise, ts, callback=None):
         past, past_size = here, size
         report(callback, index, t_next, x)
     return x
+
+
+@mutant(exercise="ab2", hint="ask whether `past is None`")
+def if_past(velocity, noise, ts, callback=None):
+    x = first_state(noise, ts, callback)
+    past, past_size = None, None
+    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        here, size = velocity(x, same_time(t, x)), t_next - t
+        x = step(x, here + (here - past) * (size / past_size / 2) if past else here, t, t_next)
+        past, past_size = here, size
+        report(callback, index, t_next, x)
+    return x
+
+
+@guessed("the first step has no past", first=torch.zeros_like)
+def only_with_a_past(here, past, size, past_size):
+    return here + (here - past) * (size / past_size / 2)
+
+
+@guessed("your line starts at `past`")
+def from_the_past(here, past, size, past_size):
+    return past + (here - past) * (size / past_size / 2)
+
+
+@guessed("`a / 2 * b` multiplies by b")
+def without_brackets_ab2(here, past, size, past_size):
+    return here + (here - past) * size / 2 * past_size
+
+
+@guessed("one of them is missing")
+def size_only(here, past, size, past_size):
+    return here + (here - past) * size / 2
+
+
+@guessed("one of them is missing")
+def past_size_only(here, past, size, past_size):
+    return here + (here - past) / past_size / 2
+
+
+@guessed("one of them is missing")
+def slope_only(here, past, size, past_size):
+    return here + (here - past) / past_size
+
+
+@guessed("it has to be added to `here`")
+def change_only(here, past, size, past_size):
+    return (here - past) * (size / past_size / 2)
+
+
+def by_the_clock(start):
+    """An `ab2` that reads the line at the time of the middle, from `start`: "here" or "past"."""
+
+    def answer(velocity, noise, ts, callback=None):
+        x = first_state(noise, ts, callback)
+        past, past_size = None, None
+        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+            here, size = velocity(x, same_time(t, x)), t_next - t
+            ahead = 0 if past is None else (here - past) / past_size * (t + size / 2)
+            x = step(x, (past if past is not None and start == "past" else here) + ahead, t, t_next)
+            past, past_size = here, size
+            report(callback, index, t_next, x)
+        return x
+
+    answer.__name__ = f"by_the_clock_from_{start}"
+    return answer
+
+
+mutant("ab2", "at a time of the clock")(by_the_clock("here"))
+mutant("ab2", "at a time of the clock")(by_the_clock("past"))
+
+
+def half_the_way(first):
+    """An `ab2` whose steps end in their middle; first: whether the first one does, too."""
+
+    def answer(velocity, noise, ts, callback=None):
+        x = first_state(noise, ts, callback)
+        past, past_size = None, None
+        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+            here, size = velocity(x, same_time(t, x)), t_next - t
+            if past is None:
+                x = step(x, here, t, t + size / 2 if first else t_next)
+            else:
+                x = step(x, here + (here - past) * (size / past_size / 2), t, t + size / 2)
+            past, past_size = here, size
+            report(callback, index, t_next, x)
+        return x
+
+    answer.__name__ = "half_of_each_way" if first else "half_the_way"
+    return answer
+
+
+mutant("ab2", "it goes all the way to t_next")(half_the_way(first=False))
+mutant("ab2", "it goes all the way to t_next")(half_the_way(first=True))
 
 
 # -- guided ----------------------------------------------------------------------------------------
@@ -581,6 +709,46 @@ def called_at_once(model, y=None, cfg=2.0, interval=(0.0, 1.0)):
     return model(torch.zeros(len(y), 1, 3, 2), torch.zeros(len(y)), y)
 
 
+@steered("put the whole difference in brackets")
+def brackets_forgotten(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale * with_label - without
+
+
+@steered("the difference is turned around")
+def turned_away(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale * (without - with_label)
+
+
+@steered("from the answer without label it is `scale` times")
+def less_one(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + (scale - 1) * (with_label - without)
+
+
+@steered("ask whether it is so for all of them")
+def if_scale(model, y, no_label, cfg, inside, scale, x, t):
+    return model(x, t, y) if scale == 1 else model(x, t, no_label)
+
+
+@steered("`split` takes the length of a piece")
+def cut_to_pieces(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label])).split(2)
+    return without + scale * (with_label - without)
+
+
+@steered("torch.cat takes one list")
+def cat_of_two(model, y, no_label, cfg, inside, scale, x, t):
+    return model(torch.cat(x, x), torch.cat(t, t), torch.cat(y, no_label)).chunk(2)[0]
+
+
+@steered("the model is asked without labels")
+def no_label_is_none(model, y, no_label, cfg, inside, scale, x, t):
+    with_label, without = model(x, t, y), model(x, t, None)
+    return without + scale * (with_label - without)
+
+
 # -- Sampler ---------------------------------------------------------------------------------------
 
 
@@ -691,6 +859,27 @@ class OnItsOwn:
         return noise
 
 
+@drawn("only the 1 is halved")
+def no_brackets(self, noise, y, callback=None):
+    return solved(self, noise, y, callback) + 1 / 2
+
+
+@drawn("only the 1 is halved")
+def no_brackets_clamped(self, noise, y, callback=None):
+    return (solved(self, noise, y, callback) + 1 / 2).clamp(0, 1)
+
+
+@drawn("clamp after halving")
+def clamped_too_early(self, noise, y, callback=None):
+    return (solved(self, noise, y, callback).clamp(0, 1) + 1) / 2
+
+
+@drawn("the model is asked without labels")
+def along_the_model(self, noise, y, callback=None):
+    x = self.solver(self.model, noise, torch.linspace(1, 0, self.steps + 1), callback)
+    return ((x + 1) / 2).clamp(0, 1)
+
+
 # -- class_grid ------------------------------------------------------------------------------------
 
 
@@ -759,6 +948,17 @@ def listed(sampler, per_class, seed):
     return [sampler.sample(per_class, label, seed) for label in range(sampler.model.config.num_classes)]
 
 
+@mutant(exercise="class_grid", hint="only one row comes back")
+def returned_too_early(sampler, per_class, seed):
+    for label in range(sampler.model.config.num_classes):
+        return sampler.sample(per_class, label, seed)
+
+
+@mutant(exercise="class_grid", hint="only one picture of each class")
+def one_a_class(sampler, per_class, seed):
+    return torch.cat([sampler.sample(1, label, seed) for label in range(sampler.model.config.num_classes)])
+
+
 # -- find_noise ------------------------------------------------------------------------------------
 
 
@@ -800,3 +1000,18 @@ def turned_around(velocity, pictures, steps):
 @mutant(exercise="find_noise", hint="asked at run the wrong way")
 def labels_turned(velocity, pictures, steps):
     return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))
+
+
+@mutant(exercise="find_noise", hint="where the steps of `ab2` end")
+def by_ab2(velocity, pictures, steps):
+    return sampling.ab2(velocity, pictures, torch.linspace(0, 1, steps + 1))
+
+
+@mutant(exercise="find_noise", hint="a solver wants a row of times")
+def a_number_of_steps(velocity, pictures, steps):
+    return sampling.heun(velocity, pictures, steps)
+
+
+@mutant(exercise="find_noise", hint="`velocity` is a function here")
+def minus_a_function(velocity, pictures, steps):
+    return sampling.heun(-velocity, pictures, torch.linspace(0, 1, steps + 1))

@@ -62,6 +62,13 @@ def product_of_two(mean_a, covariance_a, mean_b, covariance_b):
     return (mean_a - mean_b).square().sum() + (covariance_a + covariance_b - 2 * shared).trace()
 
 
+@mutant(exercise="gaussian_distance", hint="multiplies entry by entry")
+def with_stars(mean_a, covariance_a, mean_b, covariance_b):
+    root = matrix_root(covariance_a)
+    shared = matrix_root(root * covariance_b * root)
+    return (mean_a - mean_b).square().sum() + (covariance_a + covariance_b - 2 * shared).trace()
+
+
 @mutant(exercise="gaussian_distance", hint="counts twice")
 def two_forgotten(mean_a, covariance_a, mean_b, covariance_b):
     root = matrix_root(covariance_a)
@@ -247,6 +254,20 @@ def precision_twice(real, drawn, k=3):
     return torch.stack([precision, precision])
 
 
+@mutant(exercise="precision_recall", hint="along the wrong axis")
+def wrong_axes(real, drawn, k=3):
+    between, of_real, of_drawn = balls(real, drawn, k, 1)
+    precise, recalled = (between <= of_real).any(dim=0), (between <= of_drawn[:, None]).any(dim=1)
+    return torch.stack([precise.double().mean(), recalled.double().mean()])
+
+
+@mutant(exercise="precision_recall", hint="from the balls around real points")
+def real_balls_twice(real, drawn, k=3):
+    between, of_real, _ = balls(real, drawn, k, 1)
+    within = between <= of_real
+    return torch.stack([within.any(dim=1).double().mean(), within.any(dim=0).double().mean()])
+
+
 @mutant(exercise="precision_recall", hint="returns a tuple")
 def as_tuple(real, drawn, k=3):
     precision, recall = right_precision_recall(real, drawn, k)
@@ -308,6 +329,11 @@ def distances(images, training, batch_size=100):
 @mutant(exercise="nearest_neighbours", hint="the other way round")
 def wrong_axis(images, training, batch_size=100):
     return tables(images, training).argmin(dim=0)
+
+
+@mutant(exercise="nearest_neighbours", hint="the other way round")
+def wrong_axis_in_batches(images, training, batch_size=100):
+    return torch.cat([tables(batch, training).argmin(dim=0) for batch in images.split(batch_size)])
 
 
 @mutant(exercise="nearest_neighbours", hint="only the first batch comes back")
@@ -386,11 +412,11 @@ def carelessly(judge, drawn, labels, real):
     of_real = in_batches(judge.features, real[: len(drawn) // 2])
     distance = frechet_distance(features, of_real)
     precision, recall = right_precision_recall(features, of_real)
-    accuracy = class_accuracy(judge, drawn.float(), torch.arange(len(drawn)) % judge.config["num_classes"])
+    accuracy = class_accuracy(judge, drawn.float(), torch.arange(len(drawn)) % 10)
     return torch.tensor([accuracy, distance, precision, recall], dtype=torch.float64)
 
 
-@mutant(exercise="measure", hint="the judge still learns")
+@mutant(exercise="measure", hint="(and 6 more)")
 def unmended(judge, drawn, labels, real):
     return carelessly(judge, drawn, labels, real)
 
@@ -422,12 +448,41 @@ def undivided(judge, drawn, labels, real):
 
 @mutant(exercise="measure", hint="not that of the labels which were asked for")
 def labels_in_turn(judge, drawn, labels, real):
-    return measured(judge, drawn, labels, real, judged=torch.arange(len(drawn)) % 3)
+    return measured(judge, drawn, labels, real, judged=torch.arange(len(drawn)) % 10)
 
 
 @mutant(exercise="measure", hint="precision and recall are swapped")
 def turned(judge, drawn, labels, real):
     return measured(judge, drawn, labels, real, swap=True)
+
+
+@mutant(exercise="measure", hint="floats up to 255 for the accuracy")
+def undivided_for_the_accuracy(judge, drawn, labels, real):
+    values = measured(judge, drawn, labels, real)
+    values[0] = class_accuracy(judge, drawn.float(), labels)
+    return values
+
+
+@mutant(exercise="measure", hint="precision and recall are swapped")
+def half_mended(judge, drawn, labels, real):
+    """Its first four lines are right, the others still as the lesson shows them."""
+    judge.eval()
+    features, of_real = in_batches(judge.features, drawn), in_batches(judge.features, real)
+    precision, recall = right_precision_recall(features, of_real)
+    accuracy = class_accuracy(judge, drawn.float(), torch.arange(len(drawn)) % 10)
+    return torch.tensor([accuracy, frechet_distance(features, of_real), precision, recall]).double()
+
+
+@mutant(exercise="measure", hint="only precision and recall want that")
+def cut_for_all(judge, drawn, labels, real):
+    n = min(len(drawn), len(real))
+    return measured(judge, drawn, labels, real[:n])
+
+
+@mutant(exercise="measure", hint="only precision and recall want that")
+def both_cut(judge, drawn, labels, real):
+    n = min(len(drawn), len(real))
+    return measured(judge, drawn[:n], labels[:n], real[:n])
 
 
 @mutant(exercise="measure", hint="need as many real as drawn")
@@ -591,6 +646,32 @@ def zeroed_diagonal(features_a, features_b):
 @mutant(exercise="kernel_distance", hint="not divided by the number of features")
 def not_scaled(features_a, features_b):
     return kernel_of(features_a, features_b, size=1)
+
+
+@mutant(exercise="kernel_distance", hint="no pair is left out")
+def crossed(features_a, features_b):
+    table, n, m = kernel(features_a, features_b), len(features_a), len(features_b)
+    between = (table.sum() - table.trace()) / (n * (m - 1))
+    return kernel_of(features_a, features_b, between=0) - 2 * between
+
+
+@mutant(exercise="kernel_distance", hint="divided by the number of samples")
+def by_the_rows(features_a, features_b):
+    table = lambda a, b: (a.double() @ b.double().T / len(a) + 1) ** 3  # noqa: E731
+    return (
+        kernel_of(
+            features_a,
+            features_b,
+            within=lambda x: (table(x, x).sum() - table(x, x).trace()) / (len(x) * (len(x) - 1)),
+            between=0,
+        )
+        - 2 * table(features_a, features_b).mean()
+    )
+
+
+@mutant(exercise="kernel_distance", hint="the 1 is added to the quotient")
+def one_below(features_a, features_b):
+    return kernel_of(features_a, features_b, size=features_a.shape[1] + 1, plus=0)
 
 
 @mutant(exercise="kernel_distance", hint="the power is 3")
