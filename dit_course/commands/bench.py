@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import os
 import platform
 import statistics
 import sys
@@ -184,6 +185,9 @@ class Bench:
         return entries
 
     def _report(self, entries: list[Entry], peaks: dict[int, list[float]]) -> None:
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+        if not self.gpu and load > 1.5 * (os.cpu_count() or 1):
+            print(f"note: this machine is busy (load {load:.1f} on {os.cpu_count()} cores): trust ratios at most")
         for threads, values in peaks.items():
             print(f"matrix products, fp32, {threads} threads: {statistics.median(values) / 1e9:.0f} GFLOP/s")
         rows = [entry.row() for entry in entries]
