@@ -32,7 +32,6 @@ class Canvas(anywidget.AnyWidget):
     """A picture in the browser, with its name for a screen reader and a line of text below.
 
     frame: the number of the last picture sent; painted: that of the last one the browser has put on screen, -1 while
-    frame: the number of the last picture sent; painted: that of the last one the browser has put on screen, -1 while
     nobody watches; first_seen is called when somebody does. moment: which one of a film is shown; link a slider to it
     and the kernel is not asked at all.
     """
