@@ -26,9 +26,11 @@ from dit_course.check.modules import Complaint, matched
 def _nothing_solved(monkeypatch):
     """Each test is a learner who begins."""
     monkeypatch.setattr(verdict, "verdicts", {})
-    monkeypatch.setattr(verdict, "exercises", list(verdict.exercises))
     for name in ("DIT_COURSE_STRICT", "DIT_COURSE_CHECK_SEED"):
         monkeypatch.delenv(name, raising=False)
+    kept = list(verdict.exercises)
+    yield
+    verdict.exercises[:] = kept  # without those that a test has made
 
 
 def right(images, patch_size):
