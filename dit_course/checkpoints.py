@@ -74,8 +74,8 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
 
 
 def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
-    """A trained DiT: "fashion-mnist" ships with the course; or the path of a run's folder or a .safetensors
-    file.
+    """A trained DiT: "fashion-mnist" and "cifar10" ship with the course; or the path of a run's folder or a
+    .safetensors file.
 
     Returns the model in eval mode with its EMA weights in float32, and `class_names` where they are known.
     Raises FileNotFoundError, OSError when a file is damaged, ValueError when weights and configuration do
@@ -93,12 +93,12 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
 
 
 def load_classifier(name: str | Path) -> Classifier:
-    """The shipped judge of a data set, "fashion-mnist", in eval mode."""
+    """The shipped judge of a data set, "fashion-mnist" or "cifar10", in eval mode."""
     path = _resolve(f"{name}-classifier")
     if not _pair(path)[0].exists():
         raise FileNotFoundError(
-            f"{path}.safetensors does not exist: no judge was shipped for {name}; there is one for fashion-mnist, "
-            "and `python -m dit_course classifier` trains others"
+            f"{path}.safetensors does not exist: no judge was shipped for {name}; there is one for fashion-mnist and "
+            "one for cifar10, and `python -m dit_course classifier` trains others"
         )
     state, about = load_tensors(path)
     classifier = Classifier(**about["config"])

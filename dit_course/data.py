@@ -41,8 +41,8 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set into memory: images uint8 (N, C, H, W) and labels int64 (N,).
 
-    name: "fashion-mnist" (ships with the course), "cifar10" (downloaded by torchvision when it is missing), or
-        "folder:PATH", one sub-folder a class. When PATH holds folders "train" and "test", `split` chooses between them.
+    name: "fashion-mnist" (ships with the course), "cifar10" (pictures in data/cifar10/SPLIT/CLASS/ if there are any,
+        else torchvision's, downloaded when it is missing), or "folder:PATH", one sub-folder a class. When PATH holds folders "train" and "test", `split` chooses between them.
     image_size, channels: for folders only: every picture is cropped to this shape around its middle and scaled to
         image_size (32 unless told); channels is 1 (gray) or 3 (colour).
     Raises ValueError for an unknown name, FileNotFoundError when data is missing, OSError when it is damaged; each
@@ -162,10 +162,24 @@ def _os_error(errno: int | None, problem: str) -> OSError:
     return OSError(problem) if errno is None else OSError(errno, problem)
 
 
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)  # in its own order, which is that of the alphabet too
+
+
 def _cifar10(split: str) -> Dataset:
     from torchvision.datasets import CIFAR10
 
     root = data_root()
+    if (root / "cifar10").is_dir():
+        pictures = _folder(root / "cifar10", split, 32, 3)
+        if pictures.class_names != CIFAR10_CLASSES:
+            raise ValueError(
+                f"{root / 'cifar10'} holds the classes {', '.join(pictures.class_names)}, but CIFAR-10 has "
+                f"{', '.join(CIFAR10_CLASSES)}: rename that folder, and use --data folder:PATH for your own pictures"
+            )
+        return Dataset(*pictures, CIFAR10_CLASSES, "cifar10")
     try:
         source = CIFAR10(root, train=split == "train", download=True)
     except Exception as error:  # no network, a broken archive, a full disk: torchvision raises many kinds

@@ -58,6 +58,10 @@ class Plan:
         """The share of the training that is done, in steps or in minutes, whichever is further."""
         return min(1.0, max(steps_done / self.end, seconds / (60 * config.minutes) if config.minutes else 0.0))
 
+    def falling(self, steps_done: int) -> bool:
+        """Whether the learning rate has begun to fall, or the training is over: then its end can no longer be moved."""
+        return steps_done >= self.end or (self.total is not None and steps_done >= self.total - self.decay_steps)
+
     @property
     def end(self) -> float:
         """After how many steps the training is over; infinite while that is open."""
@@ -203,6 +207,7 @@ class _InPrecision(nn.Module):
 
 
 FREE = ("checkpoint_every", "accumulate", "shard")  # settings that change nothing of what is learned
+END = ("steps", "minutes", "decay", "decay_steps", "stop_after")  # these may change until the learning rate falls
 
 
 def _resume(
@@ -219,13 +224,21 @@ def _resume(
     about = load_checkpoint(found[0], model, optimizer, ema)
     now, before = asdict(config) | {"betas": list(config.betas)}, about["train"]
     changed = [name for name in now if now[name] != before.get(name) and name not in FREE]
+    old, done = Plan(**about["plan"]), about["step"]
+    if changed and set(changed) <= set(END) and not old.falling(done):
+        if plan.end <= done or about["seconds"] >= 60 * (config.minutes or math.inf):
+            raise ValueError(
+                f"{folder} holds a run of {done} steps and {about['seconds'] / 60:.1f} minutes, which is past the end "
+                "now asked for: give more steps or minutes to go on, another folder (--out), or start again (--fresh)"
+            )
+        return plan, done, about["seconds"]  # longer or shorter than first planned
     if changed:
         was = ", ".join(f"{name} was {before.get(name)!r} and is now {now[name]!r}" for name in changed)
         raise ValueError(
             f"{folder} holds a run with other settings ({was}): give the same settings to go on, "
             "another folder (--out), or start again (--fresh)"
         )
-    return Plan(**about["plan"]), about["step"], about["seconds"]
+    return old, done, about["seconds"]
 
 
 def _has_classes(model: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 import warnings
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 
 import dit_course.data
-from dit_course.data import FASHION_MNIST, Dataset, atomic_write, data_root, load_dataset, to_float
+from dit_course.data import CIFAR10_CLASSES, FASHION_MNIST, Dataset, atomic_write, data_root, load_dataset, to_float
 
 CLASSES = ("t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
@@ -263,6 +264,21 @@ def test_cifar10_comes_through_torchvision(split, tmp_path, monkeypatch):
     assert dataset.labels.dtype == torch.int64
     assert dataset.class_names == ("airplane", "automobile")
     assert dataset.name == "cifar10"
+
+
+def test_cifar10_may_lie_there_as_pictures(tmp_path, monkeypatch, one_line_error):
+    monkeypatch.setenv("DIT_COURSE_DATA", str(tmp_path))
+    for split, number in product(("train", "test"), range(10)):
+        save(tmp_path / "cifar10" / split / CIFAR10_CLASSES[number] / "1.png", plain((20 * number, 7, 0), (32, 32)))
+    train, test = load_dataset("cifar10"), load_dataset("cifar10", "test")
+    assert train.images.shape == test.images.shape == (10, 3, 32, 32)
+    assert train.images[4, :, 0, 0].tolist() == [80, 7, 0]
+    assert (train.labels.tolist(), train.name) == (list(range(10)), "cifar10")
+    assert train.class_names == test.class_names == CIFAR10_CLASSES
+    for split in ("train", "test"):
+        (tmp_path / "cifar10" / split / "truck").rename(tmp_path / "cifar10" / split / "lorry")
+    with one_line_error(ValueError, "lorry", "truck", "folder:PATH"):
+        load_dataset("cifar10")
 
 
 # folders

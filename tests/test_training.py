@@ -178,6 +178,30 @@ def test_another_run_in_the_folder_is_an_error_that_names_the_difference(tmp_pat
         list(train(new_model(), small_data(), TrainConfig(steps=2, batch_size=8, lr=0.1), folder=tmp_path))
 
 
+def test_a_run_can_be_made_longer_until_its_learning_rate_falls(tmp_path: Path):
+    def run(folder: str, stop_at: int = 99, **settings) -> list[float]:
+        config = TrainConfig(**{"steps": 6, "batch_size": 8, "decay_steps": 0} | settings)
+        losses = []
+        for step in train(new_model(), small_data(), config, folder=tmp_path / folder):
+            losses.append(step.loss)
+            if step.index == stop_at:
+                break
+        return losses
+
+    longer = {"steps": 10, "decay_steps": 4}
+    whole = run("whole", **longer)
+    assert run("parts", stop_at=5) + run("parts", **longer) == whole, "before its end"
+    with pytest.raises(ValueError, match=r"steps was 10 and is now 12.*same settings"):
+        run("parts", steps=12, decay_steps=4)  # the rate has fallen: 12 steps would have gone another way
+    run("open", stop_at=4, minutes=600)
+    assert run("open", **longer) == whole[4:], "from minutes to steps"
+    run("short", stop_at=4)
+    with pytest.raises(ValueError, match="4 steps .* past the end now asked for: give more"):
+        run("short", steps=3)
+    with pytest.raises(ValueError, match="past the end now asked for: give more"):
+        run("short", minutes=1e-9)
+
+
 def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

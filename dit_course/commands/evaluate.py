@@ -14,7 +14,7 @@ from torch import Tensor
 from dit_course import __version__
 from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
 from dit_course.commands.inception import NAME, inception_features
-from dit_course.data import atomic_write, load_dataset
+from dit_course.data import Dataset, atomic_write, load_dataset
 from dit_course.evaluation import (
     MOST_NEIGHBOURS,
     class_accuracy,
@@ -45,8 +45,8 @@ class Evaluate:
 
     model: str = "fashion-mnist"
     """A shipped model, a run's folder, or a .safetensors file."""
-    data: str = "fashion-mnist"
-    """The data set it is compared with; a classifier must have been shipped for it."""
+    data: str | None = None
+    """The data set it is compared with; the one it was trained on unless told."""
     samples: int = 1000
     """How many pictures are drawn, as many of each class."""
     cfg: float = 2.0
@@ -61,6 +61,8 @@ class Evaluate:
     """The same seed gives the same numbers."""
     out: Path | None = None
     """Where the result goes: OUT.json, and its table as OUT.md; runs/evaluation-MODEL unless told."""
+    judge: str | None = None
+    """The data set whose shipped classifier judges, fashion-mnist or cifar10; that of the data unless told."""
     inception: bool = False
     """Also give the FID, in Inception's features; needs pip install torch-fidelity."""
     inception_weights: Path | None = None
@@ -84,11 +86,17 @@ class Evaluate:
         """Draw and judge; the result states its protocol."""
         if self.samples < 4:  # three neighbours and oneself
             raise ValueError(f"samples = {self.samples}, but a distribution needs at least 4 (1000 is usual)")
-        model, judge = load_pretrained(self.model), load_classifier(self.data)
-        test, training = (load_dataset(self.data, split) for split in ("test", "train"))
+        model, data = load_pretrained(self.model), self.data or trained_on(self.model)
+        judge = load_classifier(self.judge or data)
+        test, training = (mixed(load_dataset(data, split)) for split in ("test", "train"))
         if model.config.num_classes != len(test.class_names):
             raise ValueError(
-                f"{self.model} knows {model.config.num_classes} classes, {self.data} has {len(test.class_names)}"
+                f"{self.model} knows {model.config.num_classes} classes, {data} has {len(test.class_names)}"
+            )
+        if judge.config["channels"] != test.images.shape[1] or model.config.channels != test.images.shape[1]:
+            raise ValueError(
+                f"{data} has {test.images.shape[1]} channel(s), the model draws {model.config.channels}, and the judge "
+                f"looks at {judge.config['channels']}: compare a model with the --data it was trained on"
             )
         inception = inception_features(self.inception_weights) if self.inception else None
         sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
@@ -120,16 +128,16 @@ class Evaluate:
             "real_pictures": real,
             "class_accuracy_by_class": by_class,
             "seconds": round(seconds, 1),
-            "protocol": self.protocol(evaluations, len(test.images)),
+            "protocol": self.protocol(data, evaluations, len(test.images)),
         }
 
-    def protocol(self, evaluations: int, reference: int) -> dict:
+    def protocol(self, data: str, evaluations: int, reference: int) -> dict:
         """All that the numbers depend on: results with different protocols are not comparable."""
-        judge = f"{self.data}-classifier"
+        judge = f"{self.judge or data}-classifier"
         return {
             "model": self.model,
             "model_sha256": sha256(weights_file(self.model)),
-            "data": self.data,
+            "data": data,
             "samples": self.samples,
             "seed": self.seed,
             "labels": "all classes in turn",
@@ -148,6 +156,22 @@ class Evaluate:
             "inception": NAME if self.inception else None,
             "versions": {"dit_course": __version__, "torch": torch.__version__, "python": platform.python_version()},
         }
+
+
+def trained_on(model: str) -> str:
+    """The data set that a model's description names; ValueError when it names none."""
+    training = json.loads(weights_file(model).with_suffix(".json").read_text()).get("training", {})
+    if "data" not in training:
+        raise ValueError(f"the description of {model} does not say what it was trained on: give --data")
+    return training["data"]
+
+
+def mixed(dataset: Dataset) -> Dataset:
+    """The same in random order, if it comes class by class: the front of a folder would be one class alone."""
+    if (dataset.labels.diff() < 0).any():
+        return dataset
+    order = torch.randperm(len(dataset.labels), generator=torch.Generator().manual_seed(0))
+    return Dataset(dataset.images[order], dataset.labels[order], dataset.class_names, dataset.name)
 
 
 def draw(sampler: Sampler, count: int, seed: int) -> tuple[Tensor, Tensor]:
