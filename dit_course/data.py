@@ -41,8 +41,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set into memory: images uint8 (N, C, H, W) and labels int64 (N,).
 
-    name: "fashion-mnist" (ships with the course), "cifar10" (pictures in data/cifar10/SPLIT/CLASS/ if there are any,
-        else torchvision's, downloaded when it is missing), or "folder:PATH", one sub-folder a class. When PATH holds folders "train" and "test", `split` chooses between them.
+    name: "fashion-mnist" (ships with the course), "cifar10" (the pictures of data/cifar10/SPLIT/CLASS/ if that folder is
+        there, else torchvision's, downloaded when it is missing), or "folder:PATH", one sub-folder a class. When PATH
+        holds folders "train" and "test", `split` chooses between them.
     image_size, channels: for folders only: every picture is cropped to this shape around its middle and scaled to
         image_size (32 unless told); channels is 1 (gray) or 3 (colour).
     Raises ValueError for an unknown name, FileNotFoundError when data is missing, OSError when it is damaged; each

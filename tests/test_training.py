@@ -196,7 +196,7 @@ def test_a_run_can_be_made_longer_until_its_learning_rate_falls(tmp_path: Path):
     run("open", stop_at=4, minutes=600)
     assert run("open", **longer) == whole[4:], "from minutes to steps"
     run("short", stop_at=4)
-    with pytest.raises(ValueError, match="4 steps .* past the end now asked for: give more"):
+    with pytest.raises(ValueError, match=r"4 steps .* past the end now asked for: give more"):
         run("short", steps=3)
     with pytest.raises(ValueError, match="past the end now asked for: give more"):
         run("short", minutes=1e-9)
