@@ -169,8 +169,10 @@ def save_checkpoint(
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Any) -> dict[str, Any]:
-    """Put model, optimizer and EMA back to where a checkpoint left them; returns its JSON."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, ema: Any = None
+) -> dict[str, Any]:
+    """Put model, optimizer and EMA (those that are given) back to where a checkpoint left them; returns its JSON."""
     tensors, about = load_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
     for name, tensor in tensors.items():
@@ -186,7 +188,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if optimizer is not None:
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return about
 
 

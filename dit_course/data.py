@@ -41,7 +41,7 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set into memory: images uint8 (N, C, H, W) and labels int64 (N,).
 
-    name: "fashion-mnist" (ships with the course), "cifar10" (the pictures of data/cifar10/SPLIT/CLASS/ if that folder is
+    name: "fashion-mnist" (ships with the course), "cifar10" (the pictures of data/cifar10/SPLIT/CLASS/ if they are
         there, else torchvision's, downloaded when it is missing), or "folder:PATH", one sub-folder a class. When PATH
         holds folders "train" and "test", `split` chooses between them.
     image_size, channels: for folders only: every picture is cropped to this shape around its middle and scaled to
