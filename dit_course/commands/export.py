@@ -75,9 +75,9 @@ LIMITS = {
     "fashion-mnist": """It knows ten kinds of clothing in 28 x 28 gray pixels and nothing else. Patterns and prints come
 out vague, and thin straps break. Nothing here was selected, and no pictures of people were used.""",
     "cifar10": """It knows ten kinds of things in 32 x 32 pixels and nothing else, and it was trained for a small part
-of the time that others take on a GPU: colours and outlines are right more often than limbs, wheels and faces. Nothing here
-was selected. The pictures it has seen are CIFAR-10's (Krizhevsky 2009), stored as JPEG on their way here; they are not
-shipped, because their authors name no licence.""",
+of the time that others take on a GPU: colours and outlines are right more often than limbs, wheels and faces. Nothing
+here was selected. The pictures it has seen are CIFAR-10's (Krizhevsky 2009), stored as JPEG on their way here; they are
+not shipped, because their authors name no licence.""",
 }
 SCALES = (1.0, 2.5, 5.0)
 
