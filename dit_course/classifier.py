@@ -1,5 +1,6 @@
 """Train the judge: a small classifier of real pictures, by which samples are measured."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dit_course.checkpoints import save_tensors
+from dit_course.checkpoints import load_classifier, save_tensors, weights_file
 from dit_course.data import Dataset
 from dit_course.evaluation import Classifier, class_accuracy
 
@@ -34,12 +35,16 @@ class ClassifierConfig:
 
 
 def train_classifier(
-    train: Dataset, test: Dataset, config: ClassifierConfig
+    train: Dataset, test: Dataset, config: ClassifierConfig, start: Classifier | None = None
 ) -> Iterator[tuple[int, float, Classifier]]:
-    """Yield (epoch, accuracy on `test`, classifier) after each epoch; the last one is the result."""
+    """Yield (epoch, accuracy on `test`, classifier) after each epoch; the last one is the result.
+
+    start: go on from this one instead of a new one; its width is what it is.
+    """
     torch.manual_seed(config.seed)
     images, labels = train
-    model = Classifier(images.shape[1], len(train.class_names), config.width).to(memory_format=torch.channels_last)
+    model = start or Classifier(images.shape[1], len(train.class_names), config.width)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     batches = len(images) // config.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.epochs * batches)
@@ -71,16 +76,19 @@ def save_classifier(path: Path, classifier: Classifier, **about) -> None:
     save_tensors(path, classifier.state_dict(), {"config": classifier.config, **about})
 
 
-def run(train: Dataset, test: Dataset, config: ClassifierConfig, out: Path) -> float:
-    """Train, report each epoch, save; returns the test accuracy."""
-    start = time.perf_counter()
-    for epoch, accuracy, model in train_classifier(train, test, config):  # noqa: B007
-        seconds = time.perf_counter() - start
+def run(train: Dataset, test: Dataset, config: ClassifierConfig, out: Path, start: str | Path | None = None) -> float:
+    """Train, report each epoch, save; returns the test accuracy. start: the name or path of a judge to go on from."""
+    before = None if start is None else load_classifier(start)
+    described = weights_file(f"{start}-classifier").with_suffix(".json")
+    started = time.perf_counter()
+    for epoch, accuracy, model in train_classifier(train, test, config, before):  # noqa: B007
+        seconds = time.perf_counter() - started
         print(f"epoch {epoch}/{config.epochs}: test accuracy {accuracy:.2%} ({seconds:.0f} s)", flush=True)
     about = {
         "test_accuracy": accuracy,
         "data": train.name,
-        "training": vars(config) | {"seconds": round(seconds)},
+        "training": vars(config) | {"width": model.config["width"], "seconds": round(seconds)},
+        **({} if start is None else {"before": json.loads(described.read_text())["training"]}),
     }
     save_classifier(out, model, **about, class_names=list(train.class_names))
     return accuracy

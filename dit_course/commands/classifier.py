@@ -15,10 +15,18 @@ class TrainClassifier:
     """The data set; it needs a test split."""
     out: Path | None = None
     """Where to write it, without ending; runs/DATA-classifier unless told."""
+    start: str | None = None
+    """Go on from this judge: PATH-classifier.safetensors is named PATH here."""
     config: ClassifierConfig = field(default_factory=ClassifierConfig)
     """The training."""
 
     def run(self) -> None:
         """Train, report each epoch, save."""
         train, test = (load_dataset(self.data, split) for split in ("train", "test"))
-        run(train, test, self.config, self.out or Path("runs") / f"{self.data.rpartition('/')[2]}-classifier")
+        run(
+            train,
+            test,
+            self.config,
+            self.out or Path("runs") / f"{self.data.rpartition('/')[2]}-classifier",
+            self.start,
+        )
