@@ -1,5 +1,6 @@
 """The measures, against closed forms, and the shipped judge."""
 
+import json
 import math
 
 import pytest
@@ -22,7 +23,7 @@ from dit_course import (
     precision_recall,
 )
 from dit_course.classifier import ClassifierConfig, run, train_classifier
-from dit_course.data import Dataset
+from dit_course.data import Dataset, data_root
 from dit_course.evaluation import in_batches
 
 
@@ -95,7 +96,29 @@ def test_the_judge_learns(tmp_path):
     accuracies = [accuracy for _, accuracy, _ in train_classifier(data, data, config)]
     assert accuracies[-1] == 1
     run(data, data, config, tmp_path / "shades-classifier")
-    assert class_accuracy(load_classifier(tmp_path / "shades"), images, labels) == 1
+    judge = load_classifier(tmp_path / "shades")
+    assert class_accuracy(judge, images, labels) == 1
+    more = ClassifierConfig(epochs=1, batch_size=config.batch_size, lr=1e-9)  # so small a rate changes next to nothing
+    run(data, data, more, tmp_path / "more-classifier", start=tmp_path / "shades")
+    again = load_classifier(tmp_path / "more")
+    torch.testing.assert_close(again.head.weight, judge.head.weight, rtol=1e-4, atol=1e-6)
+    about = json.loads((tmp_path / "more-classifier.json").read_text())
+    assert about["training"]["width"] == judge.config["width"]
+    assert about["before"]["epochs"] == config.epochs
+
+
+CIFAR10 = data_root() / "cifar10" / "test"
+
+
+@pytest.mark.skipif(
+    not CIFAR10.is_dir(), reason="the pictures of CIFAR-10 are not in data/cifar10: they may not be shipped"
+)
+def test_the_shipped_colour_judge_is_right_on_real_pictures():
+    judge, (images, labels) = load_classifier("cifar10"), load_dataset("cifar10", "test")
+    accuracy = class_accuracy(judge, images, labels)
+    assert accuracy >= 0.85
+    about = json.loads((data_root() / "checkpoints" / "cifar10-classifier.json").read_text())
+    assert accuracy == pytest.approx(about["test_accuracy"], abs=1e-3)  # other processors round otherwise
 
 
 # -- lesson 09 -----------------------------------------------------------------------------------------
