@@ -29,7 +29,9 @@ def load_vae(name: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     if local and not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} holds no config.json: give a folder that diffusers wrote for a VAE")
     try:
-        vae = AutoencoderKL.from_pretrained(str(folder if local else name), local_files_only=local)
+        place = str(folder) if local else str(name)
+        # else it says at length that accelerate, which is not needed, is missing
+        vae = AutoencoderKL.from_pretrained(place, local_files_only=local, low_cpu_mem_usage=False)
     except Exception as error:  # the network, the disk, a damaged file, another class: there is no VAE
         reason = " ".join(str(error).split())[:300]
         raise OSError(f"the VAE {name} cannot be loaded ({type(error).__name__}: {reason}): give its folder") from error

@@ -251,6 +251,21 @@ def test_from_an_official_file_to_pictures(official_file, vae_folder, tmp_path, 
         assert grid.tobytes() == drawn
 
 
+def test_the_bar_counts_passes_and_leaves_the_answers_alone(official_file, monkeypatch):
+    from dit_course.commands import official
+
+    moves = []
+    monkeypatch.setattr(official.tqdm, "update", lambda bar, n=1: moves.append(bar.total) or True)
+    sampler = DiffusionSampler(load_official_checkpoint(official_file, heads=2), steps=3)
+    plain = sampler.sample(10, seed=0, batch_size=official.BATCH)
+    with official.passes(sampler, 10, together=False):
+        assert torch.equal(sampler.sample(10, seed=0, batch_size=official.BATCH), plain)
+    assert moves == [6] * 6
+    with official.passes(sampler, 10, together=True):
+        sampler.sample(10, seed=0, callback=lambda *_: None)
+    assert moves[6:] == [3] * 3
+
+
 def test_from_a_folder_of_diffusers_to_pictures(vae_folder, tmp_path):
     diffusers_model(LATENT).save_pretrained(vae_folder.parent / "transformer")
     out = tmp_path / "x.png"

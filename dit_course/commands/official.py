@@ -72,7 +72,11 @@ def passes(sampler: DiffusionSampler, count: int, together: bool) -> Iterator[No
     """
     batches = 1 if together else -(-count // BATCH)
     with tqdm(total=batches * sampler.steps, unit="step", mininterval=0.5, delay=1) as bar:
-        hook = sampler.model.register_forward_hook(lambda *_: bar.update())
+
+        def advance(*_) -> None:  # what a hook returns would take the place of the answer
+            bar.update()
+
+        hook = sampler.model.register_forward_hook(advance)
         try:
             yield
         finally:
