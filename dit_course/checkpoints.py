@@ -70,6 +70,8 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
     learned = {name for name, _ in model.named_parameters()}  # buffers hold frequencies: rounding would detune them
     state = {name: x.half() if half and name in learned else x for name, x in model.state_dict().items()}
     names = {"class_names": model.class_names} if model.class_names else {}
+    eps = model.blocks[0].norm_2.eps  # weights that came from diffusers have another
+    names |= {"mlp_norm_eps": eps} if eps != 1e-6 else {}
     save_tensors(path, state, {"config": asdict(model.config), **names, **about})
 
 
@@ -89,6 +91,8 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
         raise ValueError(f"{path}.json describes no DiT of this course ({error}): take another file") from error
     load_state(model, state, f"{path}.safetensors")
     model.class_names = tuple(about["class_names"]) if "class_names" in about else None
+    for block in model.blocks if "mlp_norm_eps" in about else ():
+        block.norm_2.eps = about["mlp_norm_eps"]
     return model.to(device).eval()
 
 

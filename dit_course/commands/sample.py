@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from dit_course import show
 from dit_course.checkpoints import load_pretrained
+from dit_course.commands.train import _device as named_device
+from dit_course.dit import DiT
 from dit_course.sampling import Sampler
 
 
@@ -25,35 +29,78 @@ class Sample:
     """Names or numbers of the classes to draw; all unless told."""
     per_class: int = 4
     """How many pictures of each class (in all, for a model without classes: ten times as many)."""
-    cfg: float = 2.5
-    """Guidance scale: 1 is none."""
+    cfg: float | None = None
+    """Guidance scale: 1 is none; unless told 2.5, and 4 with --official."""
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     """The times t between which guidance acts."""
-    steps: int = 20
-    """Steps from noise to picture."""
+    steps: int | None = None
+    """Steps from noise to picture; unless told 20, and 250 with --official."""
     solver: Literal["euler", "heun", "ab2"] = "euler"
     """How each step is taken."""
     seed: int | None = None
     """The same seed draws the same pictures."""
+    device: str = "cpu"
+    """cpu, cuda, mps, or auto for the fastest there is."""
+    official: Path | None = None
+    """Instead of --model: released weights of DiT, a file such as DiT-XL-2-256x256.pt or a folder of diffusers."""
+    vae: str | None = None
+    """For --official: the folder of the VAE (or its name on the Hugging Face Hub) that decodes what is drawn."""
+    heads: int | None = None
+    """For --official: attention heads; known for the paper's sizes."""
+    method: Literal["ddpm", "ddim"] = "ddpm"
+    """For --official: the sampler of diffusion."""
 
     def run(self) -> None:
         """Draw and write."""
         for path, ending in ((self.out, ".png"), (self.gif, ".gif"), (self.mp4, ".mp4")):
             if path is not None and path.suffix.lower() != ending:  # said before minutes of drawing, not after
                 raise ValueError(f"{path} must end in {ending}")
-        model = load_pretrained(self.model)
-        sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
         if self.per_class < 1:
             raise ValueError(f"per_class = {self.per_class}, but it must be at least 1")
-        labels, columns, count = None, 10, 10 * self.per_class
-        if model.config.num_classes is not None:
-            chosen = [int(c) if c.isdecimal() else c for c in self.classes] or list(range(model.config.num_classes))
-            columns, count = len(chosen), len(chosen) * self.per_class
-            labels = chosen * self.per_class  # a column a class
+        if self.official is None:
+            self._draw_flow()
+        else:
+            self._draw_official()
+
+    def _draw_flow(self) -> None:
+        if self.vae or self.heads:
+            raise ValueError("--vae and --heads go with --official: leave them out, or say where the weights are")
+        model = load_pretrained(self.model).to(named_device(self.device))
+        steps = 20 if self.steps is None else self.steps
+        sampler = Sampler(model, steps, self.solver, 2.5 if self.cfg is None else self.cfg, self.cfg_interval)
+        count, labels, columns = self._choice(model)
         recorder = show.Recorder() if self.gif or self.mp4 else None
         pictures = sampler.sample(count, labels, seed=self.seed, callback=recorder)
+        self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.solver} steps")
+
+    def _draw_official(self) -> None:
+        from dit_course.commands import official
+
+        steps, cfg = 250 if self.steps is None else self.steps, 4.0 if self.cfg is None else self.cfg
+        place = named_device(self.device)
+        sampler = official.official_sampler(
+            self.official, self.vae, self.heads, place, steps, cfg, self.cfg_interval, self.method
+        )
+        count, labels, columns = self._choice(sampler.model)
+        recorder = official.LatentRecorder(steps, sampler.decode) if self.gif or self.mp4 else None
+        with official.passes(sampler, count, together=recorder is not None):
+            pictures = sampler.sample(count, labels, self.seed, recorder, batch_size=official.BATCH)
+        self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.method} steps")
+
+    def _choice(self, model: DiT) -> tuple[int, list[int | str] | None, int]:
+        """How many pictures, of which classes, in how many columns."""
+        classes = model.config.num_classes
+        if classes is None:
+            return 10 * self.per_class, None, 10
+        if classes > 100 and not self.classes:
+            names = " or names" if model.class_names else ""
+            raise ValueError(f"this model knows {classes} classes: say with --classes which to draw, numbers{names}")
+        chosen = [int(c) if c.isdecimal() else c for c in self.classes] or list(range(classes))
+        return len(chosen) * self.per_class, chosen * self.per_class, len(chosen)  # a column a class
+
+    def _write(self, pictures: Tensor, columns: int, recorder, settings: str) -> None:
         show.save_image(pictures, self.out, columns=columns)
         for path in filter(None, (self.gif, self.mp4)):
             show.save_animation(recorder.frames, path, columns=columns)
         written = ", ".join(str(path) for path in (self.out, self.gif, self.mp4) if path)
-        print(f"{count} pictures, cfg {sampler.cfg}, {self.steps} {self.solver} steps: {written}")
+        print(f"{len(pictures)} pictures, {settings}: {written}")
