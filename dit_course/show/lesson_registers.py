@@ -17,12 +17,11 @@ from dit_course.show.sheet import (
     label_axes,
     rendered,
 )
-from dit_course.show.words import colour_bar, percent, write
+from dit_course.show.words import GRAYS, colour_bar, percent, write
 
 LABEL = {**TEXT, "fontsize": CAPTION}
 WIDTH, HEIGHT = 820, 290  # of the view inside a network, in pixels of the page
 TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
-GRAYS = np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, axis=1)  # from the lowest to the highest
 MOST_MAPS = 4
 
 

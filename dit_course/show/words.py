@@ -11,6 +11,7 @@ import numpy as np
 DENSITY = 2  # pixels of the file for one pixel of the page
 INK, CAPTION = "#222222", 12  # colour of the text and its usual size
 BAR = 12  # width of a colour bar, in pixels of the page
+GRAYS = np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, axis=1)  # black is the lowest number
 BAR_ROOM = BAR + 44  # with its numbers
 
 
