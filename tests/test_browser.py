@@ -28,6 +28,7 @@ from labdrive import (
 )
 
 from dit_course import explore, load_dataset, load_pretrained
+from dit_course.show.sheet import DENSITY
 
 PROBLEM = missing()
 pytestmark = [
@@ -256,9 +257,11 @@ def value_of(box, widget):
 
 
 def compare(box, here, widget):
-    """What is painted is what the explorer here draws for the same place of a control; returns the pixels."""
+    """What is painted is what the explorer here draws for the same places of its controls; returns the pixels."""
     settled(box)
-    widget.value = value_of(box, widget)
+    for one in here.controls:
+        if not isinstance(one.value, tuple | bool):  # no test moves a range or a checkbox
+            one.value = value_of(box, one)
     canvas = box.locator(".dit-canvas")
     expected, end = here.canvas.alt[here.canvas.moment], time.monotonic() + 20
     while canvas.get_attribute("aria-label") != expected and time.monotonic() < end:
@@ -270,70 +273,7 @@ def compare(box, here, widget):
     return pixels
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_explorer_in_its_lesson(name, desk, page):
-    box, here = desk.explorer(name), CASES[name][3]()
-    slider = next(widget for widget in here.controls if hasattr(widget, "max") or hasattr(widget, "index"))
-    first = compare(box, here, slider)
-    handle = control(box, slider.description)
-    handle.focus()
-    page.keyboard.press("ArrowRight" if slider.value != getattr(slider, "max", None) else "ArrowLeft")
-    second = compare(box, here, slider)
-    assert not np.array_equal(first, second), "the keyboard changed nothing"
-    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
-    page.mouse.click(track["x"] + 0.2 * track["width"], track["y"] + track["height"] / 2)
-    third = compare(box, here, slider)
-    assert not np.array_equal(second, third), "the mouse changed nothing"
-    for handle in box.locator(".noUi-handle, select").all():
-        assert handle.get_attribute("aria-label")
-    here.close()
-
-
-def test_play_runs_through_the_film(desk, page):
-    box = desk.explorer("trajectory")
-    box.locator(".jupyter-widgets.widget-play button").first.click()
-    page.wait_for_function("() => document.querySelector('.dit-canvas[data-moment=\"24\"]')", timeout=30_000)
-
-
-def test_a_click_on_the_picture_picks_a_patch(desk, page):
-    for name in ("positions", "attention"):
-        box, here = desk.explorer(name), CASES[name][3]()
-        drawing, canvas = here.drawing, box.locator(".dit-canvas")
-        x, y = (
-            drawing.lefts[1] + 3.5 * drawing.cell / 2,
-            (drawing.bars[0] if name == "positions" else drawing.bar)[0] + 6,
-        )
-        canvas.click(position={"x": x, "y": y})
-        compare(box, here, here.patch)
-        assert here.patch.value == 3
-        here.close()
-
-
-def test_a_menu_is_moved_by_keys_and_a_drag_ends_on_the_last_value(desk, page):
-    box, here = desk.explorer("guidance"), CASES["guidance"][3]()
-    here.cfg.value = value_of(box, here.cfg)
-    control(box, "class").focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowDown")
-    compare(box, here, here.label)
-    assert here.label.label == "pullover"
-    handle = control(box, "guidance")
-    place = handle.bounding_box()
-    middle = place["y"] + place["height"] / 2
-    page.mouse.move(place["x"] + place["width"] / 2, middle)
-    page.mouse.down()
-    for step in range(1, 31):
-        page.mouse.move(place["x"] + 3 * step, middle)
-    page.mouse.up()
-    before = here.cfg.value
-    compare(box, here, here.cfg)
-    assert here.cfg.value > before + 1
-    assert f"guidance {here.cfg.value:.1f}" in box.locator(".dit-said").inner_text()
-    here.close()
-
-
 def test_the_first_slider_moves_soon_after_its_cell(desk, page):
-    desk.leave()
     desk.open("00_start_here")
     *before, slider = desk.cells(CASES["guidance"][1])
     assert run_cells(page, before) == []
@@ -358,6 +298,61 @@ def test_the_first_slider_moves_soon_after_its_cell(desk, page):
     print(f"\nthe guidance slider has moved {seconds:.2f} seconds after the end of its cell")
     desk.shown.append("guidance")
     assert seconds < LIMIT
+
+
+def test_a_menu_is_moved_by_keys_and_a_drag_ends_on_the_last_value(desk, page):
+    box, here = desk.explorer("guidance"), CASES["guidance"][3]()
+    control(box, "class").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowDown")
+    compare(box, here, here.label)
+    assert here.label.label == "pullover"
+    handle = control(box, "guidance")
+    place = handle.bounding_box()
+    middle = place["y"] + place["height"] / 2
+    page.mouse.move(place["x"] + place["width"] / 2, middle)
+    page.mouse.down()
+    for step in range(1, 31):
+        page.mouse.move(place["x"] + 3 * step, middle)
+    page.mouse.up()
+    before = here.cfg.value  # of the last comparison
+    compare(box, here, here.cfg)
+    assert here.cfg.value > before + 1
+    assert f"guidance {here.cfg.value:.1f}" in box.locator(".dit-said").inner_text()
+    here.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_explorer_in_its_lesson(name, desk, page):
+    box, here = desk.explorer(name), CASES[name][3]()
+    slider = next(widget for widget in here.controls if hasattr(widget, "max") or hasattr(widget, "index"))
+    first = compare(box, here, slider)
+    handle = control(box, slider.description)
+    handle.focus()
+    page.keyboard.press("ArrowRight" if slider.value != getattr(slider, "max", None) else "ArrowLeft")
+    second = compare(box, here, slider)
+    assert not np.array_equal(first, second), "the keyboard changed nothing"
+    track = handle.locator("xpath=ancestor::*[contains(@class, 'noUi-target')]").bounding_box()
+    page.mouse.click(track["x"] + 0.2 * track["width"], track["y"] + track["height"] / 2)
+    third = compare(box, here, slider)
+    assert not np.array_equal(second, third), "the mouse changed nothing"
+    if here.canvas.pickable:  # a click on a map
+        place = {"x": here.drawing.lefts[1] + 3.5 * here.drawing.cell / DENSITY, "y": here.drawing.top + 6}
+        box.locator(".dit-canvas").click(position=place)
+        compare(box, here, here.patch)
+        assert here.patch.value == 3
+    for handle in box.locator(".noUi-handle, select").all():
+        assert handle.get_attribute("aria-label")
+    for line in box.locator(".widget-inline-hbox", has=page.locator(".noUi-handle")).all():
+        told = [handle.get_attribute("aria-valuetext") for handle in line.locator(".noUi-handle").all()]
+        assert " – ".join(told) == line.locator(".widget-readout").inner_text()
+    here.close()
+
+
+def test_play_runs_through_the_film(desk, page):
+    box = desk.explorer("trajectory")
+    box.locator(".jupyter-widgets.widget-play button").first.click()
+    page.wait_for_function("() => document.querySelector('.dit-canvas[data-moment=\"24\"]')", timeout=30_000)
 
 
 def test_a_training_is_watched_and_stopped(desk, page):

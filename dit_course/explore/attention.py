@@ -84,6 +84,7 @@ class Drawing:
         small = map_pixels(torch.zeros(tokens), grid, self.tiny).shape
         self.step = (small[0] + self.tiny + 2, small[1] + self.tiny + 2)  # from one tiny map to the next
         self.lefts = [MARGIN, 2 * MARGIN + wide + MARGIN, 6 * MARGIN + 2 * wide + 60 + BAR_ROOM]
+        self.top = TOP
         self.width = self.lefts[2] + heads * self.step[1] // DENSITY + 2 * MARGIN
         self.height = TOP + max(tall, blocks * self.step[0] // DENSITY + CAPTION) + 2 * MARGIN
         self.bar = (TOP, self.lefts[1] + wide + MARGIN, grid[0] * self.cell // DENSITY)  # top, left, height

@@ -78,7 +78,7 @@ class Drawing:
         self.cell = cell_side(grid, side=SIDE)
         tall, wide = (side * self.cell // DENSITY for side in grid)
         step = max(wide + MARGIN + BAR_ROOM + 2 * MARGIN, LINES)
-        self.lefts = [MARGIN, MARGIN + step]
+        self.top, self.lefts = TOP, [MARGIN, MARGIN + step]
         self.bars = [(TOP, left + wide + MARGIN, min(max(tall, 40), SIDE)) for left in self.lefts]
         self.width, self.height = 2 * step + MARGIN, TOP + max(tall, 40) + 2 * MARGIN
         self.blank = np.full((DENSITY * self.height, DENSITY * self.width, 3), 255, dtype=np.uint8)
