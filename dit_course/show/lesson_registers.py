@@ -20,7 +20,7 @@ from dit_course.show.sheet import (
 from dit_course.show.words import GRAYS, colour_bar, percent, write
 
 LABEL = {**TEXT, "fontsize": CAPTION}
-WIDTH, HEIGHT = 820, 290  # of the view inside a network, in pixels of the page
+WIDTH, HEIGHT = 820, 268  # of the view inside a network, in pixels of the page
 TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
 MOST_MAPS = 4
 
