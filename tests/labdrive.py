@@ -162,6 +162,52 @@ def run_all(page, timeout=120):
     return page.evaluate(WRONG)
 
 
+def sources(page):
+    """The code cells of the notebook on show: {number: source}, numbered among all cells."""
+    found = page.evaluate(
+        """() => window.jupyterapp.shell.currentWidget.content.widgets.map((c, i) =>
+            [i, c.model.type === 'code' ? c.model.sharedModel.getSource() : null])"""
+    )
+    return {number: source for number, source in found if source is not None}
+
+
+def run_cells(page, numbers):
+    """Run some of the cells, one after the other, and wait for them. Returns what went wrong, in words."""
+    return page.evaluate(
+        """async (numbers) => { const content = window.jupyterapp.shell.currentWidget.content, wrong = [];
+        for (const number of numbers) {
+          content.deselectAll();
+          content.activeCellIndex = number;
+          await window.jupyterapp.commands.execute('notebook:run-cell');
+          wrong.push(...content.widgets[number].model.outputs.toJSON().filter(o => o.output_type === 'error'));
+        }
+        return wrong.map(o => o.ename + ': ' + o.evalue); }""",
+        numbers,
+    )
+
+
+def begin_cell(page, number):
+    """Run a cell, and do not wait for it."""
+    page.evaluate(
+        """(number) => { const content = window.jupyterapp.shell.currentWidget.content;
+        content.deselectAll();
+        content.activeCellIndex = number;
+        window.jupyterapp.commands.execute('notebook:run-cell'); }""",
+        number,
+    )
+
+
+def run_code(page, code):
+    """Run something in the kernel of the notebook on show that is in no cell of it; RuntimeError where it fails."""
+    status = page.evaluate(
+        """async (code) => { const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+        return (await session.kernel.requestExecute({ code, store_history: false }).done).content.status; }""",
+        code,
+    )
+    if status != "ok":
+        raise RuntimeError(f"the kernel says {status!r} to:\n{code}")
+
+
 def shut_down(page):
     """End the kernel of the notebook on show."""
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")

@@ -179,10 +179,10 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monke
     view = explore.registers(model)
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "look_inside", lambda *_: (_ for _ in ()).throw(RuntimeError("no <tokens>")))
-        view.block.value = 2
+        view.t.value = 0.0
     assert "RuntimeError: no <tokens>" in view.said
-    view.block.value = 1
-    assert "after block 1" in view.said
+    view.block.value = 2
+    assert "t = 0.00, class 0, after block 2" in view.said
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):

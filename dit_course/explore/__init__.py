@@ -5,6 +5,7 @@ from dit_course.explore.ema import ema
 from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
+from dit_course.explore.positions import positions
 from dit_course.explore.registers import registers
 from dit_course.explore.time_embedding import time_embedding
 from dit_course.explore.timesteps import timesteps
@@ -17,6 +18,7 @@ __all__ = [
     "guidance",
     "noising",
     "patches",
+    "positions",
     "registers",
     "time_embedding",
     "timesteps",

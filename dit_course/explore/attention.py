@@ -12,13 +12,15 @@ from dit_course.explore.worker import Cache, Job, Weights
 from dit_course.flow import interpolate
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture
-from dit_course.show.lesson_attention import cell_side, frame, map_pixels, picture_pixels, rgb
+from dit_course.show.lesson_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
 from dit_course.show.lesson_patches import one_image
-from dit_course.show.sheet import CAPTION, DENSITY, MARGIN, TEXT, blank_figure, rendered
+from dit_course.show.sheet import CAPTION, DENSITY, MARGIN
+from dit_course.show.words import BAR_ROOM, colour_bar, percent, write
 
 AVERAGE, NO_CLASS = "average", "no class"
 SMALL = 330  # height of the overview of all heads, at least, in pixels of the page
 TOP = MARGIN + CAPTION + MARGIN  # above the drawings: their captions
+SHADES = heat(torch.linspace(0, 1, 64))  # of a map, from the lowest weight to the highest
 
 
 def attention(
@@ -81,9 +83,11 @@ class Drawing:
         self.tiny = max(1, DENSITY * max(tall, SMALL) // (blocks * (-(-tokens // grid[1]) + 2)))
         small = map_pixels(torch.zeros(tokens), grid, self.tiny).shape
         self.step = (small[0] + self.tiny + 2, small[1] + self.tiny + 2)  # from one tiny map to the next
-        self.lefts = [MARGIN, 2 * MARGIN + wide + MARGIN, 6 * MARGIN + 2 * wide + 60]
+        self.lefts = [MARGIN, 2 * MARGIN + wide + MARGIN, 6 * MARGIN + 2 * wide + 60 + BAR_ROOM]
+        self.top = TOP
         self.width = self.lefts[2] + heads * self.step[1] // DENSITY + 2 * MARGIN
         self.height = TOP + max(tall, blocks * self.step[0] // DENSITY + CAPTION) + 2 * MARGIN
+        self.bar = (TOP, self.lefts[1] + wide + MARGIN, grid[0] * self.cell // DENSITY)  # top, left, height
         self.blank = self._captions(tall, wide, tokens > grid[0] * grid[1])
 
     def paint(self, picture: Tensor, maps: Tensor, block: int, head: int | None, query: int) -> np.ndarray:
@@ -97,6 +101,8 @@ class Drawing:
         for left, pixels in ((self.lefts[0], image), (self.lefts[1], map_pixels(row, self.grid, self.cell))):
             frame(pixels, query, self.grid, self.cell)
             self._put(sheet, pixels, DENSITY * TOP, DENSITY * left)
+        most = float(row.max())
+        colour_bar(sheet, SHADES, self.bar, [percent(most * share) for share in (0, 0.5, 1)])
         for b in range(self.blocks):
             for h in range(self.heads):
                 pixels = map_pixels(maps[b, h, query], self.grid, self.tiny)
@@ -108,24 +114,28 @@ class Drawing:
                 self._put(sheet, boxed, top, left)
         return sheet
 
+    def patch_at(self, x: float, y: float) -> int | None:
+        """The number of the patch at a place on the page, in the picture or in the map; None where there is none."""
+        for left in self.lefts[:2]:
+            row, column = (int(DENSITY * side // self.cell) for side in (y - TOP, x - left))
+            if 0 <= row < self.grid[0] and 0 <= column < self.grid[1]:
+                return row * self.grid[1] + column
+        return None
+
     @staticmethod
     def _put(sheet: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:
         sheet[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
 
     def _captions(self, tall: int, wide: int, registers: bool) -> np.ndarray:
-        figure = blank_figure(self.width, self.height)
-
-        def write(x: float, y: float, text: str, **style) -> None:
-            figure.text(x / self.width, 1 - y / self.height, text, fontsize=CAPTION, **TEXT, **style)
-
-        for left, text in zip(self.lefts, ("what it sees", "where it looks", "all heads"), strict=True):
-            write(left, MARGIN + CAPTION, text)
+        blank = np.full((DENSITY * self.height, DENSITY * self.width, 3), 255, dtype=np.uint8)
+        for left, text in zip(self.lefts, ("what it sees", "where it looks", "all heads (own scales)"), strict=True):
+            write(blank, text, left, MARGIN + CAPTION)
         for block in range(self.blocks):
             middle = TOP + (block * self.step[0] + self.step[0] / 2) / DENSITY
-            write(self.lefts[2] - MARGIN, middle, f"block {block}", ha="right", va="center")
+            write(blank, f"block {block}", self.lefts[2] - MARGIN, middle + 0.36 * CAPTION, align="right")
         if registers:
-            write(self.lefts[0] + wide, TOP + tall - 2, "registers", ha="right")
-        return rendered(figure)
+            write(blank, "registers", self.lefts[0] + wide, TOP + tall - 2, align="right")
+        return blank
 
 
 class Attention(View):
@@ -210,6 +220,12 @@ class Attention(View):
         caption = _said(row, query, self._places[query], block, head, t, self.drawing.grid)
         self._shown = pixels, caption
         self.canvas.draw(pixels, caption, caption)
+
+    def picked(self, x: float, y: float) -> None:
+        """Look from the patch that was clicked at."""
+        number = self.drawing.patch_at(x, y)
+        if number is not None:
+            self.patch.value = number
 
     def ahead(self, job: Job, state: tuple) -> None:
         """Look at the times beside this one."""

@@ -23,14 +23,35 @@ function render({ model, el }) {
   const screen = canvas.getContext("2d", { alpha: false });
   const small = document.createElement("canvas"), ink = small.getContext("2d");
   let paper = null, paperBytes = null, patch = null, patchBytes = null; // decoded, and from what
-  let stained = true; // the paper must be painted anew
+  const sheet = document.createElement("canvas"); // the paper in the size of the screen: scaled once, not every time
+  let fitted = false, stain = null; // whether the sheet is right; [x, y, width, height] that lies on it
   let busy = false, again = false, gone = false;
 
   function place(bitmap, top, left, height, width, scale, smooth) {
     const x = Math.round(left * scale), y = Math.round(top * scale); // whole pixels of the screen: no seams
-    screen.imageSmoothingEnabled = smooth;
-    screen.imageSmoothingQuality = "high";
-    screen.drawImage(bitmap, x, y, Math.round((left + width) * scale) - x, Math.round((top + height) * scale) - y);
+    const box = [x, y, Math.round((left + width) * scale) - x, Math.round((top + height) * scale) - y];
+    draw2d(screen, bitmap, box, smooth);
+    return box;
+  }
+
+  function draw2d(context, bitmap, box, smooth) {
+    context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, ...box);
+  }
+
+  // the paper again where something lies on it, or everywhere
+  function wipe(wide, tall) {
+    if (!paper) return;
+    if (!fitted) {
+      sheet.width = wide;
+      sheet.height = tall;
+      draw2d(sheet.getContext("2d", { alpha: false }), paper, [0, 0, wide, tall], true);
+      stain = [0, 0, wide, tall];
+      fitted = true;
+    }
+    if (stain) screen.drawImage(sheet, ...stain, ...stain);
+    stain = null;
   }
 
   function paint(s) {
@@ -41,11 +62,10 @@ function render({ model, el }) {
     if (canvas.width !== wide || canvas.height !== tall) {
       canvas.width = wide;
       canvas.height = tall;
-      stained = true;
+      fitted = false;
     }
     const scale = wide / s.width;
-    if (stained && paper) place(paper, 0, 0, s.height, s.width, scale, true);
-    stained = false;
+    wipe(wide, tall);
     const [moments, n, channels, height, width] = s.size;
     if (n) {
       const bytes = new Uint8Array(s.tiles.buffer, s.tiles.byteOffset, s.tiles.byteLength);
@@ -57,10 +77,7 @@ function render({ model, el }) {
         place(small, ...s.corners[i], ...s.tile, scale, false);
       }
     }
-    if (patch) {
-      place(patch, ...s.spot, scale, true);
-      stained = true; // the next one may be smaller
-    }
+    if (patch) stain = place(patch, ...s.spot, scale, true);
     const pick = (texts) => texts[Math.min(s.moment, texts.length - 1)] ?? "";
     canvas.setAttribute("aria-label", pick(s.alt));
     canvas.title = pick(s.alt);
@@ -85,7 +102,7 @@ function render({ model, el }) {
         if (s.background !== paperBytes && s.background.byteLength) {
           paper = await decode(s.background);
           paperBytes = s.background;
-          stained = true;
+          fitted = false;
         }
         if (s.patch !== patchBytes) {
           patch = s.patch.byteLength ? await decode(s.patch) : null;
@@ -99,6 +116,16 @@ function render({ model, el }) {
       busy = false;
     }
   }
+
+  // where the mouse has picked something, in pixels of the page; the same can be had by a control above
+  function picked(event) {
+    if (!model.get("pickable")) return;
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    model.send({ picked: [x * model.get("width"), y * model.get("height")] });
+  }
+  canvas.addEventListener("click", picked);
+  canvas.classList.toggle("dit-pickable", model.get("pickable"));
 
   let told = -1;
   const resized = () => {

@@ -33,7 +33,7 @@ class Canvas(anywidget.AnyWidget):
 
     frame: the number of the last picture sent; painted: that of the last one the browser has put on screen, -1 while
     nobody watches; first_seen is called when somebody does. moment: which one of a film is shown; link a slider to it
-    and the kernel is not asked at all.
+    and the kernel is not asked at all. picked: called with (x, y), in pixels of the page, where the mouse clicks.
     """
 
     _esm = Path(__file__).with_name("canvas.js")
@@ -54,10 +54,13 @@ class Canvas(anywidget.AnyWidget):
     wrong = traitlets.Bool(False).tag(sync=True)  # the line below is an error
     rough = traitlets.Bool(False).tag(sync=True)  # a better picture follows
     frame = traitlets.Int(0).tag(sync=True)
+    pickable = traitlets.Bool(False).tag(sync=True)  # clicks are listened to
 
-    def __init__(self, first_seen: Callable[[], None] | None = None):
-        super().__init__()
-        self.painted, self._first_seen = -1, first_seen
+    def __init__(
+        self, first_seen: Callable[[], None] | None = None, picked: Callable[[float, float], None] | None = None
+    ):
+        super().__init__(pickable=picked is not None)
+        self.painted, self._first_seen, self._picked = -1, first_seen, picked
         self._sheet: Sheet | None = None
         self._paper: np.ndarray | None = None  # the drawing that `background` is
         self.on_msg(self._heard)
@@ -139,10 +142,14 @@ class Canvas(anywidget.AnyWidget):
         self.frame += 1
 
     def _heard(self, _widget, content, _buffers) -> None:
-        if isinstance(content, dict) and isinstance(content.get("painted"), int):
+        if not isinstance(content, dict):
+            return
+        if isinstance(content.get("painted"), int):
             first, self.painted = not self.watched, max(self.painted, content["painted"])
             if first and self._first_seen is not None:
                 self._first_seen()
+        if self._picked is not None and isinstance(content.get("picked"), list):
+            self._picked(*map(float, content["picked"]))
 
 
 def changed(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -11,6 +11,7 @@ from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
 from dit_course.show.sheet import DENSITY, MARGIN, blank_figure, rendered
+from dit_course.show.words import GRAYS, colour_bar
 
 WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the drawing and of the picture in it, in pixels of the page
 MOST_TOKENS = 4096
@@ -50,7 +51,7 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     cut = cut_up(pixels, patch_size, SIDE)
     tall = cut.shape[0] / DENSITY
     draw_cut(figure, cut, patch_grid(*pixels.shape[1:], patch_size), (MARGIN, HEIGHT - 34 - tall))
-    table_axes = figure.add_axes((0.37, 0.17, 0.23, 0.71))
+    table_axes = figure.add_axes((0.37, 0.17, 0.18, 0.71))
     draw_table(table_axes, table.float())
     cost_axes = figure.add_axes((0.70, 0.17, 0.28, 0.71), facecolor="white")
     _draw_cost(cost_axes, pixels, patch_size, width)
@@ -63,7 +64,11 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     for left, caption in zip((MARGIN / WIDTH, 0.37, 0.70), captions, strict=True):
         figure.text(left, 1 - 22 / HEIGHT, caption, **TEXT | {"fontsize": 14})
     alt = ", ".join(captions) + f", {share:.0%} of them where tokens look at each other"
-    return Picture.of(rendered(figure), alt)
+    sheet = rendered(figure)
+    low, high = (float(end) for end in table.aminmax())
+    numbers = [f"{low + share * (high - low):.0f}" for share in (0, 0.5, 1)]
+    colour_bar(sheet, GRAYS, (0.12 * HEIGHT, 0.56 * WIDTH, 0.71 * HEIGHT), numbers)
+    return Picture.of(sheet, alt)
 
 
 class Patches(DrawnView):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
 from dit_course.explore.view import DrawnView
-from dit_course.explore.worker import Job, Weights
+from dit_course.explore.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
 from dit_course.show import Picture
 from dit_course.show.lesson_registers import draw_inside
@@ -84,7 +84,8 @@ class Registers(DrawnView):
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t}, but times lie in [0, 1]")
         self.weights, self.start_seed = Weights(model), seed
-        self._moments: dict[tuple, list[Tensor]] = {}
+        self._moments: dict[int | None, list[Tensor]] = {}
+        self._insides = Cache(16 * 2**20)
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "260px"}}
         self.block = widgets.IntSlider(block, min=0, max=config.depth, description="block", **wide)
         times = [round(1 - i / STEPS, 2) for i in range(STEPS + 1)]
@@ -96,8 +97,16 @@ class Registers(DrawnView):
         super().__init__([self.block, self.t, self.label])
 
     def inside(self, time: float, label: int | None) -> Inside:
-        """The numbers at one time, for one class."""
-        model, index = self._model(), self.t.options.index(time)
+        """The numbers at one time, for one class; computed once for all blocks."""
+        model, key = self._model(), (time, label)
+        found = self._insides.get(key)
+        if found is None:
+            found = self._look(model, time, label)
+            self._insides.put(key, found)
+        return found
+
+    def _look(self, model: nn.Module, time: float, label: int | None) -> Inside:
+        index = self.t.options.index(time)
         if label not in self._moments:  # drawn once for each class
             self._moments[label] = moments(model, label, self.start_seed)
         x, y = self._moments[label][index], None if label is None else torch.tensor([label])
@@ -122,6 +131,7 @@ class Registers(DrawnView):
         if self.version != self.weights.version:
             self.version = self.weights.version
             self._moments.clear()
+            self._insides.clear()
         return model
 
     @staticmethod

@@ -10,6 +10,7 @@ from dit_course.explore.worker import Job
 from dit_course.show import PALETTE, Picture
 from dit_course.show.lesson_flow import DARK, EDGE, HEIGHT, WIDTH, logit_normal_density, logit_normal_tail, share
 from dit_course.show.sheet import CAPTION, TEXT, TITLE, blank_figure, label_axes
+from dit_course.show.words import write
 
 TOP = 4.0  # of the axis for the density
 GRAY = DARK["noise"]
@@ -46,14 +47,11 @@ class Densities:
         label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
         (self.line,) = axes.plot(self.t, self.t, color=PALETTE["model"], linewidth=2)
         self.area = axes.fill_between(self.t, self.t, color=PALETTE["model"], alpha=0.15, linewidth=0)
-        self.title = figure.text(8 / WIDTH, 1 - 22 / HEIGHT, "", fontsize=TITLE, **TEXT)
         words = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
         for text, height in words:
             figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": GRAY})
-        place = {"fontsize": CAPTION, **TEXT, "color": PALETTE["model"]}
-        figure.text(0.765, 0.58, "logit-normal", **place)
-        self.ends = [figure.text(0.765, height, "", **place) for height in (0.52, 0.46)]
-        self.chart = Chart(figure, [self.area, self.line, self.title, *self.ends])
+        figure.text(0.765, 0.58, "logit-normal", fontsize=CAPTION, **TEXT | {"color": PALETTE["model"]})
+        self.chart = Chart(figure, [self.area, self.line])
 
     def picture(self, mean: float, std: float) -> Picture:
         """What the sliders show."""
@@ -62,11 +60,12 @@ class Densities:
         self.line.set_ydata(density)
         self.area.set_data(self.t, density, 0)
         title = f"Logit-normal times, mean {mean:.1f} and std {std:.1f}"
-        self.title.set_text(title)
-        self.ends[0].set_text(f"t < {EDGE}: {share(below)}")
-        self.ends[1].set_text(f"t > {1 - EDGE}: {share(above)}")
+        pixels = self.chart.pixels()
+        write(pixels, title, 8, 22, TITLE)
+        for text, high in ((f"t < {EDGE}: {share(below)}", 0.52), (f"t > {1 - EDGE}: {share(above)}", 0.46)):
+            write(pixels, text, 0.765 * WIDTH, (1 - high) * HEIGHT, ink=PALETTE["model"])
         rare = f"{share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}"
-        return Picture.of(self.chart.pixels(), f"{title}: {rare}; uniform: 2% each")
+        return Picture.of(pixels, f"{title}: {rare}; uniform: 2% each")
 
 
 class Timesteps(View):

@@ -38,7 +38,8 @@ class View(Live):
     """Controls above a canvas.
 
     A subclass makes its controls, calls `super().__init__`, and has `answer` (compute and show what the controls say;
-    without a browser a plain call to the end) and `picture` (the still).
+    without a browser a plain call to the end) and `picture` (the still). It may have `picked`, called with the place
+    that the mouse has clicked at on the canvas, (x, y) in pixels of the page: to move a control there.
 
     Where a browser watches, a callback only leaves a note for the worker's thread, which answers the newest one. Where
     none does (plain Python, nbval), the answer is there when the assignment returns.
@@ -49,7 +50,7 @@ class View(Live):
     def __init__(self, controls: Sequence[widgets.Widget], rows: Sequence[widgets.Widget] | None = None):
         self.controls = tuple(controls)
         self.worker = Worker(_Weak(self._work), _Weak(self._idle), _Weak(self._failed), pause=_cells.running)
-        self.canvas = Canvas(first_seen=self.worker.rouse)
+        self.canvas = Canvas(self.worker.rouse, _Weak(self.picked) if hasattr(self, "picked") else None)
         self._answered: Any = None  # the state that was answered last
         _cells.listen()
         self.worker.now()  # what is wrong with the first drawing is for the cell

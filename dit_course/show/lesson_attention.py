@@ -43,21 +43,35 @@ def map_pixels(weights: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
     weights: (tokens,), the patches first. cell: side of a cell in pixels. Returns (height, width, 3) uint8.
     """
     rows, columns = grid
-    more = len(weights) - rows * columns
-    extra = -(-more // columns)  # rows of registers
+    count, colours = rows * columns, heat(weights)
+    extra = -(-(len(weights) - count) // columns)  # rows of registers
     gap = max(2, cell // 4) if extra else 0
     sheet = np.full(((rows + extra) * cell + gap, columns * cell, 3), 255, dtype=np.uint8)
-    for number, colour in enumerate(heat(weights)):
-        top, left = (cell * place for place in divmod(number, columns))
-        top += gap if number >= rows * columns else 0
-        sheet[top : top + cell, left : left + cell] = colour
-        if cell > 16:
-            sheet[top, left : left + cell] = sheet[top : top + cell, left] = LINE
-            sheet[top + cell - 1, left : left + cell] = sheet[top : top + cell, left + cell - 1] = LINE
+    sheet[: rows * cell] = cells(colours[:count].reshape(rows, columns, 3), cell)
+    for row in range(extra):
+        few = colours[count + row * columns :][:columns][None]  # (1, columns or fewer, 3)
+        top = (rows + row) * cell + gap
+        sheet[top : top + cell, : few.shape[1] * cell] = cells(few, cell)
     return sheet
 
 
-def frame(sheet: np.ndarray, number: int, grid: tuple[int, int], cell: int, thick: int = 2 * DENSITY) -> None:
+def cells(colours: np.ndarray, cell: int) -> np.ndarray:
+    """A square for each colour, with lines between where there is room: (rows, columns, 3) -> (height, width, 3)."""
+    sheet = colours.repeat(cell, axis=0).repeat(cell, axis=1)
+    if cell > 16:
+        for first in (0, cell - 1):
+            sheet[first::cell] = sheet[:, first::cell] = LINE
+    return sheet
+
+
+def frame(
+    sheet: np.ndarray,
+    number: int,
+    grid: tuple[int, int],
+    cell: int,
+    thick: int = 2 * DENSITY,
+    ink: str = PALETTE["guidance"],
+) -> None:
     """Draw a frame around one cell of a picture or a map, in place; a token that is no patch stands beneath."""
     rows, columns = grid
     top, left = (cell * place for place in divmod(number, columns))
@@ -65,7 +79,7 @@ def frame(sheet: np.ndarray, number: int, grid: tuple[int, int], cell: int, thic
     if top + cell > len(sheet):
         return  # a picture has no registers
     thick = min(thick, max(1, cell // 4))
-    colour = rgb(PALETTE["guidance"])
+    colour = rgb(ink)
     inside = sheet[top : top + cell, left : left + cell]
     inside[:thick] = inside[-thick:] = inside[:, :thick] = inside[:, -thick:] = colour
 

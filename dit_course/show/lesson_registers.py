@@ -5,10 +5,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
+from dit_course.show.sheet import (
+    CAPTION,
+    DENSITY,
+    INK,
+    PALETTE,
+    TEXT,
+    TITLE,
+    Picture,
+    blank_figure,
+    label_axes,
+    rendered,
+)
+from dit_course.show.words import GRAYS, colour_bar, percent, write
 
 LABEL = {**TEXT, "fontsize": CAPTION}
-WIDTH, HEIGHT = 820, 300  # of the view inside a network, in pixels of the page
+WIDTH, HEIGHT = 820, 268  # of the view inside a network, in pixels of the page
+TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
 MOST_MAPS = 4
 
 
@@ -130,67 +143,76 @@ def draw_inside(inside, block: int, grid: tuple[int, int], what: str) -> Picture
 
     inside: has x (1, C, H, W) in about [-1, 1], lengths (depth + 1, 1, tokens) and looks (depth, 1, patches,
     registers), as `dit_course.explore.registers.Inside`. block: 0 is before the first. what: said about the picture.
+    Put together from pixels, for a slider: a figure of seven axes takes ten times as long.
     """
-    figure = blank_figure(WIDTH, HEIGHT)
-    pixels = ((inside.x[0].float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()  # (c, h, w) -> (h, w, c)
-    axes = figure.add_axes((0.01, 0.09, 0.27, 0.8))
-    axes.imshow(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3], interpolation="nearest")
-    axes.set_axis_off()
+    sheet = np.full((DENSITY * HEIGHT, DENSITY * WIDTH, 3), 255, dtype=np.uint8)
     patches = grid[0] * grid[1]
     values = inside.lengths[block, 0].float().cpu()
     of_patches, of_registers = values[:patches].numpy(), values[patches:].numpy()
-    _draw_lengths(figure, of_patches.reshape(grid), of_registers)
-    _draw_looks(figure, inside.looks[block - 1, 0].float().cpu() if block else None, grid, len(values))
+    looks = inside.looks[block - 1, 0].float().cpu().numpy() if block else None  # (patches, registers)
     where = "before the first block" if block == 0 else f"after block {block}"
-    figure.text(0.01, 1 - 22 / HEIGHT, f"the network gets: {what}", **LABEL)
-    figure.text(0.31, 1 - 22 / HEIGHT, f"lengths {where}", **LABEL)
-    shares = [] if block == 0 else inside.looks[block - 1, 0].mean(dim=0).tolist()
-    looks = f"attention that patches pay in block {block}" if block else "attention: choose a block"
-    figure.text(0.66, 1 - 22 / HEIGHT, looks, **LABEL)
+    heads = what, f"lengths {where}", f"attention paid in block {block}"
+    for left, text in zip(LEFTS, heads if block else (*heads[:2], "attention: choose a block"), strict=True):
+        write(sheet, text, left, 22)
+    pixels = ((inside.x[0].float().cpu() + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()  # (c, h, w) -> (h, w, c)
+    _paint(sheet, pixels if pixels.shape[2] == 3 else pixels[..., :1], (TOP, LEFTS[0]), 196)
+    _paint_lengths(sheet, of_patches.reshape(grid), of_registers)
+    if looks is not None:
+        _paint_looks(sheet, looks, grid, len(values))
     said = f"{what}, {where}: patches {np.median(of_patches):.1f} long (median), registers "
     said += ", ".join(f"{value:.1f}" for value in of_registers)
-    if shares:
-        said += f"; they get {sum(shares):.0%} of the attention (an even share is {len(shares) / len(values):.1%})"
-    return Picture.of(rendered(figure), said)
+    if looks is not None:
+        fair = looks.shape[1] / len(values)
+        said += f"; they get {looks.mean(axis=0).sum():.0%} of the attention (an even share is {fair:.1%})"
+    return Picture.of(sheet, said)
 
 
-def _draw_lengths(figure, of_patches: np.ndarray, of_registers: np.ndarray) -> None:
-    top = float(of_patches.max())
-    axes = figure.add_axes((0.31, 0.235, 0.23, 0.63))
-    axes.imshow(of_patches, cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-    _frame(axes)
-    axes.set_xlabel(f"patches: white is {top:.1f}", **LABEL)
-    side = figure.add_axes((0.555, 0.235, 0.07, 0.63))
-    side.imshow(of_registers[:, None], cmap="gray", vmin=0, vmax=top, interpolation="nearest", aspect="auto")
-    _frame(side)
-    side.set_xlabel("registers", **LABEL)
-    if len(of_registers) <= 8:
-        for row, value in enumerate(of_registers):
-            colour = INK if value > 0.5 * top else "white"
-            side.text(0, row, f"{value:.1f}", ha="center", va="center", **LABEL | {"color": colour})
+def _paint(sheet: np.ndarray, shares: np.ndarray, corner: tuple[float, float], side: float) -> tuple[float, float]:
+    """Paint a table (h, w) or a picture (h, w, 1 or 3) of numbers in [0, 1], in place, framed; returns its size.
+
+    corner: (top, left); side: of the room for it; all in pixels of the page.
+    """
+    bytes_ = (255 * shares.clip(0, 1)).round().astype(np.uint8).reshape(*shares.shape[:2], -1)
+    zoom = max(1, int(DENSITY * side) // max(shares.shape[:2]))
+    large = bytes_.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    top, left = (round(DENSITY * place) for place in corner)
+    sheet[top - 1 : top + large.shape[0] + 1, left - 1 : left + large.shape[1] + 1] = 0x8F
+    sheet[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return large.shape[0] / DENSITY, large.shape[1] / DENSITY
 
 
-def _draw_looks(figure, looks: Tensor | None, grid: tuple[int, int], tokens: int) -> None:
-    if looks is None:
-        return
+def _paint_lengths(sheet: np.ndarray, of_patches: np.ndarray, of_registers: np.ndarray) -> None:
+    top, left, longest = TOP, LEFTS[1], max(float(of_patches.max()), 1e-12)
+    tall, wide = _paint(sheet, of_patches / longest, (top, left), 182)
+    write(sheet, "patches", left + wide / 2, top + tall + 18, align="center")
+    beside, height = left + wide + 10, max(tall, 100)
+    count, width = len(of_registers), 48
+    edges = [round(DENSITY * (top + height * row / count)) for row in range(count + 1)]
+    first, last = round(DENSITY * beside), round(DENSITY * (beside + width))
+    sheet[edges[0] - 1 : edges[-1] + 1, first - 1 : last + 1] = 0x8F
+    for row, value in enumerate(of_registers.tolist()):
+        sheet[edges[row] : edges[row + 1], first:last] = round(255 * min(value / longest, 1.0))
+        if count <= 8:
+            middle = (edges[row] + edges[row + 1]) / 2 / DENSITY + 4
+            ink = INK if value > 0.5 * longest else "#ffffff"
+            write(sheet, f"{value:.1f}", beside + width / 2, middle, ink=ink, align="center")
+    write(sheet, "registers", beside + width / 2, top + height + 18, align="center")
+    more = "≥ " if of_registers.max(initial=0) > longest else ""  # registers may be longer than white can say
+    numbers = ["0", f"{longest / 2:.1f}", f"{more}{longest:.1f}"]
+    colour_bar(sheet, GRAYS, (top, beside + width + 10, height), numbers)
+
+
+def _paint_looks(sheet: np.ndarray, looks: np.ndarray, grid: tuple[int, int], tokens: int) -> None:
     shown = min(MOST_MAPS, looks.shape[1])
     top = max(float(looks[:, :shown].max()), 1 / tokens)
     for number in range(shown):
         row, column = divmod(number, 2)
-        axes = figure.add_axes((0.66 + 0.165 * column, 0.55 - 0.42 * row, 0.15, 0.34))
-        share = looks[:, number]
-        axes.imshow(share.reshape(grid).numpy(), cmap="gray", vmin=0, vmax=top, interpolation="nearest")
-        _frame(axes)
-        axes.set_xlabel(
-            f"register {number + 1}: {_percent(float(share.mean()))}", labelpad=2, **LABEL | {"fontsize": 10}
-        )
-    figure.text(0.66, 0.005, f"white is {_percent(top)}", **LABEL | {"fontsize": 10})
-
-
-def _frame(axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_color("#8f8f8f")
+        corner = TOP + 118 * row, LEFTS[2] + 104 * column
+        tall, _ = _paint(sheet, looks[:, number].reshape(grid) / top, corner, 90)
+        text = f"register {number + 1}: {_percent(float(looks[:, number].mean()))}"
+        write(sheet, text, corner[1], corner[0] + tall + 13, 10)
+    numbers = [percent(top * share) for share in (0, 0.5, 1)]
+    colour_bar(sheet, GRAYS, (TOP, LEFTS[2] + 104 * min(shown, 2), 90), numbers)
 
 
 def _far(colour: str) -> dict:

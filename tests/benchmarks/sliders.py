@@ -1,7 +1,8 @@
 """How long from the move of a slider to a picture on the screen? `make bench-sliders` prints the table.
 
 A real JupyterLab, a real browser, a real kernel, all on this machine. The moves are made inside of the page, so that
-the driver costs nothing, and a picture counts when the browser has presented the frame that holds it.
+the driver costs nothing, and a picture counts when the browser has presented the frame that holds it. A key that cannot
+move a slider any further, at its end, is followed by the opposite one: no move is waited for that was none.
 """
 
 import argparse
@@ -31,10 +32,14 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 const control = (name) => { const label = [...document.querySelectorAll('.jp-OutputArea .widget-label')]
     .find((label) => label.textContent === name);
   return label.closest('.widget-inline-hbox').querySelector('select, .noUi-handle'); };
+const turned = { ArrowRight: 'ArrowLeft', ArrowLeft: 'ArrowRight', PageUp: 'PageDown', PageDown: 'PageUp' };
+const press = (handle, key) => { const before = handle.parentElement.style.transform;
+  handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+  return handle.parentElement.style.transform !== before; };
 const move = (handle, key) => { if (handle.tagName === 'SELECT') {
     handle.selectedIndex = (handle.selectedIndex + 1) % handle.options.length;
     handle.dispatchEvent(new Event('change', { bubbles: true }));
-  } else handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true })); };
+  } else if (!press(handle, key) && !press(handle, turned[key])) throw new Error('the slider cannot be moved'); };
 const until = async (test, ms) => { const end = performance.now() + ms;
   while (!test() && performance.now() < end) await sleep(2); return test(); };
 window.__moves = async (name, keys, pause, patience) => { const found = [];
@@ -93,6 +98,10 @@ CASES = {
         [("step", ["ArrowRight"] * 20, 80)],
     ),
     "patches": ("explore.patches(images[0])", [("patch size", ["ArrowLeft", "ArrowRight"] * 8, 150)]),
+    "positions": (
+        "explore.positions(model)",
+        [("patch", ["ArrowRight"] * 20, 80), ("feature", ["ArrowRight"] * 20, 80)],
+    ),
     "attention": (
         "explore.attention(model, image=images[46], label=int(labels[46]), block=3)",
         [("patch", ["ArrowRight"] * 20, 80), ("time t", ["ArrowLeft"] * 8, 150)],
