@@ -298,6 +298,7 @@ def test_what_is_missing_is_said_before_anything_is_drawn(official_file, vae_fol
     assert "labels reach from 7 to 7" in error(*official, "--vae", vae_folder, "--classes", "7", "--steps", 2)
     assert "from 2 to 1000" in error(*official, "--vae", vae_folder, "--steps", 1)
     assert "go with --official" in error("--vae", vae_folder)
+    assert "device 'cuda:99' cannot be used here" in error("--device", "cuda:99")
 
 
 def test_a_thousand_classes_are_asked_for_by_name(vae_folder, tmp_path, capsys):
