@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from dit_course.data import Dataset
 from dit_course.dit import DiTConfig, named_config
 
@@ -49,3 +51,16 @@ class Network:
 
 
 NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
+
+
+def named_device(name: str) -> torch.device:
+    """cpu, cuda, mps, or "auto" for the fastest there is; ValueError for one that cannot be used here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try --device cpu"
+        ) from error
+    return torch.device(name)

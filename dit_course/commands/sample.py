@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_course import show
 from dit_course.checkpoints import load_pretrained
-from dit_course.commands.train import _device as named_device
+from dit_course.commands.network import named_device
 from dit_course.dit import DiT
 from dit_course.sampling import Sampler
 

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dit_course.checkpoints import checkpoints_in, save_pretrained
-from dit_course.commands.network import Network
+from dit_course.commands.network import Network, named_device
 from dit_course.commands.progress import Gallery, Log, advance, progress_bar
 from dit_course.commands.tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
@@ -89,7 +89,7 @@ class Train:
             raise ValueError(f"sample_every = {self.sample_every}, but it must be at least 1")
         dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
         config = self.model.config_for(dataset)
-        crew = crew_for(_device(self.device), self.train.shard)
+        crew = crew_for(named_device(self.device), self.train.shard)
         if crew.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
         out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
@@ -110,7 +110,7 @@ class Train:
             atomic_write(out / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
-        model = DiT(config).to("cpu" if crew.sharded else crew.device or _device(self.device))
+        model = DiT(config).to("cpu" if crew.sharded else crew.device or named_device(self.device))
         model.class_names = dataset.class_names if config.num_classes else None
         ema = EMA(model, self.ema_decay)
         flow = RectifiedFlow(self.timesteps)
@@ -210,18 +210,6 @@ class Train:
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
         if self.train.minutes is not None:
             print(f"the same run, bit for bit: {again}, no --minutes")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): try --device cpu"
-        ) from error
-    return torch.device(name)
 
 
 def _forget(out: Path) -> None:
