@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -295,6 +296,18 @@ def test_export_writes_half_the_bytes_and_a_card_with_its_own_numbers(run: Path,
     name = "blocks.0.mlp.up.weight"
     torch.testing.assert_close(shipped.state_dict()[name], trained.state_dict()[name], rtol=1e-3, atol=1e-6)
     assert torch.equal(shipped.time_embed.frequencies, trained.time_embed.frequencies)  # not rounded
+
+
+def test_a_run_that_is_not_over_can_be_exported(run: Path, tmp_path: Path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "model.json").unlink()
+    out = ["--out", str(tmp_path / "half"), "--samples", "20"]
+    assert main(["export", "--run-folder", str(tmp_path / "run"), *out]) == 0
+    shipped, trained = load_pretrained(tmp_path / "half.safetensors"), load_pretrained(run)
+    assert shipped.class_names == trained.class_names
+    torch.testing.assert_close(shipped.state_dict(), trained.state_dict(), rtol=1e-3, atol=1e-6)  # the average, rounded
+    assert "was not over" in (tmp_path / "half" / "README.md").read_text()
+    assert main(["export", "--run-folder", str(tmp_path), *out]) == 1
 
 
 def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

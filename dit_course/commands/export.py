@@ -1,4 +1,7 @@
-"""`python -m dit_course export`: a run's model, small, with a model card, as the course ships it."""
+"""`python -m dit_course export`: a run's model, small, with a model card, as the course ships it.
+
+A run that is not over is exported as its last checkpoint left it.
+"""
 
 import csv
 import json
@@ -11,7 +14,8 @@ from dit_course import show
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, load_pretrained, save_pretrained
 from dit_course.commands.evaluate import Evaluate
 from dit_course.data import atomic_write
-from dit_course.dit import DiT
+from dit_course.dit import DiT, DiTConfig
+from dit_course.ema import EMA
 from dit_course.sampling import Sampler
 
 CARD = """# Model card: {name}
@@ -25,15 +29,14 @@ model of this size can do after this much training, and it is small enough to mo
 | Learned | rectified flow, {timesteps} timesteps |
 | Weights | their running average (EMA, decay {ema_decay}, with warm-up) |
 | Trained | {steps:,} steps of {batch_size} pictures, {minutes:.0f} minutes on {machine}, seed {seed} |
-| Optimizer | AdamW, learning rate {lr}, {warmup} steps of warm-up, then flat, then to 0 in a straight line |
+| Optimizer | AdamW, learning rate {lr}, {warmup} steps of warm-up, then flat{decay} |
 | Stored | `{name}.safetensors` in half precision, configuration in `{name}.json` |
 
 The last batch's loss was {final_loss:.3f}. Command:
 
     {command}
 
-With `{again}` in place of `--minutes` it gives the same weights, bit for bit, on
-the same kind of machine.
+{again}
 
 ## Numbers
 
@@ -71,6 +74,11 @@ The same noise with the raw weights of the last step:
 
 {limits}
 """
+AGAIN = """With `{again}` in place of `--minutes` it gives the same weights, bit for bit, on
+the same kind of machine."""
+UNFINISHED = (
+    "The training was not over when these weights were taken: the same command goes on from its last checkpoint."
+)
 LIMITS = {
     "fashion-mnist": """It knows ten kinds of clothing in 28 x 28 gray pixels and nothing else. Patterns and prints come
 out vague, and thin straps break. Nothing here was selected, and no pictures of people were used.""",
@@ -99,8 +107,7 @@ class Export:
 
     def run(self) -> None:
         """Export, measure, draw, describe."""
-        model = load_pretrained(self.run_folder)
-        training = json.loads((self.run_folder / "model.json").read_text())["training"]
+        model, training = _trained(self.run_folder)
         save_pretrained(self.out, model, half=True, training=training | {"machine": self.machine})
         model = load_pretrained(self.out.with_suffix(".safetensors"))  # what ships is what is measured
         evaluation = Evaluate(str(self.out.with_suffix(".safetensors")), training["data"], self.samples, self.cfg)
@@ -129,6 +136,7 @@ class Export:
     def _card(self, model, training: dict, result: dict) -> str:
         protocol, real, train = result["protocol"], result["real_pictures"], training["train"]
         config = asdict(model.config)
+        again = training.get("again") or f"--steps {training['steps']} --decay-steps {training['decay_steps']}"
         shown = ("patch_size", "width", "depth", "heads", "registers", "norm", "qk_norm")
         return CARD.format(
             name=self.out.name,
@@ -138,7 +146,8 @@ class Export:
             timesteps=training["timesteps"],
             ema_decay=training["ema_decay"],
             steps=training["steps"],
-            again=training.get("again") or f"--steps {training['steps']} --decay-steps {training['decay_steps']}",
+            again=UNFINISHED if training.get("unfinished") else AGAIN.format(again=again),
+            decay="" if training.get("unfinished") else ", then to 0 in a straight line",
             batch_size=train["batch_size"],
             minutes=training["seconds"] / 60,
             machine=f"{self.machine} ({platform.machine()})",
@@ -169,6 +178,25 @@ class Export:
             raw=_pictures("raw-"),
             limits=LIMITS.get(training["data"], "It knows pictures like those it was trained on, and nothing else."),
         )
+
+
+def _trained(folder: Path) -> tuple[DiT, dict]:
+    """The averaged network of a run, and how it was trained so far."""
+    if (folder / "model.json").exists():
+        return load_pretrained(folder), json.loads((folder / "model.json").read_text())["training"]
+    checkpoints = checkpoints_in(folder)
+    if not checkpoints:
+        raise FileNotFoundError(f"{folder} holds neither a model nor a checkpoint: give the folder of a training run")
+    about = json.loads(checkpoints[0].with_suffix(".json").read_text())
+    network = DiT(DiTConfig(**about["model"]))
+    ema = EMA(network, about["ema_decay"])
+    load_checkpoint(checkpoints[0], network, ema=ema)
+    ema.model.class_names = tuple(about["class_names"]) if about["class_names"] else None
+    facts = {name: about[name] for name in ("command", "data", "timesteps", "ema_decay", "train", "seconds")}
+    with (folder / "log.csv").open(newline="") as file:
+        loss = next(float(row["loss"]) for row in csv.DictReader(file) if int(row["step"]) == about["step"])
+    now = {"steps": about["step"], "decay_steps": 0, "final_loss": loss, "unfinished": True}
+    return ema.model.eval(), facts | now
 
 
 def _pictures(kind: str) -> str:

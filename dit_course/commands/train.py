@@ -130,7 +130,7 @@ class Train:
 
         with tracker, stops_gently(crew):
             with progress_bar(self.train, crew.main) as bar:
-                about = {"model": asdict(config), "data": self.data}
+                about = {"model": asdict(config), "class_names": model.class_names, **self._facts()}
                 steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about, crew=crew)
                 for step in self._watched(steps, out, bar, tracker) if crew.main else steps:
                     if step.index % self.sample_every == 0 and step.index != step.total:
@@ -186,6 +186,11 @@ class Train:
         finally:
             note()
 
+    def _facts(self) -> dict:
+        """What a model card tells of the training, beside its configuration."""
+        command = shlex.join(["python", "-m", "dit_course", *sys.argv[1:]])
+        return {"command": command, "data": self.data, "timesteps": self.timesteps, "ema_decay": self.ema_decay}
+
     def _finish(self, out: Path, model: DiT, average: DiT, newest: dict) -> None:
         """Save the averaged weights for `load_pretrained` and say where everything is."""
         with (out / "log.csv").open(newline="") as file:
@@ -194,11 +199,8 @@ class Train:
         again = f"--steps {plan['total'] or plan['last']} --decay-steps {plan['decay_steps'] if plan['total'] else 0}"
         again += f" --stop-after {plan['last']}" if plan["last"] else ""
         facts = {
-            "command": shlex.join(["python", "-m", "dit_course", *sys.argv[1:]]),
-            "data": self.data,
+            **self._facts(),
             "train": asdict(self.train),
-            "timesteps": self.timesteps,
-            "ema_decay": self.ema_decay,
             "steps": newest["step"],
             "again": again,
             "seconds": round(newest["seconds"], 1),
