@@ -68,7 +68,7 @@ def test_it_prints_now_and_then_where_nobody_watches(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert 2 <= len(lines) <= 8
     assert "of 20 steps | loss 0." in lines[0]
-    assert "100 images/s | about 0:00 left" in lines[0]
+    assert "100 images/s | about 0:0" in lines[0]  # seconds: the drawing on the way counts, and a busy machine is slow
     assert lines[-1].startswith("done: 20 steps in 0:00, and 0:0")
 
 

@@ -322,6 +322,20 @@ def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monke
     assert gone() is None
 
 
+def test_free_memory_is_given_back_when_the_thread_ends(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    given = []
+    monkeypatch.setattr(module, "give_back", lambda: given.append(threading.current_thread().name))
+    worker = Worker(lambda job: None, rest=0.01)
+    worker.ask()
+    assert until(lambda: given == ["dit_course explorer"])
+    worker.close()
+    monkeypatch.undo()
+    module.give_back()  # on any machine
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: object())
+    module.give_back()  # where the C library knows no such thing
+
+
 def test_a_closed_view_is_gone_from_ipywidgets(model):
     from ipywidgets.widgets.widget import _instances
 

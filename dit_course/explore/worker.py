@@ -6,6 +6,8 @@ dragged keeps painting. While the hand rests, it computes what may be asked for 
 is nothing to do, so that no explorer holds a thread that is not working.
 """
 
+import contextlib
+import ctypes
 import sys
 import threading
 import time
@@ -158,10 +160,20 @@ class Worker:
                     self.idle(Job(self, ahead=True))
                 except Exception:  # nobody has asked for it: when they do, they will see the error
                     continue
+        give_back()
 
     def _complain(self, error: Exception) -> None:
         if self.failed is not None and not self.closed and not self.waiting:
             self.failed(error)
+
+
+def give_back() -> None:
+    """Give free memory back to the machine, where the C library can (glibc); by itself it keeps nearly all of it.
+
+    200 drawings of the guidance explorer left 0.8 GB in its hands, of which 0.1 GB were in use.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Cache:

@@ -174,7 +174,7 @@ def _paint(sheet: np.ndarray, shares: np.ndarray, corner: tuple[float, float], s
     """
     bytes_ = (255 * shares.clip(0, 1)).round().astype(np.uint8).reshape(*shares.shape[:2], -1)
     zoom = max(1, int(DENSITY * side) // max(shares.shape[:2]))
-    large = bytes_.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    large = bytes_.repeat(zoom, axis=1).repeat(zoom, axis=0)
     top, left = (round(DENSITY * place) for place in corner)
     sheet[top - 1 : top + large.shape[0] + 1, left - 1 : left + large.shape[1] + 1] = 0x8F
     sheet[top : top + large.shape[0], left : left + large.shape[1]] = large

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-AFTER = (0, 50, 100, 150, 200, 300)  # moves
+AFTER = [0, 50, 100, 150, 200, 300]  # moves
 
 MOVES = """
 import ctypes, gc, json, random, sys, threading, warnings
@@ -54,8 +54,8 @@ print("FOUND " + json.dumps(found))
 """
 
 
-def measure(setup: str, cell: str) -> list[float]:
-    """RSS in MB after each of `AFTER` moves, trimmed and closed."""
+def measure(setup: str, cell: str, after: list[int]) -> list[float]:
+    """RSS in MB after each of so many moves, trimmed and closed."""
     from jupyter_client.manager import start_new_kernel
 
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -69,7 +69,7 @@ def measure(setup: str, cell: str) -> list[float]:
             raise RuntimeError("\n".join(message["content"]["traceback"]))
 
     try:
-        code = "\n".join([setup, *cell.splitlines()[:-1], f"view = {cell.splitlines()[-1]}", f"AFTER = {AFTER}", MOVES])
+        code = "\n".join([setup, *cell.splitlines()[:-1], f"view = {cell.splitlines()[-1]}", f"AFTER = {after}", MOVES])
         client.execute_interactive(code, output_hook=hear, timeout=1200)
     finally:
         client.stop_channels()
@@ -84,11 +84,12 @@ def main() -> None:
     names = [name for name in CASES if not name.startswith("interact")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}")
+    parser.add_argument("--after", nargs="+", type=int, default=AFTER, help="moves, growing")
     options = parser.parse_args()
-    print(f"| explorer              | {' | '.join(f'{after:>5}' for after in AFTER)} | trimmed | closed |")
-    print("|---|" + "---|" * (len(AFTER) + 2))
+    print(f"| explorer              | {' | '.join(f'{after:>5}' for after in options.after)} | trimmed | closed |")
+    print("|---|" + "---|" * (len(options.after) + 2))
     for name in options.names or names:
-        *rss, trimmed, closed = measure(SETUP, CASES[name][0])
+        *rss, trimmed, closed = measure(SETUP, CASES[name][0], options.after)
         cells = " | ".join(f"{number:5.0f}" for number in rss)
         print(f"| {name:21} | {cells} | {trimmed:7.0f} | {closed:6.0f} |", flush=True)
 
