@@ -1,13 +1,14 @@
 """The model that ships: small enough, honestly described, and it draws what it is asked for."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from dit_course import Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
 from dit_course.commands.evaluate import Evaluate, count_evaluations
-from dit_course.data import data_root
+from dit_course.data import CIFAR10_CLASSES, data_root
 
 CHECKPOINTS = data_root() / "checkpoints"
 
@@ -19,6 +20,8 @@ def size_of(*patterns: str) -> int:
 def test_sizes():
     assert size_of("fashion-mnist.*", "fashion-mnist/*") <= 8_000_000
     assert size_of("fashion-mnist-classifier.*") <= 2_000_000
+    assert size_of("cifar10.*") <= 16_000_000
+    assert size_of("cifar10-classifier.*") <= 4_000_000
 
 
 def test_it_was_trained_by_the_command_with_a_known_seed():
@@ -51,6 +54,33 @@ def test_fresh_samples_are_in_the_class_asked_for():
     labels = torch.arange(300) % 10
     pictures = sampler.sample(300, labels, seed=123)
     assert class_accuracy(load_classifier("fashion-mnist"), pictures, labels) >= 0.92 - 3 * (0.92 * 0.08 / 300) ** 0.5
+
+
+def test_the_colour_models_card_says_what_was_measured():
+    training = json.loads((CHECKPOINTS / "cifar10.json").read_text())["training"]
+    result = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())
+    card = (CHECKPOINTS / "cifar10" / "README.md").read_text()
+    assert training["data"] == "cifar10"
+    assert (result["protocol"]["samples"], result["protocol"]["features"]) == (1000, "cifar10-classifier")
+    assert f"{training['steps']:,} steps" in card
+    assert f"{training['seconds'] / 60:.0f} minutes on 2 CPU cores" in card
+    assert f"{result['class_accuracy']:.1%}" in card
+    for kind, scale in product(("", "raw-"), ("1.0", "2.5", "5.0")):
+        for ending in ("png", "gif"):
+            assert f"samples-{kind}cfg-{scale}.{ending}" in card
+            assert (CHECKPOINTS / "cifar10" / f"samples-{kind}cfg-{scale}.{ending}").exists()
+
+
+def test_fresh_colour_samples_are_as_good_as_the_card_says():
+    """With another seed than the card's: 200 samples, within four standard errors."""
+    protocol = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())["protocol"]
+    stated = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())["class_accuracy"]
+    model = load_pretrained("cifar10")
+    assert model.class_names == CIFAR10_CLASSES
+    sampler = Sampler(model, protocol["steps"], protocol["solver"], protocol["cfg"])
+    labels = torch.arange(200) % 10
+    accuracy = class_accuracy(load_classifier("cifar10"), sampler.sample(200, labels, seed=123), labels)
+    assert abs(accuracy - stated) <= 4 * (stated * (1 - stated) / 200) ** 0.5
 
 
 def test_samples_are_not_all_alike_and_not_copies():
