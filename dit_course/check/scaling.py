@@ -212,14 +212,13 @@ def rounding_cases(draw: Draw) -> list[Case]:
     ]
 
 
-B_SAME = "your answer is its input, unchanged: nothing is rounded"
+B_SAME = "your answer is its input, unchanged or nearly so: of the 32 bits the first 16 stay"
 B_BITS = "these are the bits, read as a whole number: a second `.view` turns them back"
 B_CUT = "the second half is cut off, so everything is rounded towards zero: go to the *nearest*"
 B_UP = "halfway always goes away from zero: it should go to the number whose last bit is 0"
 B_DOWN = "halfway always goes towards zero: it should go to the number whose last bit is 0"
 B_AWAY = "everything goes away from zero, even what is hardly over a number: go to the *nearest*"
 B_HALF = "that is float16: 5 bits of exponent and 10 behind the point; bfloat16 has 8 and 7"
-B_EIGHT = "a float32 has 32 bits, and bfloat16 the first 16 of them: 16 are cut off, not 8"
 B_FIXED = "bfloat16 has 7 bits behind the *floating* point: its steps grow with the number, yours are equally wide"
 B_VALUE = (
     "`.int()` and `.to(torch.int32)` convert the value, and drop what stands behind the point: `.view` keeps the bits"
@@ -241,8 +240,6 @@ to_bfloat16 = Exercise(
         LooksLike(B_AWAY, by_bits(0xFFFF)),
         LooksLike(B_AWAY, by_bits(0x10000)),
         LooksLike(B_HALF, lambda x: x.half().float()),
-        LooksLike(B_EIGHT, by_bits(0, keep=8)),
-        LooksLike(B_EIGHT, by_bits(0x7F, True, keep=8)),
         LooksLike(B_FIXED, lambda x: (x * 128).round() / 128),
         LooksLike(B_VALUE, lambda x: by_value(x)),
     ],

@@ -480,7 +480,7 @@ def by_numpy(x):
     return torch.from_numpy(bits.astype(np.uint32).view(np.float32))
 
 
-@mutant(exercise="to_bfloat16", hint="nothing is rounded")
+@mutant(exercise="to_bfloat16", hint="unchanged or nearly so")
 def rounded_to_itself(x):
     return x.float()
 
@@ -515,12 +515,12 @@ def float16(x):
     return x.half().float()
 
 
-@mutant(exercise="to_bfloat16", hint="16 are cut off, not 8")
+@mutant(exercise="to_bfloat16", hint="of the 32 bits the first 16 stay")
 def eight_bits(x):
     return (x.view(torch.int32) >> 8 << 8).view(torch.float32)
 
 
-@mutant(exercise="to_bfloat16", hint="16 are cut off, not 8")
+@mutant(exercise="to_bfloat16", hint="of the 32 bits the first 16 stay")
 def eight_bits_rounded(x):
     bits = x.view(torch.int32)
     return (bits + 0x7F + ((bits >> 8) & 1) >> 8 << 8).view(torch.float32)
