@@ -18,6 +18,7 @@ ROWS = [
 def test_the_scaling_figure_says_from_where_to_where():
     picture = show.scaling(ROWS, laws={7: torch.tensor([40.0, -0.17])})
     assert "8 trainings as dots, 2 seeds" in picture.alt
+    assert picture.alt.startswith("More work, lower loss on test pictures at each patch size")
     assert "patches of 7: from 0.405 to 0.305 over 2 sizes" in picture.alt
     assert picture.png[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="there is validation_loss"):

@@ -68,7 +68,7 @@ class ShareCase(Case):
                 taken[rows] += 1
             self._look_at(parts)
         if bool((taken != 1).any()):
-            raise Complaint(f"{self._what_is_wrong(answer, taken)} ({self.label})")
+            raise Complaint(f"{self._what_is_wrong(answer, taken)}; {self.label})")
         return taken, self.args
 
     def _look_at(self, parts: list[slice]) -> None:
@@ -86,10 +86,10 @@ class ShareCase(Case):
         left, twice = int((taken == 0).sum()), int((taken > 1).sum())
         counts = f"{left} rows are computed by nobody, {twice} by more than one"
         if world > 1 and len(firsts) == 1:
-            return f"{S_ALIKE}: {counts}"
+            return f"{S_ALIKE} ({counts}"
         if accumulate > 1 and any(len(set(starts)) == 1 for starts in firsts):
-            return f"{S_PARTS}: {counts}"
-        return f"{S_OVERLAP}: {counts}"
+            return f"{S_PARTS} ({counts}"
+        return f"{S_OVERLAP} ({counts}"
 
 
 def parts_of(answer: Callable, rank: int, world: int, accumulate: int, batch: int) -> list[slice]:

@@ -34,7 +34,7 @@ def scaling(
         raise ValueError(f"no {metric!r} in these rows: there is {known}")
     figure, axes = _paper()
     patches = sorted({row["patch"] for row in rows}, reverse=True)
-    said = []
+    said, falls = [], True
     for patch, colour, marker in zip(patches, COLOURS, MARKERS, strict=False):
         of_patch = [row for row in rows if row["patch"] == patch]
         means: dict[float, list[float]] = {}
@@ -42,6 +42,7 @@ def scaling(
             means.setdefault(row["training_flops"], []).append(row[metric])
         flops = sorted(means)
         middle = [float(np.mean(means[x])) for x in flops]
+        falls = falls and all(after < before for before, after in pairwise(middle))
         style = {"color": PALETTE[colour], "marker": marker}
         dots = ([row[name] for row in of_patch] for name in ("training_flops", metric))
         axes.scatter(*dots, s=30, alpha=0.55, linewidths=0, **style)
@@ -57,7 +58,8 @@ def scaling(
         )
         said.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
     count = len({row["seed"] for row in rows})
-    title = title or f"More work, lower {METRICS.get(metric, metric).split(' (')[0]}?"
+    what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
+    title = title or (f"More work, lower {what} at each patch size" if falls else f"More work, and the {what}")
     _dress(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
     _headline(figure, title)
     alt = (
@@ -137,6 +139,7 @@ def _paper():
     axes = figure.add_axes((0.11, 0.14, 0.74, 0.73), facecolor="white")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    axes.margins(0.06, 0.1)
     return figure, axes
 
 
