@@ -1,8 +1,8 @@
 """Build a Diffusion Transformer by hand, in notebooks, and watch it draw.
 
 Every lesson has one room in this package, in the order in which the data flows: patches, attention, conditioning,
-blocks, dit, flow, training, ema, sampling, evaluation. `import dit_course` before torch: it makes torch's threads wait
-politely.
+blocks, dit, flow, training, ema, sampling, evaluation, scaling. `import dit_course` before torch: it makes torch's
+threads wait politely.
 """
 
 import importlib
@@ -41,6 +41,7 @@ ROOMS = {
         "pixel_distance",
         "precision_recall",
     ),
+    "scaling": ("even_tokens", "fit_power_law", "gpu_hours", "to_bfloat16", "training_flops"),
     "checkpoints": ("load_classifier", "load_pretrained", "save_pretrained"),
     "data": ("load_dataset", "to_float"),
 }

@@ -71,6 +71,7 @@ def parse(arguments: list[str]):
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
+    from dit_course.commands.scaling import Scaling
     from dit_course.commands.train import Train
 
     commands = {
@@ -80,6 +81,7 @@ def parse(arguments: list[str]):
         "export": Export,
         "classifier": TrainClassifier,
         "experiment": Experiment,
+        "scaling": Scaling,
         "bench": Bench,
         "release": Release,
         "doctor": Doctor,

@@ -10,11 +10,12 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dit_course.checkpoints import load_classifier
 from dit_course.data import atomic_write, data_root, load_dataset, to_float
@@ -118,12 +119,18 @@ def measure(model: DiT, settings: Settings) -> dict[str, float]:
     labels = torch.arange(settings.samples) % len(test.class_names)
     sampler = Sampler(model, settings.solver_steps, "ab2", settings.cfg)
     drawn = sampler.sample(settings.samples, labels, seed=0)
-    real, ours = (in_batches(judge.features, images) for images in (test.images, drawn))
+    real, ours = _real_features(settings.data), in_batches(judge.features, drawn)
     return {
         "validation_loss": mean(losses),
         "class_accuracy": class_accuracy(judge, drawn, labels),
         "frechet_distance": frechet_distance(ours, real),
     } | {f"loss_at_{time:.2f}": loss for time, loss in zip(TIMES, losses, strict=True)}
+
+
+@cache
+def _real_features(data: str) -> Tensor:
+    """What the judge makes of all test pictures: (n, d)."""
+    return in_batches(load_classifier(data).features, load_dataset(data, "test").images)
 
 
 def run_experiment(name: str, seeds: int, settings: Settings, path: Path) -> Iterator[dict]:
@@ -165,7 +172,8 @@ def read_table(path: Path) -> list[dict]:
     """The rows of a table, numbers as numbers."""
     with Path(path).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    words, whole = ("variant", "name"), ("seed", "steps", "patch_size", "width", "depth", "batch_size")
+    words = ("variant", "name", "size")
+    whole = ("seed", "steps", "patch_size", "width", "depth", "batch_size", "heads", "patch", "parameters")
     return [{k: v if k in words else int(v) if k in whole else float(v) for k, v in row.items()} for row in rows]
 
 

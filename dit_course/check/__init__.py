@@ -24,6 +24,7 @@ from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, 
 from dit_course.check.really_zero import block_changes
 from dit_course.check.registers import append_registers, drop_registers
 from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
+from dit_course.check.scaling import Share, even_tokens, fit_power_law, to_bfloat16, training_flops
 from dit_course.check.self_attention import SelfAttention, attention_in_chunks
 from dit_course.check.times import logit_normal, shift
 from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
@@ -41,6 +42,7 @@ __all__ = [
     "RectifiedFlow",
     "Sampler",
     "SelfAttention",
+    "Share",
     "TimestepEmbedder",
     "ab2",
     "accumulate_gradients",
@@ -55,7 +57,9 @@ __all__ = [
     "data_from_velocity",
     "drop_registers",
     "euler",
+    "even_tokens",
     "find_noise",
+    "fit_power_law",
     "gaussian_distance",
     "guided",
     "half_life",
@@ -82,6 +86,8 @@ __all__ = [
     "shift",
     "sincos_position_embedding",
     "split_heads",
+    "to_bfloat16",
+    "training_flops",
     "training_step",
     "unpatchify",
     "velocity_target",

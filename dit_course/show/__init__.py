@@ -17,6 +17,7 @@ from dit_course.show.lesson_flow import densities, field, over_time, plane, road
 from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
 from dit_course.show.lesson_registers import attention_shares, lengths, parts
 from dit_course.show.lesson_sampling import by_evaluations, solver_roads, table
+from dit_course.show.lesson_scaling import phases, power_law, scaling
 from dit_course.show.lesson_training import (
     gradient_norms,
     loss_and_pictures,
@@ -67,7 +68,9 @@ __all__ = [
     "paired_losses",
     "parts",
     "patches",
+    "phases",
     "plane",
+    "power_law",
     "profiles",
     "race",
     "rates",
@@ -77,6 +80,7 @@ __all__ = [
     "running_averages",
     "save_animation",
     "save_image",
+    "scaling",
     "side_by_side",
     "sinusoids",
     "solver_roads",
