@@ -21,6 +21,7 @@ from dit_course.sampling import Sampler
 from dit_course.show.figures import _running_mean, _spread
 from dit_course.show.pixels import choose_columns, enlarge
 from dit_course.show.sheet import DENSITY, PAGE_WIDTH
+from dit_course.show.words import wrapped
 
 
 def decoded(picture):
@@ -465,3 +466,10 @@ def test_pictures_are_saved_as_png_only(tmp_path):
         show.save_image(torch.rand(1, 8, 8), tmp_path / "out.jpg")
     show.save_image(torch.rand(2, 1, 8, 8), tmp_path / "out.png", labels=["a", "b"], columns=1, title="Both")
     assert Image.open(tmp_path / "out.png").format == "PNG"
+
+
+def test_a_word_too_long_by_a_letter_stays_whole():
+    assert wrapped("automobile", 9) == ["automobile"]
+    assert wrapped("automobile", 6) == ["automo", "bile"]
+    assert wrapped("ankle boot", 6) == ["ankle", "boot"]
+    assert wrapped("", 6) == []

@@ -56,7 +56,7 @@ on real pictures only; it is right on {real_accuracy:.1%} of the real test pictu
 {by_class}
 
 The distance is not comparable with an FID in Inception's features. High accuracy is partly guidance's work: it makes
-pictures more typical, and less varied. Again: `python -m dit_course evaluate --model {name}`.
+pictures more typical, and less varied. Again: `python -m dit_course evaluate --model {name} --cfg {cfg:g}`.
 
 ## Loss
 

@@ -1,6 +1,5 @@
 """Figures of lesson 08: roads to data and the steps that follow them, what an evaluation buys, pictures in a table."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,6 +23,7 @@ from dit_course.show.sheet import (
     label_axes,
     rendered,
 )
+from dit_course.show.words import wrapped
 
 # the same colour and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
@@ -125,7 +125,7 @@ def table(
     left = MARGIN + int(LETTER * CAPTION * max(map(len, rows))) + 2 * GAP
     zoom = max(1, min(side, (PAGE_WIDTH - left - MARGIN) // across - GAP) // max(height, width))
     letters = max(4, int((zoom * width + GAP) / (LETTER * CAPTION)))
-    heads = [textwrap.wrap(name, letters) for name in columns or [""] * across]
+    heads = [wrapped(name, letters) for name in columns or [""] * across]
     top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
     sheet_width = left + across * (zoom * width + GAP) - GAP + MARGIN
     sheet_width = max(sheet_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))

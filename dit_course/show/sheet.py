@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dit_course.data import atomic_write
 from dit_course.show.pixels import choose_columns, enlarge
-from dit_course.show.words import CAPTION, DENSITY, INK, write
+from dit_course.show.words import CAPTION, DENSITY, INK, wrapped, write
 
 # The same colour for the same thing in every lesson. Apart for colour-blind eyes, and in grey: dark to light.
 PALETTE = {"data": "#0b3c6f", "guidance": "#a63a03", "model": "#12836c", "noise": "#8f8f8f"}
@@ -101,7 +101,7 @@ class Sheet:
         """Find the place of everything, in pixels of the page, from the top left."""
         tile_height, tile_width = self.tile
         letters = max(4, int((tile_width + GAP) / (LETTER * CAPTION)))
-        self.captions = [textwrap.wrap(caption, letters) for caption in captions]  # the lines of each
+        self.captions = [wrapped(caption, letters) for caption in captions]  # the lines of each
         self.width = 2 * MARGIN + self.columns * (tile_width + GAP) - GAP
         if title:  # a narrow sheet grows a little for its title
             self.width = max(self.width, 2 * MARGIN + min(400, int(LETTER * TITLE * len(title))))

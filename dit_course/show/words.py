@@ -3,6 +3,7 @@
 Same font and sizes as in the figures, drawn by Pillow in a tenth of the time that matplotlib takes for a line.
 """
 
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def colour_bar(
         middle = top + height * (1 - number / max(len(numbers) - 1, 1))
         middle = min(max(middle, top + size / 2), top + height - size / 2)
         write(sheet, text, left + BAR + 4, middle + 0.36 * size, size)
+
+
+def wrapped(text: str, letters: int) -> list[str]:
+    """The lines of a caption of so many letters a line; a word that is too long by one letter is left whole."""
+    longest = max(map(len, text.split()), default=0)
+    return textwrap.wrap(text, letters, break_long_words=longest > letters + 1)
 
 
 def percent(share: float) -> str:
