@@ -67,7 +67,12 @@ CASES = {
         lambda: explore.guidance(load_pretrained("fashion-mnist"), seed=2),
     ),
     "patches": ("01_patches", ["load_dataset(", "boot =", "explore.patches("], "", lambda: explore.patches(picture(0))),
-    "positions": ("01_patches", ["explore.positions("], "", lambda: explore.positions((16, 16), width=64)),
+    "positions": (
+        "01_patches",
+        ["load_dataset(", "explore.positions("],
+        "",
+        lambda: explore.positions((16, 16), width=64),
+    ),
     "attention": (
         "02_attention",
         ["load_dataset(", "explore.attention("],
@@ -94,7 +99,7 @@ CASES = {
         "",
         lambda: explore.noising(picture(0), t=0.6, model=load_pretrained("fashion-mnist"), label=9),
     ),
-    "timesteps": ("05_flow_loss", ["explore.timesteps("], "", explore.timesteps),
+    "timesteps": ("05_flow_loss", ["load_dataset(", "explore.timesteps("], "", explore.timesteps),
     "ema": (
         "07_ema",
         ["load_dataset(", "explore.ema("],
@@ -115,7 +120,7 @@ CASES = {
     ),
     "trajectory": (
         "08_cfg_sampling",
-        ["explore.trajectory("],
+        ["model = load_pretrained", "explore.trajectory("],
         "",
         lambda: explore.trajectory(
             load_pretrained("fashion-mnist"), ["sneaker", "bag", "coat", "dress"], seed=2, steps=24, cfg=1.0

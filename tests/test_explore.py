@@ -15,6 +15,7 @@ from dit_course import explore
 from dit_course.dit import DiT, DiTConfig
 from dit_course.explore.guidance import EVERY_CLASS, draw
 from dit_course.explore.keyboard import Accessible
+from dit_course.explore.worker import Job
 from dit_course.notebooks import WIDGET_VIEW
 from dit_course.sampling import Sampler
 
@@ -164,3 +165,14 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
     assert metadata["image/png"]["alt"] == "hat, guidance 3.0, seed 0, 1 steps"
     assert "hat, guidance 3.0" in data["text/plain"]
     assert isinstance(view, ipywidgets.DOMWidget)
+
+
+def test_the_captions_of_other_classes_are_drawn_ahead(model):
+    view = explore.guidance(model, steps=1)
+    view.settle()
+    view.ahead(Job(view.worker, ahead=True), view.state())
+    sheets = dict(view._sheets)
+    assert {(number,) * 10 for number in range(10)} <= set(sheets)
+    view.label.value = 3
+    assert view._sheets[(3,) * 10] is sheets[(3,) * 10]
+    view.close()

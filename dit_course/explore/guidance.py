@@ -19,6 +19,7 @@ EVERY_CLASS = "every class"
 STRONGEST = 8.0
 AT_ONCE = 0.1  # seconds: what is drawn as fast as this needs no first guess
 RESTING = 0.08  # seconds without a move: the hand rests
+MOST_SHEETS = 20  # classes whose captions are drawn ahead
 AHEAD = 4.0  # seconds of drawing ahead after each answer
 HALFWAY = 0.5  # from this time on, where a way leads to is worth showing
 FIRST_GUESS, ON_THE_WAY = "a first guess, drawing ...", "on the way ..."
@@ -132,6 +133,10 @@ class Guidance(View):
     def ahead(self, job: Job, state: Asked) -> None:
         """Draw what one more move of a slider would ask for, as far as that takes little time."""
         model, until = self._model(), time.perf_counter() + AHEAD
+        pixels = self._shown[0]
+        for number in range(len(self.names[:MOST_SHEETS])):  # another class asks for other captions
+            self._sheet(pixels, (number,) * MOST_PICTURES)
+            job.check()
         beside = [
             *(replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max),
             *(replace(state, seed=seed) for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max),
@@ -181,9 +186,10 @@ class Guidance(View):
         self.canvas.show(self._sheet(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)
 
     def _sheet(self, pixels: Tensor, labels: tuple[int, ...]) -> Sheet:
-        """The captions are drawn once for each choice of the class."""
+        """The captions are drawn once for each choice of the class. pixels: (..., C, H, W), as large as the rest."""
         if labels not in self._sheets:
-            self._sheets[labels] = Sheet(pixels.shape, [self.names[i] for i in labels], columns=5)
+            shape = (len(labels), *pixels.shape[1:])
+            self._sheets[labels] = Sheet(shape, [self.names[i] for i in labels], columns=5)
         return self._sheets[labels]
 
 
