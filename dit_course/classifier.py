@@ -78,8 +78,11 @@ def save_classifier(path: Path, classifier: Classifier, **about) -> None:
 
 def run(train: Dataset, test: Dataset, config: ClassifierConfig, out: Path, start: str | Path | None = None) -> float:
     """Train, report each epoch, save; returns the test accuracy. start: the name or path of a judge to go on from."""
-    before = None if start is None else load_classifier(start)
-    described = weights_file(f"{start}-classifier").with_suffix(".json")
+    before, history = None, {}
+    if start is not None:
+        before = load_classifier(start)
+        described = weights_file(f"{start}-classifier").with_suffix(".json")
+        history = {"before": json.loads(described.read_text())["training"]}
     started = time.perf_counter()
     for epoch, accuracy, model in train_classifier(train, test, config, before):  # noqa: B007
         seconds = time.perf_counter() - started
@@ -88,7 +91,7 @@ def run(train: Dataset, test: Dataset, config: ClassifierConfig, out: Path, star
         "test_accuracy": accuracy,
         "data": train.name,
         "training": vars(config) | {"width": model.config["width"], "seconds": round(seconds)},
-        **({} if start is None else {"before": json.loads(described.read_text())["training"]}),
+        **history,
     }
     save_classifier(out, model, **about, class_names=list(train.class_names))
     return accuracy

@@ -163,10 +163,8 @@ def _os_error(errno: int | None, problem: str) -> OSError:
     return OSError(problem) if errno is None else OSError(errno, problem)
 
 
-CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
-)  # in its own order, which is that of the alphabet too
+# in its own order, which is that of the alphabet too
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def _cifar10(split: str) -> Dataset:
