@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
@@ -167,12 +168,21 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
     assert isinstance(view, ipywidgets.DOMWidget)
 
 
-def test_the_captions_of_other_classes_are_drawn_ahead(model):
+def test_the_captions_and_first_guesses_of_other_classes_are_drawn_ahead(model):
     view = explore.guidance(model, steps=1)
     view.settle()
     view.ahead(Job(view.worker, ahead=True), view.state())
     sheets = dict(view._sheets)
     assert {(number,) * 10 for number in range(3)} <= set(sheets)
+    state = replace(view.state(), labels=(2,) * 10)
+    guess = view.guesses.get(state)
+    assert guess.shape == (10, *view._shown[0].shape[1:])
+    assert torch.equal(view._guess(None, state), guess)  # no network is asked again
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1
+    view._model()
+    assert view.guesses.get(state) is None  # another model, other guesses
     view.label.value = 2
     view.settle()
     assert view._sheets[(2,) * 10] is sheets[(2,) * 10]

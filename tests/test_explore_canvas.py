@@ -103,6 +103,29 @@ def test_a_drawing_after_pictures_leaves_none_of_them():
     assert np.array_equal(pasted(canvas), sheet.paint(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)))
 
 
+def test_a_screen_gets_no_more_pixels_than_it_has():
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 255, (60, 80, 3), dtype=np.uint8) for _ in range(2))
+    canvas = Canvas()
+    canvas.draw(first, "", "")
+    fine = canvas.patch_of(second)
+    canvas._handle_custom_msg({"painted": 1, "pixels": 1}, [])
+    canvas.draw(second, "", "")
+    assert canvas.spot == [0, 0, 30, 40]
+    means = second.reshape(30, 2, 40, 2, 3).astype(float).mean(axis=(1, 3))  # of 2 x 2 pixels
+    assert np.abs(decoded(canvas.patch) - means).max() <= 0.5
+    coarse = canvas.patch_of(second)
+    canvas._handle_custom_msg({"painted": 2, "pixels": 1.25}, [])  # the page was enlarged
+    canvas.draw(second, "", "", patch=coarse)
+    assert canvas.patch == fine.png
+    for pixels, side in ((1, 1), (2, 2), (1, 2)):  # a paper that is fine enough stays
+        canvas._handle_custom_msg({"pixels": pixels}, [])
+        if pixels == 1 and side == 1:
+            sheet = Sheet((1, 1, 4, 4), ["one"])
+        canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+        assert decoded(canvas.background).shape == (side * canvas.height, side * canvas.width, 3)
+
+
 def test_where_drawings_differ():
     a = np.zeros((10, 12, 3), np.uint8)
     assert changed(a, a) == (0, 0, 0, 0)

@@ -110,7 +110,7 @@ function render({ model, el }) {
         }
         if (gone) return;
         paint(s);
-        if (s.frame > told) model.send({ painted: (told = s.frame) });
+        if (s.frame > told) model.send({ painted: (told = s.frame), pixels: canvas.width / s.width });
       } while (again);
     } finally {
       busy = false;

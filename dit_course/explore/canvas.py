@@ -21,11 +21,15 @@ from dit_course.show.sheet import DENSITY, Sheet
 
 @dataclass(frozen=True)
 class Patch:
-    """What differs between a paper and a drawing: a PNG, and its top, left, height, width on the page."""
+    """What differs between a paper and a drawing: a PNG, and its top, left, height, width on the page.
+
+    density: its pixels for each pixel of the page.
+    """
 
     paper: np.ndarray
     png: bytes
     spot: list[float]
+    density: int = DENSITY
 
 
 class Canvas(anywidget.AnyWidget):
@@ -34,6 +38,7 @@ class Canvas(anywidget.AnyWidget):
     frame: the number of the last picture sent; painted: that of the last one the browser has put on screen, -1 while
     nobody watches; first_seen is called when somebody does. moment: which one of a film is shown; link a slider to it
     and the kernel is not asked at all. picked: called with (x, y), in pixels of the page, where the mouse clicks.
+    density: the pixels sent for each pixel of the page, `DENSITY` or less: no more than that screen has.
     """
 
     _esm = Path(__file__).with_name("canvas.js")
@@ -61,6 +66,7 @@ class Canvas(anywidget.AnyWidget):
     ):
         super().__init__(pickable=picked is not None)
         self.painted, self._first_seen, self._picked = -1, first_seen, picked
+        self.density = self._laid = DENSITY  # for the next picture, and of the paper in the browser
         self._sheet: Sheet | None = None
         self._paper: np.ndarray | None = None  # the drawing that `background` is
         self.on_msg(self._heard)
@@ -97,7 +103,8 @@ class Canvas(anywidget.AnyWidget):
         pixels: (height, width, 3) uint8, drawn at `DENSITY`. patch: what `patch_of` has made of them earlier.
         """
         with self.hold_sync():
-            patch = patch if patch is not None and patch.paper is self._paper else self.patch_of(pixels)
+            if patch is None or patch.paper is not self._paper or patch.density < self.density:
+                patch = self.patch_of(pixels)
             if patch is None:
                 self._lay(pixels, None)
             else:
@@ -111,8 +118,9 @@ class Canvas(anywidget.AnyWidget):
         if box is None:
             return None
         top, left, height, width = box
-        png = quick_png(pixels[top : top + height, left : left + width]) if height else b""
-        return Patch(paper, png, [side / DENSITY for side in box])
+        density = self.density
+        part = thinned(pixels[top : top + height, left : left + width], DENSITY // density)
+        return Patch(paper, quick_png(part) if height else b"", [side / DENSITY for side in box], density)
 
     def say(self, text: str, wrong: bool = False) -> None:
         """Change the line below the picture, and nothing else. wrong: it is an error."""
@@ -127,11 +135,12 @@ class Canvas(anywidget.AnyWidget):
 
     def _lay(self, paper: np.ndarray, sheet: Sheet | None) -> None:
         """Change the paper, where it is another one."""
-        if sheet is not None and sheet is self._sheet:
+        density = self.density if sheet is not None else DENSITY  # a drawing stays, whatever the screen becomes
+        if sheet is not None and sheet is self._sheet and density <= self._laid:
             return
-        self._sheet, self._paper = sheet, np.ascontiguousarray(paper).copy()
+        self._sheet, self._paper, self._laid = sheet, np.ascontiguousarray(paper).copy(), density
         self.width, self.height = paper.shape[1] // DENSITY, paper.shape[0] // DENSITY
-        self.background, self.patch = quick_png(self._paper), b""
+        self.background, self.patch = quick_png(thinned(self._paper, DENSITY // density)), b""
         if sheet is not None:
             self.corners, self.tile = [list(corner) for corner in sheet.corners], list(sheet.tile)
         else:
@@ -144,6 +153,8 @@ class Canvas(anywidget.AnyWidget):
     def _heard(self, _widget, content, _buffers) -> None:
         if not isinstance(content, dict):
             return
+        if isinstance(pixels := content.get("pixels"), int | float):  # of the screen, for each of the page
+            self.density = 1 if pixels <= 1 else DENSITY
         if isinstance(content.get("painted"), int):
             first, self.painted = not self.watched, max(self.painted, content["painted"])
             if first and self._first_seen is not None:
@@ -169,6 +180,15 @@ def changed(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int] 
     top, left = (int(line[0]) // DENSITY * DENSITY for line in (rows, columns))
     bottom, right = (-(-int(line[-1] + 1) // DENSITY) * DENSITY for line in (rows, columns))
     return top, left, min(bottom, height) - top, min(right, width) - left
+
+
+def thinned(pixels: np.ndarray, times: int) -> np.ndarray:
+    """A drawing (height, width, 3) uint8 at a fraction of its density: the mean of each `times` x `times` pixels."""
+    if times == 1 or not pixels.size:
+        return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).reduce(times))
 
 
 def quick_png(pixels: np.ndarray) -> bytes:

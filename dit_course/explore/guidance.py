@@ -19,7 +19,8 @@ EVERY_CLASS = "every class"
 STRONGEST = 8.0
 AT_ONCE = 0.1  # seconds: what is drawn as fast as this needs no first guess
 RESTING = 0.08  # seconds without a move: the hand rests
-MOST_SHEETS = 20  # classes whose captions are drawn ahead
+MOST_SHEETS = 20  # classes whose captions are drawn and whose pictures are guessed ahead
+MEMORY_OF_GUESSES = 8 * 2**20  # bytes
 AHEAD = 4.0  # seconds of drawing ahead after each answer
 HALFWAY = 0.5  # from this time on, where a way leads to is worth showing
 FIRST_GUESS, ON_THE_WAY = "a first guess, drawing ...", "on the way ..."
@@ -84,6 +85,7 @@ class Guidance(View):
             raise ValueError(f"unknown class {label!r}; this model knows {', '.join(self.names)}")
         label = self.names.index(label) if isinstance(label, str) else label
         self.roads, self.guesser = Cache(), Guesser()
+        self.guesses = Cache(MEMORY_OF_GUESSES)  # made ahead
         self._version, self._seconds = 0, 0.0  # of the weights that the roads belong to; that a full drawing took
         self._sheets: dict[tuple[int, ...], Sheet] = {}
         wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
@@ -134,8 +136,11 @@ class Guidance(View):
         """Draw what one more move of a slider would ask for, as far as that takes little time."""
         model, until = self._model(), time.perf_counter() + AHEAD
         pixels = self._shown[0]
-        for number in range(len(self.names[:MOST_SHEETS])):  # another class asks for other captions
-            self._sheet(pixels, (number,) * MOST_PICTURES)
+        for number in _outwards(state.labels[0], len(self.names))[:MOST_SHEETS]:
+            labels = (number,) * MOST_PICTURES
+            self._sheet(pixels, labels)  # another class asks for other captions
+            if time.perf_counter() < until:
+                self._guess(model, replace(state, labels=labels))
             job.check()
         beside = [
             *(replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max),
@@ -151,6 +156,7 @@ class Guidance(View):
         model = self.weights.copy()
         if self._version != self.weights.version:
             self.roads.clear()
+            self.guesses.clear()
             self.guesser = Guesser()
             self._version = self.weights.version
         return model
@@ -164,9 +170,16 @@ class Guidance(View):
         road = nearest_road([road for _, road in self.roads.items()], state)
         pixels = None if road is None else foresee(road, state)
         known = pixels is not None
-        self._show(state, pixels if known else self.guesser.guess(model, state), FIRST_GUESS, rough=True)
+        self._show(state, pixels if known else self._guess(model, state), FIRST_GUESS, rough=True)
         job.answered = True
         job.rest(RESTING if known else 0.0)
+
+    def _guess(self, model: nn.Module, state: Asked) -> Tensor:
+        pixels = self.guesses.get(state)
+        if pixels is None:
+            pixels = self.guesser.guess(model, state)
+            self.guesses.put(state, pixels)
+        return pixels
 
     def _progress(self, job: Job, state: Asked, t: float, pixels: Tensor) -> None:
         job.check()
@@ -191,6 +204,11 @@ class Guidance(View):
             shape = (len(labels), *pixels.shape[1:])
             self._sheets[labels] = Sheet(shape, [self.names[i] for i in labels], columns=5)
         return self._sheets[labels]
+
+
+def _outwards(start: int, count: int) -> list[int]:
+    """All numbers below `count`, those next to `start` first: a list is often gone through in order."""
+    return sorted(range(count), key=lambda number: abs(number - start))
 
 
 def _class_names(model: nn.Module) -> list[str]:

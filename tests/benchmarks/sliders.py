@@ -89,7 +89,7 @@ CASES = {
             ("guidance", (["PageUp", "PageUp", "PageDown", "PageDown", "ArrowRight"]) * 4, 100),
             ("seed", ["ArrowRight"] * 16, 700),
             ("seed", ["PageUp"] * 15, 100),
-            ("class", ["next"] * 10, 400),
+            ("class", ["next"] * 10, 700),
             ("steps", ["ArrowRight"] * 8, 400),
         ],
     ),
