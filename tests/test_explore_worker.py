@@ -117,6 +117,50 @@ def test_closing_ends_the_thread_within_a_step():
     assert asking.worker.settle()
 
 
+class Deep(nn.Module):
+    """A network that counts the blocks it has gone through, and in the second of four somebody moves a slider."""
+
+    def __init__(self, worker):
+        super().__init__()
+        self.worker, self.entered = worker, 0
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4)) for _ in range(4))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+            self.entered += 1
+            self.worker.waiting = self.entered == 2
+        return x
+
+
+def test_work_is_dropped_inside_of_a_model_too():
+    worker = Worker(lambda job: None)
+    model, x = Deep(worker), torch.zeros(1, 4)
+    job = Job(worker)
+    with job.within(model):  # nothing was shown for it yet: it goes on
+        model(x)
+    assert model.entered == 4
+    job.answered, model.entered = True, 0
+    with pytest.raises(Outdated), job.within(model):
+        model(x)
+    assert model.entered == 2  # dropped before the third
+    assert not any(part._forward_pre_hooks for part in model.modules())
+    model.entered = 0
+    with job.within(model):
+        other = threading.Thread(target=model, args=(x,))  # who draws with the same model elsewhere is not disturbed
+        other.start()
+        other.join()
+    assert model.entered == 4
+
+
+def test_a_compiled_model_is_left_as_it_is():
+    worker = Worker(lambda job: None)
+    for compiled in (torch.compile(Deep(worker)), Deep(worker)):
+        compiled.compile()  # compiles nothing before it is called
+        with Job(worker, answered=True).within(compiled):
+            assert not any(part._forward_pre_hooks for part in compiled.modules())
+
+
 def test_gradients_are_off_in_the_thread_and_errors_are_handed_on():
     seen, errors = [], []
 

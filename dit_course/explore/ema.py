@@ -1,5 +1,6 @@
 """A slider for the decay of an average of weights: what is in the average, and what it draws."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -58,17 +59,13 @@ def pictures_of(
     labels: Sequence[int | str] | None,
     seed: int,
     steps: int = STEPS,
-    check: Callable[[], None] | None = None,
 ) -> Tensor:
-    """What a model draws with these weights (parameters,): (n, C, H, W) uint8. The model takes them over.
-
-    check: called after every step; what it raises ends the drawing.
-    """
+    """What a model draws with these weights (parameters,): (n, C, H, W) uint8. The model takes them over."""
     vector_to_parameters(weights.to(next(model.parameters()).dtype), model.parameters())
     cfg = 1.0 if model.config.num_classes is None else 1.5
     count = len(labels) if labels is not None else COLUMNS
     sampler = Sampler(model, steps=steps, solver="ab2", cfg=cfg)
-    return to_bytes(sampler.sample(count, labels, seed=seed, callback=None if check is None else lambda *_: check()))
+    return to_bytes(sampler.sample(count, labels, seed=seed))
 
 
 def draw_shares(shares: Tensor, title: str) -> np.ndarray:
@@ -192,4 +189,5 @@ class Average(View):
         return self._pictures(shares.to(self.snapshots.dtype) @ self.snapshots[: step + 1], steps, job)
 
     def _pictures(self, weights: Tensor, steps: int, job: Job | None) -> Tensor:
-        return pictures_of(self.model, weights, self.labels, self.seed, steps, job.check if job else None)
+        with job.within(self.model) if job else contextlib.nullcontext():
+            return pictures_of(self.model, weights, self.labels, self.seed, steps)

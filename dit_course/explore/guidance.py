@@ -127,7 +127,8 @@ class Guidance(View):
         if road is None:
             if job.live and self._seconds > AT_ONCE:
                 self._first(job, model, state)
-            road = walk(model, state, partial(self._progress, job, state))
+            with job.within(model):
+                road = walk(model, state, partial(self._progress, job, state))
             self._seconds = time.perf_counter() - start
             self._keep(road)
         self._show(state, road.pictures, f"drawn in {road.seconds:.2f} s")
@@ -135,21 +136,23 @@ class Guidance(View):
     def ahead(self, job: Job, state: Asked) -> None:
         """Draw what one more move of a slider would ask for, as far as that takes little time."""
         model, until = self._model(), time.perf_counter() + AHEAD
-        pixels = self._shown[0]
-        for number in _outwards(state.labels[0], len(self.names))[:MOST_SHEETS]:
-            labels = (number,) * MOST_PICTURES
-            self._sheet(pixels, labels)  # another class asks for other captions
-            if time.perf_counter() < until:
-                self._guess(model, replace(state, labels=labels))
+        seeds = [seed for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max]
+        classes = _outwards(state.labels[0], len(self.names))[:MOST_SHEETS]
+        others = [replace(state, labels=(number,) * MOST_PICTURES) for number in classes]
+        for other in others:
+            self._sheet(self._shown[0], other.labels)  # other captions
             job.check()
-        beside = [
-            *(replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max),
-            *(replace(state, seed=seed) for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max),
-        ]
-        for asked in beside:
-            if self.roads.get(asked) is None and time.perf_counter() + self._seconds < until:
-                self._keep(walk(model, asked, lambda *_: job.check()))
-            job.check()
+        seeds = [replace(state, seed=seed) for seed in seeds]
+        scales = [replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max]
+        with job.within(model):
+            for asked in (*seeds, *others):  # first guesses are quickly made
+                job.check()
+                if self.roads.get(asked) is None and time.perf_counter() < until:
+                    self._guess(model, asked)
+            for asked in (*scales, *seeds):
+                job.check()
+                if self.roads.get(asked) is None and time.perf_counter() + self._seconds < until:
+                    self._keep(walk(model, asked))
 
     def _model(self) -> nn.Module:
         """The model as it is now; what was drawn with other weights is forgotten."""
