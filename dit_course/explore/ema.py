@@ -138,17 +138,21 @@ class Average(View):
     def answer(self, job: Job, state: tuple[float, int, bool]) -> None:
         """Rough pictures in few steps, then those of the full number of steps."""
         if job.live and self._drawn.get(state) is None and self._seconds > AT_ONCE:
-            self._show(state, self._drawn.get(("raw", state[1])), self._average(state, FEW), rough=True)
+            self._show(state, self._drawn.get(("raw", state[1])), self._rough(state), rough=True)
             job.answered = True
             job.rest(RESTING)
         self._show(state, self._raw(state[1], job), self._full(state, job))
 
     def ahead(self, job: Job, state: tuple[float, int, bool]) -> None:
-        """Draw with the averages that one move leads to."""
-        for one in beside(self.controls, state):
-            if one[1] == state[1]:
-                self._full(one, job)
-                self._paper(one)
+        """Draw with the averages that one move leads to: first guesses before those in full."""
+        moves = [one for one in beside(self.controls, state) if one[1] == state[1]]
+        for one in moves:
+            self._paper(one)
+            job.check()
+            if self._drawn.get(one) is None:
+                self._rough(one, job)
+        for one in moves:
+            self._full(one, job)
 
     def _show(self, state, raw: Tensor | None, averaged: Tensor, rough: bool = False) -> None:
         shares, title, paper = self._paper(state)
@@ -170,6 +174,13 @@ class Average(View):
 
     def _full(self, state: tuple[float, int, bool], job: Job) -> Tensor:
         return self._kept(state, lambda: self._average(state, STEPS, job))
+
+    def _rough(self, state: tuple[float, int, bool], job: Job | None = None) -> Tensor:
+        pixels = self._drawn.get(("rough", state))
+        if pixels is None:
+            pixels = self._average(state, FEW, job)
+            self._drawn.put(("rough", state), pixels)
+        return pixels
 
     def _raw(self, step: int, job: Job) -> Tensor:
         return self._kept(("raw", step), lambda: self._pictures(self.snapshots[step], STEPS, job))
