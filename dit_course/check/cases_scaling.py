@@ -60,7 +60,7 @@ class ShareCase(Case):
         """How often each row is computed; a refusal of what cannot be shared out counts as one row of its own."""
         world, accumulate, batch = self.args
         taken = torch.zeros(batch)
-        if batch % (world * accumulate):
+        if not batch or batch % (world * accumulate):
             return torch.tensor([float(refuses(answer, *self.args))]), self.args
         for rank in range(world):
             parts = parts_of(answer, rank, *self.args)

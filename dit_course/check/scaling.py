@@ -175,7 +175,7 @@ fit_power_law = Exercise(
 
 
 def share_cases(draw: Draw) -> list[Case]:
-    """One process, several, several parts, both; then a batch that does not fit, and one that is too small."""
+    """One process, several, several parts, both; then a batch that does not fit, one that is too small, and none."""
     a, b, c = draw.sizes(3, 2, 5)
     cases = []
     for world, accumulate, batch in ((a, 1, 3 * a), (1, b, 2 * b), (a, b, c * a * b), (1, 1, 7)):
@@ -183,6 +183,7 @@ def share_cases(draw: Draw) -> list[Case]:
         cases.append(ShareCase((world, accumulate, batch), label))
     cases.append(ShareCase((a, b, a * b * c + 1), "a batch that cannot be shared out evenly"))
     cases.append(ShareCase((3, 2, 3), "a batch with fewer rows than there are parts"))
+    cases.append(ShareCase((2, 1, 0), "a batch of no rows: every part would be empty"))
     return cases
 
 

@@ -417,6 +417,16 @@ def too_few_accepted(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
+@mutant(exercise="Share", hint="is accepted: either rows would be lost")
+@answer_of
+def none_accepted(rank, world, accumulate, batch_size):
+    if batch_size % (world * accumulate):
+        raise ValueError("cannot be shared out")
+    size = batch_size // (world * accumulate)
+    starts = [(k * world + rank) * size for k in range(accumulate)]
+    return [slice(start, start + size) for start in starts]
+
+
 @mutant(exercise="Share", hint="it should raise a ValueError that says what would fit")
 @answer_of
 def asserted(rank, world, accumulate, batch_size):
