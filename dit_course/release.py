@@ -8,8 +8,9 @@ An author writes `notebooks/solutions/NN_name.ipynb`, without outputs. An exerci
     hints             markdown cells tagged `hint`: two or more, the first names the idea, the next the place
     the reason        a markdown cell tagged `solution-why`: why the solution is what it is
 
-From it `notebooks/NN_name.ipynb` is derived: the solution becomes `raise NotImplementedError`, hints are folded, and
-the solution's code joins its reason in a fold of its own. Then it is run, so that it reads well on a web page.
+From it `notebooks/NN_name.ipynb` is derived: the solution becomes `raise NotImplementedError`, hints are folded, the
+solution's code joins its reason in a fold of its own, and links lead from one folder higher. Then it is run, so that it
+reads well on a web page.
 """
 
 import copy
@@ -89,6 +90,8 @@ def _derived(cells: Sequence) -> list:
     made, code, hints, check = [], [], 0, None
     for cell in map(copy.deepcopy, cells):
         tags, grading = cell.metadata.get("tags", []), cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "markdown":
+            cell.source = one_folder_up(cell.source)
         if grading.get("solution"):
             _demand(check is None, cell, f"the exercise before it has no cell tagged {WHY!r}")
             code.append(solved(cell.source, cell.id))
@@ -139,6 +142,11 @@ def _lines(code: str, name: str, solved: bool) -> list[str]:
     if inside or not regions:
         raise ValueError(f"cell {name!r}: a solution stands between {BEGIN!r} and {END!r}")
     return kept
+
+
+def one_folder_up(text: str) -> str:
+    """Markdown whose relative links were written for `solutions/`, as it stands in the folder above."""
+    return text.replace("](../", "](")
 
 
 def folded(title: str, text: str) -> str:

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from run_notebooks import SHORTER
 
+from dit_course import release
 from dit_course.notebooks import WIDGET_VIEW, execute, strip_widgets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,13 +106,22 @@ def test_no_shell_and_no_magic(path):
         assert "pip install" not in cell.source
 
 
-@each_lesson
+@pytest.mark.parametrize("path", [*LESSONS, *release.sources()], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_links_lead_to_files_that_exist(path):
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#\s]+)", cell.source):
                 if "://" not in target:
                     assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("source", release.sources(), ids=lambda source: source.stem)
+def test_a_lesson_and_its_page_for_teachers_name_the_same_minutes(source):
+    page = (source.parent / f"{source.name[:2]}_teacher.md").read_text(encoding="utf-8")
+    (takes,) = re.findall(r"\*\*Takes\*\* \| (.*) \|", nbformat.read(source, 4).cells[0].source)
+    alone, stretch = re.match(r"about (\d+) minutes with all exercises, and (\d+) for the stretch", takes).groups()
+    assert f"\nAbout {alone} minutes alone and" in page
+    assert re.findall(r"\(stretch\) \| (\d+) \| home", page) == [stretch]
 
 
 # --- keeping notebooks still -----------------------------------------------------------------------------------

@@ -223,6 +223,12 @@ def lesson(tmp_path):
     return write
 
 
+def test_links_are_written_for_the_folder_of_the_source():
+    text = "See [a](../01_a.ipynb), [b](../../dit_course/b.py), [c](https://c.org/../d) and x[0](y)."
+    learners = "See [a](01_a.ipynb), [b](../dit_course/b.py), [c](https://c.org/../d) and x[0](y)."
+    assert release.one_folder_up(text) == learners
+
+
 def test_a_learner_gets_stubs_and_folded_help(lesson):
     derived = {cell.id: cell for cell in release.derive(lesson()).cells}
     assert derived["patchify"].source.endswith(

@@ -32,6 +32,8 @@ def scaling(
     if not rows or any(metric not in row for row in rows):
         known = ", ".join(name for name in METRICS if rows and name in rows[0]) or "none"
         raise ValueError(f"no {metric!r} in these rows: there is {known}")
+    from matplotlib.patheffects import Normal, Stroke
+
     figure, axes = _paper()
     patches = sorted({row["patch"] for row in rows}, reverse=True)
     said, falls = [], True
@@ -50,12 +52,12 @@ def scaling(
         _follow(axes, laws, patch, flops, colour)
         for x, y in zip(flops, middle, strict=True):
             size = next(row.get("size", "") for row in of_patch if row["training_flops"] == x)
-            place = (0, 9) if patch == patches[0] else (0, -18)
-            axes.annotate(size, (x, y), place, textcoords="offset points", ha="center", **LABEL | {"fontsize": 10})
-        where = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-        axes.annotate(
-            f"patches of {patch}", (flops[-1], middle[-1]), (10, 0), **LABEL | where | {"color": PALETTE[colour]}
-        )
+            _name(axes, size, (x, y), above=patch == patches[0], fontsize=10)
+        where = {"textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+        up = 19 if patch == patches[0] else 2  # above the first line, the name of the last size comes first
+        clear = [Stroke(linewidth=4, foreground="white"), Normal()]  # another size's law may pass behind the words
+        style = LABEL | where | {"color": PALETTE[colour], "path_effects": clear}
+        axes.annotate(f"patches of {patch}", (flops[-1], middle[-1]), (7, up), **style)
         said.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
     count = len({row["seed"] for row in rows})
     what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
@@ -85,7 +87,8 @@ def power_law(
     for name, (at, value) in points.items():
         inside = fitted is None or name in fitted
         axes.plot(at, value, "o", color=PALETTE["data"], markersize=8, markerfacecolor=None if inside else "white")
-        axes.annotate(name, (at, value), (9, 5), textcoords="offset points", **LABEL)
+        above = value > factor * at**exponent
+        _name(axes, name if inside else f"{name} (not fitted)", (at, value), above=above)
     _dress(axes, x, y)
     title = title or f"{y or 'y'} = {factor:.3g} · work ^ {exponent:.2f}"
     _headline(figure, title)
@@ -132,6 +135,12 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     for below, above in pairwise(order):
         placed[above] = max(placed[above], placed[below] + gap)
     return placed
+
+
+def _name(axes, name: str, at: tuple[float, float], above: bool, **style) -> None:
+    """Write a name beside a point of a falling line, on the side where the line is not: above right, or below left."""
+    place, ha, va = ((7, 5), "left", "bottom") if above else ((-7, -5), "right", "top")
+    axes.annotate(name, at, place, textcoords="offset points", ha=ha, va=va, **LABEL | style)
 
 
 def _paper():
