@@ -64,7 +64,7 @@ lab: setup
 
 # As a file: this runs even where the package cannot be imported.
 doctor: setup
-	@$(VENV)/bin/python dit_course/doctor.py
+	@$(VENV)/bin/python dit_course/setup/doctor.py
 
 test: setup lint test-package test-notebooks
 

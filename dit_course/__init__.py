@@ -23,7 +23,7 @@ ROOMS = {
     "blocks": ("DiTBlock", "FinalLayer"),
     "dit": ("DiT", "DiTConfig", "append_registers", "count_multiply_adds", "count_parameters", "drop_registers"),
     "flow": ("RectifiedFlow", "interpolate", "logit_normal", "uniform", "velocity_target"),
-    "settings": ("NonFiniteLoss", "Step", "TrainConfig"),
+    "distributed.train_config": ("NonFiniteLoss", "Step", "TrainConfig"),
     "training": ("learning_rate", "overfit", "train", "training_step"),
     "ema": ("EMA",),
     "sampling": ("Sampler", "ab2", "euler", "guided", "heun"),

@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
 
 def _speaks(error: Exception) -> bool:
     """Whether this process reports an error: in a team of processes mostly all have the same one."""
-    from dit_course.parallel import PeerLost
+    from dit_course.distributed.single import PeerLost
 
     rank = int(os.environ.get("RANK", 0))
     if isinstance(error, PeerLost):
@@ -71,8 +71,8 @@ def parse(arguments: list[str]):
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
-    from dit_course.commands.scaling import Scaling
     from dit_course.commands.train import Train
+    from dit_course.studies.scaling import Scaling
 
     commands = {
         "train": Train,
@@ -148,7 +148,7 @@ class Doctor:
 
     def run(self) -> int:
         """Print what was found; status 1 when something does not work."""
-        from dit_course.doctor import examine, report
+        from dit_course.setup.doctor import examine, report
 
         return report(examine())
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from dit_course.batches import batch_indices, checked, prepare, randomness
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
+from dit_course.distributed.batching import batch_indices, checked, prepare, randomness
+from dit_course.distributed.single import Crew, Share, crew_for
+from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.flow import RectifiedFlow
-from dit_course.parallel import Crew, Share, crew_for
-from dit_course.settings import NonFiniteLoss, Step, TrainConfig
 
 
 @dataclass

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from dit_course.show.sheet import DENSITY
+from dit_course.show.layout import DENSITY
 
 
 def decoded(png):

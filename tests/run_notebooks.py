@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dit_course import release
+from dit_course.authoring import release
 
 NOTEBOOKS = [*sorted(release.NOTEBOOKS.glob("*.ipynb")), *release.sources()]
 MOST_SECONDS = 240  # a lesson, on two cores

@@ -18,7 +18,7 @@ from dit_course import (
     load_dataset,
     train,
 )
-from dit_course.recipes import find_recipe
+from dit_course.studies.recipes import find_recipe
 
 SEED = int(os.environ.get("DIT_COURSE_SEED", "0"))
 SAMPLES, CFG, STEPS = 500, 3.0, 15

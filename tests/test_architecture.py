@@ -171,7 +171,7 @@ def test_the_public_api_imports_from_dit_course_itself(name):
 
 
 def test_interop_has_a_door_of_its_own():
-    interop = importlib.import_module("dit_course.interop")
+    interop = importlib.import_module("dit_course.pretrained.layouts")
     assert callable(interop.load_official)
     assert callable(interop.load_diffusers)
     assert not hasattr(dit_course, "load_official")

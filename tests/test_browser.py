@@ -28,7 +28,7 @@ from labdrive import (
 )
 
 from dit_course import explore, load_dataset, load_pretrained
-from dit_course.show.sheet import DENSITY
+from dit_course.show.layout import DENSITY
 
 PROBLEM = missing()
 pytestmark = [
@@ -139,7 +139,7 @@ def lab(tmp_path_factory):
     """A JupyterLab for all tests, and the folder of its notebooks."""
     assert PROBLEM is None, PROBLEM
     folder = tmp_path_factory.mktemp("lab")
-    extension = "--ServerApp.jpserver_extensions={'dit_course.nodelay': True}"  # as the installed package does
+    extension = "--ServerApp.jpserver_extensions={'dit_course.setup.nodelay': True}"  # as the installed package does
     with lab_server(folder, log=folder / "lab.log", extra=[extension]) as server:
         yield server, folder
 

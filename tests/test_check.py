@@ -15,11 +15,12 @@ from torch import nn
 
 from dit_course import check
 from dit_course import patches as course
-from dit_course.check import fence, verdict
-from dit_course.check.compare import difference
-from dit_course.check.exercise import OTHERWISE, SIZES, Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.fence import fenced
-from dit_course.check.modules import Complaint, matched
+from dit_course.check.engine import limits as fence
+from dit_course.check.engine import verdict
+from dit_course.check.engine.compare import difference
+from dit_course.check.engine.exercise import OTHERWISE, SIZES, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.engine.limits import fenced
+from dit_course.check.engine.modules import Complaint, matched
 
 
 @pytest.fixture(autouse=True)

@@ -391,7 +391,7 @@ def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(run: Path, tmp_path: Path):
-    from dit_course.commands.tradeoff import Tradeoff
+    from dit_course.studies.guidance import Tradeoff
 
     settings = {"model": str(run), "scales": (1.0, 2.0), "samples": 10, "out": tmp_path / "t.csv", "ship": (2.0,)}
     command = Tradeoff(**settings, seeds=(0,), kept=tmp_path / "kept")

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from dit_course.checkpoints import load_classifier, load_pretrained
-from dit_course.diffusion import DiffusionSampler, Schedule, denoiser, kept_steps, linear_betas
 from dit_course.dit import DiT, DiTConfig
 from dit_course.evaluation import class_accuracy
 from dit_course.flow import noise_from_velocity
+from dit_course.pretrained.ddpm import DiffusionSampler, Schedule, denoiser, kept_steps, linear_betas
 from dit_course.sampling import class_grid
 
 # -- the schedule --------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_ddpm_steps_are_those_of_diffusers(kind, steps):
 def test_the_whole_way_is_that_of_diffusers_pipeline():
     from diffusers import DDIMScheduler, DiTTransformer2DModel
 
-    from dit_course.interop import config_of_diffusers, load_diffusers
+    from dit_course.pretrained.layouts import config_of_diffusers, load_diffusers
 
     sizes = {"in_channels": 4, "out_channels": 8, "num_layers": 2, "sample_size": 8, "num_embeds_ada_norm": 5}
     theirs = DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=12, **sizes).eval()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from dit_course import doctor
+from dit_course.setup import doctor
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,7 +100,7 @@ def test_no_import_can_kill_it(monkeypatch, capsys):
 
 def test_it_runs_where_nothing_is_installed(tmp_path):
     """As a file, in a Python without any package: the standard library is enough."""
-    command = [sys.executable, "-I", "-S", str(ROOT / "dit_course/doctor.py")]
+    command = [sys.executable, "-I", "-S", str(ROOT / "dit_course/setup/doctor.py")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert result.returncode == 1
     assert result.stderr == ""

@@ -22,9 +22,9 @@ from dit_course import (
     pixel_distance,
     precision_recall,
 )
-from dit_course.classifier import ClassifierConfig, run, train_classifier
 from dit_course.data import Dataset, data_root
 from dit_course.evaluation import in_batches
+from dit_course.studies.classifier import ClassifierConfig, run, train_classifier
 
 
 def gaussian(n: int, mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.Tensor:

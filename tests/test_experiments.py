@@ -8,7 +8,7 @@ import torch
 from dit_course import DiT, DiTConfig, show
 from dit_course.commands.experiment import Experiment
 from dit_course.data import data_root
-from dit_course.experiments import (
+from dit_course.studies.experiments import (
     EXPERIMENTS,
     TIMES,
     Settings,

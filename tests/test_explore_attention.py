@@ -12,13 +12,13 @@ from canvas_pixels import pasted
 from PIL import Image
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.blocks import modulate
 from dit_course.explore.attention import AVERAGE, NO_CLASS, Drawing, attention_maps
-from dit_course.explore.keyboard import Accessible
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.flow import interpolate
-from dit_course.notebooks import WIDGET_VIEW
-from dit_course.show.lesson_attention import rgb
-from dit_course.show.sheet import PALETTE
+from dit_course.show.layout import PALETTE
+from dit_course.show.lesson_02_attention import rgb
 
 MODULE = sys.modules["dit_course.explore.attention"]  # the name itself is the function
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from canvas_pixels import decoded, pasted
 
-from dit_course.explore.canvas import Canvas, changed
+from dit_course.explore.engine.canvas import Canvas, changed
 from dit_course.show import Sheet
 
 
@@ -161,6 +161,6 @@ def test_it_has_a_name_and_a_role():
 def canvas_source():
     from pathlib import Path
 
-    from dit_course.explore import canvas
+    from dit_course.explore.engine import canvas
 
     return Path(canvas.__file__).with_name("canvas.js").read_text(encoding="utf-8")

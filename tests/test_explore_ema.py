@@ -10,11 +10,11 @@ from canvas_pixels import decoded, pasted
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.explore.ema import draw, pictures_of, shares_of
-from dit_course.explore.keyboard import Accessible
-from dit_course.notebooks import WIDGET_VIEW
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.sampling import Sampler
 
 

@@ -12,12 +12,12 @@ from canvas_pixels import pasted
 from PIL import Image
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.data import to_float
 from dit_course.dit import DiT, DiTConfig
-from dit_course.explore.keyboard import Accessible
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.noising import draw
 from dit_course.explore.timesteps import caption
-from dit_course.notebooks import WIDGET_VIEW
 
 NOISING = sys.modules["dit_course.explore.noising"]  # the name itself is the function
 TIMESTEPS = sys.modules["dit_course.explore.timesteps"]

@@ -15,9 +15,9 @@ from torch.nn.utils import parameters_to_vector
 
 from dit_course import explore
 from dit_course.dit import DiT
-from dit_course.explore import worker
-from dit_course.explore.canvas import Canvas
-from dit_course.explore.view import beside
+from dit_course.explore.engine import worker
+from dit_course.explore.engine.canvas import Canvas
+from dit_course.explore.engine.view import beside
 
 EVENTS = 200
 PER_EVENT = 1000  # bytes that may be left behind; the smallest of the pictures has a hundred times as many

@@ -10,11 +10,11 @@ import torch
 from canvas_pixels import decoded, pasted
 
 from dit_course import explore
-from dit_course.explore.keyboard import Accessible
+from dit_course.authoring.notebooks import WIDGET_VIEW
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.positions import Drawing, wave_colours, wave_name
-from dit_course.notebooks import WIDGET_VIEW
 from dit_course.patches import sincos_position_embedding
-from dit_course.show.sheet import DENSITY
+from dit_course.show.layout import DENSITY
 
 
 def shown(view):

@@ -11,10 +11,10 @@ import torch
 from canvas_pixels import decoded, pasted
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT
-from dit_course.explore.keyboard import Accessible
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.registers import STEPS, look_inside, moments
-from dit_course.notebooks import WIDGET_VIEW
 
 MODULE = sys.modules["dit_course.explore.registers"]  # the name itself is the function
 

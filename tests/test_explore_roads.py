@@ -7,7 +7,7 @@ import torch
 
 from dit_course import load_pretrained
 from dit_course.dit import DiT, DiTConfig
-from dit_course.explore.roads import Asked, Guesser, foresee, nearest_road, walk
+from dit_course.explore.engine.guidance_cache import Asked, Guesser, foresee, nearest_road, walk
 from dit_course.sampling import Sampler
 
 EVERY = tuple(range(10))

@@ -11,10 +11,10 @@ import torch
 from canvas_pixels import decoded, pasted
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.conditioning import TimestepEmbedder
-from dit_course.explore.keyboard import Accessible
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.time_embedding import FACTORS, TIMES, compute, draw, sinusoids
-from dit_course.notebooks import WIDGET_VIEW
 
 MODULE = sys.modules["dit_course.explore.time_embedding"]  # the name itself is the function
 

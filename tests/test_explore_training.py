@@ -14,9 +14,9 @@ import torch
 from canvas_pixels import decoded, pasted
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, TrainConfig, explore, train
-from dit_course.explore.keyboard import Accessible
+from dit_course.authoring.notebooks import WIDGET_VIEW
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock, hear_while_busy
-from dit_course.notebooks import WIDGET_VIEW
 from dit_course.sampling import Sampler
 from dit_course.training import Step
 

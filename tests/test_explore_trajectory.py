@@ -13,11 +13,11 @@ from canvas_pixels import pasted
 from PIL import Image
 
 from dit_course import explore
+from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
-from dit_course.explore.keyboard import Accessible
+from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.trajectory import Listening, record
 from dit_course.flow import data_from_velocity
-from dit_course.notebooks import WIDGET_VIEW
 from dit_course.sampling import Sampler, guided
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from dit_course import explore
 from dit_course.dit import DiT, DiTConfig
-from dit_course.explore import worker as module
-from dit_course.explore.worker import Cache, Job, Outdated, Weights, Worker, bytes_of, fingerprint
+from dit_course.explore.engine import worker as module
+from dit_course.explore.engine.worker import Cache, Job, Outdated, Weights, Worker, bytes_of, fingerprint
 
 
 @pytest.fixture

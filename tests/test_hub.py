@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from dit_course import Sampler, load_pretrained, save_pretrained
 from dit_course.dit import DiT, DiTConfig
-from dit_course.hub import HubDiT, from_pretrained, push_to_hub
+from dit_course.pretrained.hub import HubDiT, from_pretrained, push_to_hub
 
 CONFIG = DiTConfig(image_size=(8, 12), patch_size=4, channels=1, width=16, depth=1, heads=2, num_classes=3)
 WRITTEN = {"model.safetensors", "model.json", "config.json", "README.md"}
@@ -61,7 +61,7 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
-    monkeypatch.setattr("dit_course.hub.hf_hub_download", download)
+    monkeypatch.setattr("dit_course.pretrained.hub.hf_hub_download", download)
     monkeypatch.chdir(tmp_path)
     Api.calls.clear()
     return place, Api.calls
@@ -167,7 +167,7 @@ def test_the_card_of_a_model_that_predicts_noise(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "# A Diffusion Transformer\n" in card
     assert "the noise in x_t and the variance" in card
-    assert "from dit_course.diffusion import DiffusionSampler" in card
+    assert "from dit_course.pretrained.ddpm import DiffusionSampler" in card
     assert "license" not in card
 
 
@@ -182,7 +182,7 @@ def test_repositories_and_folders_that_hold_something_else(hub, tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install():
-    code = "import sys; sys.modules['huggingface_hub'] = None; import dit_course.hub"
+    code = "import sys; sys.modules['huggingface_hub'] = None; import dit_course.pretrained.hub"
     run = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert run.returncode == 1
     assert "pip install 'dit-course[hub]'" in run.stderr

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dit_course.dit import DiT, DiTConfig
-from dit_course.interop import config_of_diffusers, config_of_official, load_diffusers, load_official
+from dit_course.pretrained.layouts import config_of_diffusers, config_of_official, load_diffusers, load_official
 
 STEPS = torch.tensor([0, 1, 37, 250, 500, 731, 998, 999])
 ROUNDED = torch.tensor([127, 251, 253, 254, 502, 503, 506, 507, 508, 511])  # 1000 * (step / 1000) misses the step

@@ -9,7 +9,8 @@ import nbformat
 import numpy as np
 import pytest
 
-from dit_course import evaluation, release
+from dit_course import evaluation
+from dit_course.authoring import release
 from dit_course.data import data_root
 
 SOURCE = release.NOTEBOOKS / "solutions" / "09_evaluation.ipynb"

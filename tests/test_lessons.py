@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from run_notebooks import SHORTER
 
-from dit_course import release
-from dit_course.notebooks import WIDGET_VIEW, execute, strip_widgets
+from dit_course.authoring import release
+from dit_course.authoring.notebooks import WIDGET_VIEW, execute, strip_widgets
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))

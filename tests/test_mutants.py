@@ -6,7 +6,7 @@ import mutants
 import pytest
 
 from dit_course import check
-from dit_course.check.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
+from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
 
 SEEDS = (0, 1, 2, 7, 2026)
 ANSWERS = [answer for lesson in mutants.lessons().values() for answer in lesson]

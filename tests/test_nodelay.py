@@ -16,7 +16,7 @@ SETTING = "kernel_websocket_connection_class"
 
 @pytest.fixture
 def nodelay():
-    from dit_course import nodelay
+    from dit_course.setup import nodelay
 
     return nodelay
 
@@ -63,13 +63,15 @@ def test_the_package_ships_what_switches_it_on_and_keeps_jupyterlab_quiet():
     shared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     places = {Path(to): json.loads((ROOT / file).read_text()) for file, to in shared["shared-data"].items()}
     config = places[Path("etc/jupyter/jupyter_server_config.d/dit_course.json")]
-    assert config == {"ServerApp": {"jpserver_extensions": {"dit_course.nodelay": True}}}
+    assert config == {"ServerApp": {"jpserver_extensions": {"dit_course.setup.nodelay": True}}}
     settings = places[Path("share/jupyter/lab/settings/overrides.json")]
     news = settings["@jupyterlab/apputils-extension:notification"]
     assert news == {"fetchNews": "false", "checkForUpdates": False}
 
 
 def test_the_server_does_not_wait_for_torch():
-    code = "import sys, dit_course.nodelay as n; n._jupyter_server_extension_points(); print('torch' in sys.modules)"
+    code = (
+        "import sys, dit_course.setup.nodelay as n\nn._jupyter_server_extension_points(); print('torch' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout.strip() == "False"

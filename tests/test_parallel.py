@@ -18,7 +18,7 @@ from together import CONFIG, SIZES, run
 from dit_course import DiT, DiTConfig, RectifiedFlow, TrainConfig, train
 from dit_course.__main__ import main
 from dit_course.checkpoints import checkpoints_in, load_pretrained
-from dit_course.parallel import Share
+from dit_course.distributed.single import Share
 
 TESTS = Path(__file__).parent
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "PORT"]

@@ -10,9 +10,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from dit_course import check, release
+from dit_course import check
 from dit_course.__main__ import main
-from dit_course.check import stretch
+from dit_course.authoring import release
+from dit_course.check import stretch_solutions as stretch
 
 SOURCES = release.sources()
 lessons = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])

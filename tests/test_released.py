@@ -11,17 +11,17 @@ from safetensors.torch import save_file
 from test_interop import CLASSES, CONFIGS, LABELS, SMALL, STEPS, diffusers_model, official_output, official_weights
 
 from dit_course.__main__ import main
-from dit_course.diffusion import DiffusionSampler
 from dit_course.dit import DiT, DiTConfig
-from dit_course.interop import config_of_official
-from dit_course.latents import SCALE, decode, decoder, encode, load_vae
-from dit_course.released import (
+from dit_course.pretrained.ddpm import DiffusionSampler
+from dit_course.pretrained.layouts import config_of_official
+from dit_course.pretrained.load import (
     imagenet_names,
     load_diffusers_folder,
     load_official_checkpoint,
     load_released,
     read_weights,
 )
+from dit_course.pretrained.vae import SCALE, decode, decoder, encode, load_vae
 
 LATENT = CONFIGS["4 latent channels"]
 XL = {"width": 1152, "depth": 28, "heads": 16, "patch": 2, "channels": 4, "out": 8, "hidden": 4608, "image": (32, 32)}
@@ -252,7 +252,7 @@ def test_from_an_official_file_to_pictures(official_file, vae_folder, tmp_path, 
 
 
 def test_the_bar_counts_passes_and_leaves_the_answers_alone(official_file, monkeypatch):
-    from dit_course.commands import official
+    from dit_course.commands import _official as official
 
     moves = []
     monkeypatch.setattr(official.tqdm, "update", lambda bar, n=1: moves.append(bar.total) or True)

@@ -10,9 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dit_course import DiT, count_multiply_adds, count_parameters
 from dit_course.__main__ import parse
-from dit_course.commands.scaling import Scaling, ScalingSettings
 from dit_course.data import data_root
-from dit_course.experiments import load_experiment, read_table
 from dit_course.scaling import (
     PATCH_SIZES,
     SIZES,
@@ -24,6 +22,8 @@ from dit_course.scaling import (
     to_bfloat16,
     training_flops,
 )
+from dit_course.studies.experiments import load_experiment, read_table
+from dit_course.studies.scaling import Scaling, ScalingSettings
 
 TINY = ScalingSettings(steps=1, batch_size=4, samples=20, solver_steps=1)
 SHIPPED = data_root() / "experiments" / "scaling.csv"

@@ -18,10 +18,10 @@ from PIL import Image
 from dit_course import show
 from dit_course.dit import DiT, DiTConfig
 from dit_course.sampling import Sampler
+from dit_course.show.arrays import choose_columns, enlarge
 from dit_course.show.figures import _running_mean, _spread
-from dit_course.show.pixels import choose_columns, enlarge
-from dit_course.show.sheet import DENSITY, PAGE_WIDTH
-from dit_course.show.words import wrapped
+from dit_course.show.layout import DENSITY, PAGE_WIDTH
+from dit_course.show.text import wrapped
 
 
 def decoded(picture):

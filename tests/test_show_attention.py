@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from dit_course import show
-from dit_course.show.lesson_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
-from dit_course.show.sheet import PAGE_WIDTH, PALETTE
+from dit_course.show.layout import PAGE_WIDTH, PALETTE
+from dit_course.show.lesson_02_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
 
 GREEN, ORANGE = rgb(PALETTE["model"]), rgb(PALETTE["guidance"])
 

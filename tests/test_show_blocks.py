@@ -9,8 +9,8 @@ from PIL import Image
 
 from dit_course import show
 from dit_course.conditioning import TimestepEmbedder
-from dit_course.show.lesson_blocks import count_components, principal
-from dit_course.show.sheet import PAGE_WIDTH
+from dit_course.show.layout import PAGE_WIDTH
+from dit_course.show.lesson_03_adaln_blocks import count_components, principal
 
 
 def decoded(picture):
@@ -65,7 +65,7 @@ def test_a_race_says_where_each_ends():
 
 
 def test_names_at_the_end_of_a_race_do_not_cover_each_other():
-    from dit_course.show.lesson_blocks import spread_apart
+    from dit_course.show.lesson_03_adaln_blocks import spread_apart
 
     assert spread_apart([1.0, 2.0, 3.0], 0.5) == [1.0, 2.0, 3.0]
     assert spread_apart([2.0, 1.0, 1.1], 0.5) == [2.0, 1.0, 1.5]

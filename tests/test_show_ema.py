@@ -9,7 +9,7 @@ from PIL import Image
 
 from dit_course import show
 from dit_course.ema import profile, running_average, warmup_decays
-from dit_course.show.sheet import PAGE_WIDTH
+from dit_course.show.layout import PAGE_WIDTH
 
 
 def decoded(picture):

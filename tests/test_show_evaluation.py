@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit_course import show
-from dit_course.show.sheet import PAGE_WIDTH
+from dit_course.show.layout import PAGE_WIDTH
 
 
 def test_clouds_have_a_panel_each():

@@ -10,8 +10,8 @@ from scipy import integrate, stats
 
 from dit_course import show
 from dit_course.flow import logit_normal
-from dit_course.show.lesson_flow import logit_normal_density, logit_normal_tail, share
-from dit_course.show.sheet import DENSITY, PAGE_WIDTH
+from dit_course.show.layout import DENSITY, PAGE_WIDTH
+from dit_course.show.lesson_05_flow_loss import logit_normal_density, logit_normal_tail, share
 
 
 def decoded(picture):

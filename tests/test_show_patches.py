@@ -10,8 +10,8 @@ from PIL import Image
 
 from dit_course import show
 from dit_course.patches import patchify
-from dit_course.show.lesson_patches import FRAME, cut_up, one_image
-from dit_course.show.sheet import DENSITY, PAGE_WIDTH
+from dit_course.show.layout import DENSITY, PAGE_WIDTH
+from dit_course.show.lesson_01_patches import FRAME, cut_up, one_image
 
 
 def decoded(picture):

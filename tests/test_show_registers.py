@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dit_course import show
-from dit_course.show.lesson_registers import _percent, short
-from dit_course.show.sheet import PAGE_WIDTH
+from dit_course.show.layout import PAGE_WIDTH
+from dit_course.show.lesson_04_registers import _percent, short
 
 
 def test_lengths_say_how_registers_and_patches_compare():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dit_course import show
-from dit_course.show.lesson_sampling import _apart
-from dit_course.show.sheet import PAGE_WIDTH
+from dit_course.show.layout import PAGE_WIDTH
+from dit_course.show.lesson_08_cfg_sampling import _apart
 
 TIMES = torch.linspace(1, 0, 11)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit_course import DiT, DiTConfig, show
-from dit_course.show.lesson_scaling import _apart
+from dit_course.show.lesson_10_scaling_up import _apart
 
 ROWS = [
     {"size": size, "patch": patch, "training_flops": flops * 49 / patch**2, "seed": seed}

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from dit_course import show
-from dit_course.show.lesson_training import TILE, _name_ends, plain, tiles
-from dit_course.show.sheet import DENSITY, PAGE_WIDTH, PALETTE, blank_figure
+from dit_course.show.layout import DENSITY, PAGE_WIDTH, PALETTE, blank_figure
+from dit_course.show.lesson_06_training import TILE, _name_ends, plain, tiles
 
 
 def decoded(picture):

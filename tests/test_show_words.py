@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dit_course.show.sheet import DENSITY, blank_figure, rendered
-from dit_course.show.words import BAR, colour_bar, percent, write
+from dit_course.show.layout import DENSITY, blank_figure, rendered
+from dit_course.show.text import BAR, colour_bar, percent, write
 
 
 def paper(height=40, width=120):

@@ -6,30 +6,48 @@ version until then, so that an unsolved lesson still runs to its end. `check.pro
 DIT_COURSE_STRICT=1 makes wrong answers an AssertionError (for grading), DIT_COURSE_CHECK_SEED=7 draws other cases.
 """
 
-from dit_course.check.attention import attention_weights, merge_heads, split_heads
-from dit_course.check.blocks import DiTBlock, FinalLayer
-from dit_course.check.conditioning import LabelEmbedder, TimestepEmbedder, modulate
-from dit_course.check.ema import EMA, half_life, power_decays, profile, running_average
-from dit_course.check.evaluation import gaussian_distance, nearest_neighbours, precision_recall
-from dit_course.check.evaluation_measured import kernel_distance, measure, pareto_front
-from dit_course.check.flow import (
+from dit_course.check.engine.verdict import progress
+from dit_course.check.lesson_01_patches.exercises import (
+    PatchEmbed,
+    overlapping_patches,
+    patchify,
+    sincos_position_embedding,
+    unpatchify,
+)
+from dit_course.check.lesson_02_attention.norm import RMSNorm
+from dit_course.check.lesson_02_attention.self_attention import SelfAttention, attention_in_chunks
+from dit_course.check.lesson_02_attention.weights_and_heads import attention_weights, merge_heads, split_heads
+from dit_course.check.lesson_03_adaln_blocks.blocks import DiTBlock, FinalLayer
+from dit_course.check.lesson_03_adaln_blocks.conditioning import LabelEmbedder, TimestepEmbedder, modulate
+from dit_course.check.lesson_03_adaln_blocks.zero_init import block_changes
+from dit_course.check.lesson_04_registers.dit import DiT, count_multiply_adds, count_parameters, resized
+from dit_course.check.lesson_04_registers.registers import append_registers, drop_registers
+from dit_course.check.lesson_05_flow_loss.flow import (
     RectifiedFlow,
     data_from_velocity,
     interpolate,
     noise_from_velocity,
     velocity_target,
 )
-from dit_course.check.norm import RMSNorm
-from dit_course.check.patches import PatchEmbed, overlapping_patches, patchify, sincos_position_embedding, unpatchify
-from dit_course.check.really_zero import block_changes
-from dit_course.check.registers import append_registers, drop_registers
-from dit_course.check.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
-from dit_course.check.scaling import Share, even_tokens, fit_power_law, to_bfloat16, training_flops
-from dit_course.check.self_attention import SelfAttention, attention_in_chunks
-from dit_course.check.times import logit_normal, shift
-from dit_course.check.training import accumulate_gradients, clip_gradients, learning_rate, overfit, training_step
-from dit_course.check.verdict import progress
-from dit_course.check.whole_dit import DiT, count_multiply_adds, count_parameters, resized
+from dit_course.check.lesson_05_flow_loss.timesteps import logit_normal, shift
+from dit_course.check.lesson_06_training.exercises import (
+    accumulate_gradients,
+    clip_gradients,
+    learning_rate,
+    overfit,
+    training_step,
+)
+from dit_course.check.lesson_07_ema.exercises import EMA, half_life, power_decays, profile, running_average
+from dit_course.check.lesson_08_cfg_sampling.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
+from dit_course.check.lesson_09_evaluation.distances import gaussian_distance, nearest_neighbours, precision_recall
+from dit_course.check.lesson_09_evaluation.measures import kernel_distance, measure, pareto_front
+from dit_course.check.lesson_10_scaling_up.exercises import (
+    Share,
+    even_tokens,
+    fit_power_law,
+    to_bfloat16,
+    training_flops,
+)
 
 __all__ = [
     "EMA",

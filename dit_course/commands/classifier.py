@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dit_course.classifier import ClassifierConfig, run
 from dit_course.data import load_dataset
+from dit_course.studies.classifier import ClassifierConfig, run
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dit_course import __version__
 from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
-from dit_course.commands.inception import NAME, inception_features
+from dit_course.commands._inception import NAME, inception_features
 from dit_course.data import Dataset, atomic_write, load_dataset
 from dit_course.evaluation import (
     MOST_NEIGHBOURS,

@@ -7,7 +7,7 @@ from statistics import mean
 
 import tyro
 
-from dit_course.experiments import EXPERIMENTS, Settings, paired_difference, read_table, run_experiment
+from dit_course.studies.experiments import EXPERIMENTS, Settings, paired_difference, read_table, run_experiment
 
 METRICS = ("validation_loss", "class_accuracy", "frechet_distance")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from dit_course import release
+from dit_course.authoring import release
 
 
 @dataclass

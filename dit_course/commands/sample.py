@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_course import show
 from dit_course.checkpoints import load_pretrained
-from dit_course.commands.network import named_device
+from dit_course.commands._network import named_device
 from dit_course.dit import DiT
 from dit_course.sampling import Sampler
 
@@ -74,7 +74,7 @@ class Sample:
         self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.solver} steps")
 
     def _draw_official(self) -> None:
-        from dit_course.commands import official
+        from dit_course.commands import _official as official
 
         steps, cfg = 250 if self.steps is None else self.steps, 4.0 if self.cfg is None else self.cfg
         place = named_device(self.device)

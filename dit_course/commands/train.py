@@ -14,16 +14,16 @@ import torch
 from tqdm import tqdm
 
 from dit_course.checkpoints import checkpoints_in, save_pretrained
-from dit_course.commands.network import Network, named_device
-from dit_course.commands.progress import Gallery, Log, advance, progress_bar
-from dit_course.commands.tracking import make_tracker
+from dit_course.commands._network import Network, named_device
+from dit_course.commands._progress import Gallery, Log, advance, progress_bar
+from dit_course.commands._tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
+from dit_course.distributed.single import Crew, crew_for, stops_gently
+from dit_course.distributed.train_config import Step, TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.flow import RectifiedFlow
-from dit_course.parallel import Crew, crew_for, stops_gently
-from dit_course.recipes import find_recipe
-from dit_course.settings import Step, TrainConfig
+from dit_course.studies.recipes import find_recipe
 from dit_course.training import train
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.view import View
-from dit_course.explore.worker import Cache, Job, Weights
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.flow import interpolate
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture
-from dit_course.show.lesson_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
-from dit_course.show.lesson_patches import one_image
-from dit_course.show.sheet import CAPTION, DENSITY, MARGIN
-from dit_course.show.words import BAR_ROOM, colour_bar, percent, write
+from dit_course.show.layout import CAPTION, DENSITY, MARGIN
+from dit_course.show.lesson_01_patches import one_image
+from dit_course.show.lesson_02_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
+from dit_course.show.text import BAR_ROOM, colour_bar, percent, write
 
 AVERAGE, NO_CLASS = "average", "no class"
 SMALL = 330  # height of the overview of all heads, at least, in pixels of the page

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from dit_course.ema import profile, warmup_decays
-from dit_course.explore.view import View, beside
-from dit_course.explore.worker import Cache, Job
+from dit_course.explore.engine.view import View, beside
+from dit_course.explore.engine.worker import Cache, Job
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture, to_bytes
-from dit_course.show.lesson_ema import draw_profile, plain
-from dit_course.show.pixels import enlarge
-from dit_course.show.sheet import DENSITY, TEXT, blank_figure, rendered
+from dit_course.show.arrays import enlarge
+from dit_course.show.layout import DENSITY, TEXT, blank_figure, rendered
+from dit_course.show.lesson_07_ema import draw_profile, plain
 
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
 WIDTH, HEIGHT, LEFT = 820, 290, 380  # of the drawing, and where its pictures begin, in pixels of the page

@@ -8,9 +8,9 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.roads import Asked, Guesser, Road, foresee, nearest_road, walk
-from dit_course.explore.view import View
-from dit_course.explore.worker import Cache, Job, Weights
+from dit_course.explore.engine.guidance_cache import Asked, Guesser, Road, foresee, nearest_road, walk
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
 from dit_course.show import Picture, Sheet, to_bytes
 

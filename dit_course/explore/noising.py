@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.data import to_float
-from dit_course.explore.view import View
-from dit_course.explore.worker import Job, Weights
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Job, Weights
 from dit_course.flow import data_from_velocity, interpolate
 from dit_course.show import Picture, Sheet
-from dit_course.show.lesson_patches import one_image
+from dit_course.show.lesson_01_patches import one_image
 
 PARTS = ("(1 - t) picture", "t noise", "the sum: x_t")
 GUESS = "the model's guess"

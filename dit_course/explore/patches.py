@@ -5,13 +5,13 @@ import math
 import ipywidgets as widgets
 from torch import Tensor
 
-from dit_course.explore.view import DrawnView
-from dit_course.explore.worker import Job
+from dit_course.explore.engine.view import DrawnView
+from dit_course.explore.engine.worker import Job
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
-from dit_course.show.lesson_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
-from dit_course.show.sheet import DENSITY, MARGIN, blank_figure, rendered
-from dit_course.show.words import GRAYS, colour_bar
+from dit_course.show.layout import DENSITY, MARGIN, blank_figure, rendered
+from dit_course.show.lesson_01_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
+from dit_course.show.text import GRAYS, colour_bar
 
 WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the drawing and of the picture in it, in pixels of the page
 MOST_TOKENS = 4096

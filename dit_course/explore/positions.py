@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.view import View
-from dit_course.explore.worker import Job
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Job
 from dit_course.patches import sincos_position_embedding
 from dit_course.show import PALETTE, Picture
-from dit_course.show.lesson_attention import cell_side, cells, frame, heat, rgb
-from dit_course.show.sheet import CAPTION, DENSITY, INK, MARGIN
-from dit_course.show.words import BAR_ROOM, colour_bar, write
+from dit_course.show.layout import CAPTION, DENSITY, INK, MARGIN
+from dit_course.show.lesson_02_attention import cell_side, cells, frame, heat, rgb
+from dit_course.show.text import BAR_ROOM, colour_bar, write
 
 TOP = 2 * (CAPTION + MARGIN) + MARGIN  # above the maps: two lines of text each
 SIDE = 260  # of a map, in pixels of the page

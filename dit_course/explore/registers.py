@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
-from dit_course.explore.view import DrawnView
-from dit_course.explore.worker import Cache, Job, Weights
+from dit_course.explore.engine.view import DrawnView
+from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
 from dit_course.show import Picture
-from dit_course.show.lesson_registers import draw_inside
+from dit_course.show.lesson_04_registers import draw_inside
 
 STEPS = 20
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dit_course.explore.chart import Chart
-from dit_course.explore.view import View
-from dit_course.explore.worker import Job
+from dit_course.explore.engine.chart import Chart
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.sheet import CAPTION, MARGIN, TEXT, blank_figure, label_axes
-from dit_course.show.words import write
+from dit_course.show.layout import CAPTION, MARGIN, TEXT, blank_figure, label_axes
+from dit_course.show.text import write
 
 WIDTH, HEIGHT = 820, 300  # of the drawing, in pixels of the page
 FACTORS = (1, 10, 100, 1000)

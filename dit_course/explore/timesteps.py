@@ -4,13 +4,21 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 
-from dit_course.explore.chart import Chart
-from dit_course.explore.view import View
-from dit_course.explore.worker import Job
+from dit_course.explore.engine.chart import Chart
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.lesson_flow import DARK, EDGE, HEIGHT, WIDTH, logit_normal_density, logit_normal_tail, share
-from dit_course.show.sheet import CAPTION, TEXT, TITLE, blank_figure, label_axes
-from dit_course.show.words import write
+from dit_course.show.layout import CAPTION, TEXT, TITLE, blank_figure, label_axes
+from dit_course.show.lesson_05_flow_loss import (
+    DARK,
+    EDGE,
+    HEIGHT,
+    WIDTH,
+    logit_normal_density,
+    logit_normal_tail,
+    share,
+)
+from dit_course.show.text import write
 
 TOP = 4.0  # of the axis for the density
 GRAY = DARK["noise"]

@@ -8,8 +8,8 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.view import View
-from dit_course.explore.worker import Job
+from dit_course.explore.engine.view import View
+from dit_course.explore.engine.worker import Job
 from dit_course.flow import data_from_velocity
 from dit_course.sampling import Sampler, Velocity
 from dit_course.show import Picture, Sheet, save_animation, to_bytes

@@ -6,19 +6,17 @@ anywhere else, `.save(path)` keeps it. So do the figures of the lessons, which l
 write files, whole or not at all.
 """
 
+from dit_course.show.animation import Recorder, animation, save_animation
+from dit_course.show.arrays import grid, to_bytes
 from dit_course.show.experiment import experiment, paired_losses
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
-from dit_course.show.film import Recorder, animation, save_animation
-from dit_course.show.lesson_attention import attention_map, attention_table, looks, side_by_side
-from dit_course.show.lesson_blocks import block_changes, components, modulations, race, sinusoids
-from dit_course.show.lesson_ema import bowl, profiles, raw_and_averaged, running_averages
-from dit_course.show.lesson_evaluation import balls, bias, clouds, distances, nearness, trade_off
-from dit_course.show.lesson_flow import densities, field, over_time, plane, roads
-from dit_course.show.lesson_patches import costs, difference, maps, patches, tokens
-from dit_course.show.lesson_registers import attention_shares, lengths, parts
-from dit_course.show.lesson_sampling import by_evaluations, solver_roads, table
-from dit_course.show.lesson_scaling import phases, power_law, scaling
-from dit_course.show.lesson_training import (
+from dit_course.show.layout import PALETTE, Picture, Sheet, to_png
+from dit_course.show.lesson_01_patches import costs, difference, maps, patches, tokens
+from dit_course.show.lesson_02_attention import attention_map, attention_table, looks, side_by_side
+from dit_course.show.lesson_03_adaln_blocks import block_changes, components, modulations, race, sinusoids
+from dit_course.show.lesson_04_registers import attention_shares, lengths, parts
+from dit_course.show.lesson_05_flow_loss import densities, field, over_time, plane, roads
+from dit_course.show.lesson_06_training import (
     gradient_norms,
     loss_and_pictures,
     loss_by_time,
@@ -27,8 +25,10 @@ from dit_course.show.lesson_training import (
     recipes,
     training,
 )
-from dit_course.show.pixels import grid, to_bytes
-from dit_course.show.sheet import PALETTE, Picture, Sheet, to_png
+from dit_course.show.lesson_07_ema import bowl, profiles, raw_and_averaged, running_averages
+from dit_course.show.lesson_08_cfg_sampling import by_evaluations, solver_roads, table
+from dit_course.show.lesson_09_evaluation import balls, bias, clouds, distances, nearness, trade_off
+from dit_course.show.lesson_10_scaling_up import phases, power_law, scaling
 
 __all__ = [
     "PALETTE",

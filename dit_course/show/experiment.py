@@ -2,8 +2,8 @@
 
 from statistics import mean
 
-from dit_course.experiments import paired_difference
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.studies.experiments import paired_difference
 
 NAMES = {
     "class_accuracy": ("share of samples in the class asked for", "{:.1%}"),

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.pixels import to_bytes
-from dit_course.show.sheet import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, Sheet, blank_figure, rendered
+from dit_course.show.arrays import to_bytes
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, Sheet, blank_figure, rendered
 
 
 def images(

@@ -187,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     if problem := missing():
         sys.exit(f"no browser to measure with: {problem}")
-    extra = ["--ServerApp.jpserver_extensions={'dit_course.nodelay': %s}" % (not options.keep_nagle)]
+    extra = ["--ServerApp.jpserver_extensions={'dit_course.setup.nodelay': %s}" % (not options.keep_nagle)]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load}; times in ms from the event to the frame on screen\n")
     print("| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | last  |")

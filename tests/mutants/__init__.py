@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from dit_course import check
-from dit_course.check.exercise import Draw
-from dit_course.check.verdict import exercises
+from dit_course.check.engine.exercise import Draw
+from dit_course.check.engine.verdict import exercises
 
 METHODS = ("forward", "loss", "draw", "parts")  # what an answer that is a class is tried by, the first that it has
 MAKERS = {"guided"}  # functions that make the function that answers

@@ -1,0 +1,317 @@
+"""What a lesson's author writes a check with: cases, and diagnoses that know the wrong turns.
+
+    double = Exercise(
+        "double",
+        reference=dit_course.room.double,
+        lesson="02",
+        cases=lambda draw: [Case((draw.normal(2, 3),), "2 rows of 3"), Case((draw.normal(*draw.sizes(2)),), "a table")],
+        diagnoses=[LooksLike("you squared it: doubling is adding to itself", lambda x: x * x)],
+    )
+
+A diagnosis is a sentence for the learner, and a wrong version that the answer is compared with: first the name of the
+mistake, then where to look, never the line of code. `ModuleCase` is for answers that are classes of modules. Where the
+result is not one tensor, inherit from `Case` and make one of it in `use`.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
+from dit_course.check.engine.limits import Outcome, fenced, undisturbed
+from dit_course.check.engine.modules import Complaint, build, perturb
+from dit_course.check.engine.verdict import (
+    NOT_TRIED,
+    NOT_YET,
+    RIGHT,
+    Verdict,
+    announce,
+    chosen_seed,
+    draw_pair,
+    exercises,
+)
+
+# questions to an answer that is right on some inputs only: where inputs differ in their sizes alone, and elsewhere
+SIZES = "is a size written into the code as a number, or one size taken for another?"
+OTHERWISE = "what is different there, a size, a value or an option, that your code takes for granted?"
+
+
+class Draw:
+    """Numbers for cases, decided by a seed."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def sizes(self, count: int, low: int = 2, high: int = 6) -> list[int]:
+        """Different whole numbers from low to high, so that no two axes can be mistaken for each other."""
+        return (low + torch.randperm(high - low + 1, generator=self.generator)[:count]).tolist()
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Normally distributed values."""
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64).to(dtype)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments on which an answer is tried. label: says which, as in "right on LABEL"."""
+
+    args: tuple
+    label: str
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """The answer's result, and the arguments as they are after the call. track: the arguments want gradients."""
+        args = _copied(self.args, track)
+        return answer(*args), args
+
+    def inputs(self) -> tuple:
+        """What the answer is given, for a look at whether it was changed."""
+        return self.args
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """How far wrong values are off, in words of the case; "" leaves it to the general sentence."""
+        return ""
+
+    def imitate(self, wrong: Callable) -> object:
+        """What a wrong version makes of the case; it takes the same arguments."""
+        return wrong(*copy.deepcopy(self.args))
+
+
+@dataclass(frozen=True)
+class ModuleCase(Case):
+    """A class of modules is built with `args`, gets the weights of `module`, and is called with `given`.
+
+    module: the course's own module; all its parameters are perturbed here, as zeros would hide mistakes.
+    A wrong version is called with the module and what is `given`.
+    """
+
+    given: tuple = ()
+    module: torch.nn.Module = None
+    draw: Draw = None
+
+    def __post_init__(self):
+        perturb(self.module, self.draw.normal)
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call."""
+        given = _copied(self.given, track)
+        return build(answer, self.args, self.module)(*given), given
+
+    def inputs(self) -> tuple:
+        """What the module is called with."""
+        return self.given
+
+    def imitate(self, wrong: Callable) -> object:
+        """What a wrong version makes of the case."""
+        return wrong(self.module, *copy.deepcopy(self.given))
+
+
+@dataclass(frozen=True)
+class LooksLike:
+    """A mistake recognised by its result: the answer equals that of a wrong version."""
+
+    hint: str
+    wrong: Callable
+
+    def fits(self, trial: "Trial") -> bool:
+        """Whether the answer did the same in this case. A wrong version that cannot do it does not fit."""
+        try:
+            return same(trial.outcome.value, trial.case.imitate(self.wrong))
+        except Exception:
+            return False
+
+
+@dataclass(frozen=True)
+class When:
+    """A mistake recognised by a rule: `rule(got, expected)`, both tensors."""
+
+    hint: str
+    rule: Callable[[Tensor, Tensor], bool]
+
+    def fits(self, trial: "Trial") -> bool:
+        """Whether the rule says so."""
+        return bool(self.rule(trial.outcome.value, trial.expected))
+
+
+@dataclass
+class Trial:
+    """What an answer made of one case. fault: "" when it is right, otherwise the kind; text: a sentence about it."""
+
+    case: Case
+    outcome: Outcome
+    expected: Tensor
+    fault: str = ""
+    text: str = ""
+
+
+@dataclass
+class Exercise:
+    """A check: called with a learner's answer it prints a verdict, and hands back the answer when it is right.
+
+    reference: the course's own version, handed back until then. cases: makes them from a `Draw`, the simplest first.
+    picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
+    partly: what is asked when the answer is right on some inputs and wrong on others, and no diagnosis fits:
+    `SIZES`, `OTHERWISE`, or a question of the exercise's own.
+    """
+
+    name: str
+    reference: Callable
+    lesson: str
+    cases: Callable[[Draw], Sequence[Case]]
+    diagnoses: Sequence[LooksLike | When] = ()
+    praise: str = "Same as the course's"
+    picture: Callable[[Tensor], Tensor] | None = None
+    tolerance: float = 1e-4
+    partly: str = SIZES
+
+    def __post_init__(self):
+        self.__name__ = self.name
+        exercises.append(self)
+
+    def __call__(self, answer: object, seed: int | None = None, seconds: float | None = None):
+        """Check an answer; returns it when it is right and the course's own until then.
+
+        seed: of the random cases; DIT_COURSE_CHECK_SEED or 0 unless told. seconds: a limit for each case.
+        Raises AssertionError with the verdict, when it is not right and DIT_COURSE_STRICT=1 is set.
+        """
+        verdict = self.examine(answer, seed, seconds)
+        announce(self, verdict)
+        return answer if verdict.status == RIGHT else self.reference
+
+    def examine(self, answer: object, seed: int | None = None, seconds: float | None = None) -> Verdict:
+        """The verdict alone: nothing is printed or noted."""
+        if answer is self.reference:
+            where = f"run your own cell with `{self.name}` once more, then this one"
+            return Verdict(NOT_TRIED, f"this is the course's version: {where}")
+        if not callable(answer) or inspect.isclass(answer) != inspect.isclass(self.reference):
+            kind = "class" if inspect.isclass(self.reference) else "function"
+            got = (
+                "class"
+                if inspect.isclass(answer)
+                else "function"
+                if callable(answer)
+                else " ".join(repr(answer).split())[:60]
+            )
+            return Verdict(NOT_YET, f"`{self.name}` should be a {kind} (hand it over without calling it), not {got}")
+        try:
+            with undisturbed():
+                return self._examine(answer, chosen_seed(seed), seconds)
+        except Exception as error:  # no answer may end the lesson, not even one that the check does not understand
+            return Verdict(NOT_YET, f"the check cannot read your answer ({type(error).__name__}: {error})")
+
+    def _examine(self, answer: Callable, seed: int, seconds: float | None) -> Verdict:
+        trials, printed = [], ""
+        for case in self.cases(Draw(seed)):
+            trial = self._try(answer, case, seconds)
+            trials.append(trial)
+            printed = printed or trial.outcome.printed.strip()
+            if trial.fault in ("stub", "time", "memory"):
+                break
+        faults = [trial for trial in trials if trial.fault]
+        if faults and faults[-1].fault == "stub":
+            below = "your code stands below `raise NotImplementedError`, where it is never reached: delete that line"
+            return Verdict(NOT_YET, below) if is_below_its_stub(answer) else Verdict(NOT_TRIED)
+        if not faults:
+            lost = self._lost_gradient(answer, trials[0].case, seconds)
+            if lost:
+                return Verdict(NOT_YET, lost)
+            labels = ", ".join(trial.case.label for trial in trials)
+            also = " (It also prints: take that out when you are done.)" if printed else ""
+            return Verdict(RIGHT, f"{self.praise} on {len(trials)} inputs: {labels}.{also}")
+        return self._explain(answer, trials, faults, seconds)
+
+    def _try(self, answer: Callable, case: Case, seconds: float | None, seed: int = 0) -> Trial:
+        """Run one case behind the fence; seed: of the answer's own random numbers."""
+        torch.manual_seed(seed)
+        expected, _ = case.use(self.reference)
+        given = ()
+
+        def work():
+            nonlocal given
+            torch.manual_seed(seed)
+            result, given = case.use(answer)
+            return result.detach() if isinstance(result, Tensor) else result
+
+        trial = Trial(case, fenced(work, seconds), expected.detach())
+        trial.fault, trial.text = self._fault(trial, given)
+        return trial
+
+    def _fault(self, trial: Trial, given: tuple) -> tuple[str, str]:
+        outcome = trial.outcome
+        at = f" in {outcome.where}" if outcome.where else ""
+        if outcome.stopped == "time":
+            return "time", f"your code took too long and was stopped{at}: is there a loop that never ends?"
+        if outcome.stopped == "memory":
+            return "memory", f"your code wanted too much memory and was stopped{at}: does something grow without end?"
+        if isinstance(outcome.error, Complaint):
+            return "built", str(outcome.error)
+        if isinstance(outcome.error, NotImplementedError) and not outcome.error.args:
+            return "stub", ""
+        if outcome.error is not None:
+            message = " ".join(str(outcome.error).split())[:300]
+            called = "" if at else f" (it is called with {', '.join(inspect.signature(self.reference).parameters)})"
+            return "error", f"an error stopped your code{at}: {type(outcome.error).__name__}: {message}{called}"
+        for before, after in zip(trial.case.inputs(), given, strict=True):
+            if isinstance(before, Tensor) and not same(after, before):
+                advice = "make a new tensor (`x = x + 1` does, `x += 1` and `x[0] = 1` do not)"
+                return "changed", f"your code changes its input in place, and the caller still needs it: {advice}"
+        fault, text = difference(outcome.value, trial.expected, self.tolerance)
+        if fault == "values":
+            text = trial.case.words(outcome.value, trial.expected) or text
+        return fault, text
+
+    def _explain(self, answer: Callable, trials: list[Trial], faults: list[Trial], seconds: float | None) -> Verdict:
+        """Name the likely mistake, then how far off, then on which input."""
+        worst = faults[0]
+        on = f" (on {worst.case.label})"
+        ending = f"{worst.text.rstrip('.')}{on}."
+        if worst.fault in ("time", "memory", "built", "changed"):
+            return Verdict(NOT_YET, worst.text)
+        picture = partial(draw_pair, self.picture, trials[0].expected, trials[0].outcome.value)
+        shaped = [trial for trial in faults if trial.fault in ("shape", "values")]
+        for diagnosis in self.diagnoses:
+            if shaped and all(diagnosis.fits(trial) for trial in shaped):
+                return Verdict(NOT_YET, f"{_ended(diagnosis.hint)} {_capital(ending)}", picture)
+        fine = [trial.case.label for trial in trials if not trial.fault]
+        if fine and worst.fault in ("error", "shape", "values"):
+            hint = self.partly
+            if "equal size" in worst.text:  # torch.stack's words
+                hint = "some pieces run over the edge and come out smaller: where must the last one start?"
+            text = f"right on {fine[0]}, but not on {worst.case.label}: {_ended(hint)} {_capital(worst.text)}"
+            return Verdict(NOT_YET, text)
+        if worst.fault in ("shape", "values"):
+            again = self._try(answer, worst.case, seconds, seed=1).outcome.value
+            for hint in resemblances(worst.outcome.value, again, worst.expected, worst.case.inputs()):
+                return Verdict(NOT_YET, f"{_ended(hint)} {_capital(ending)}", picture)
+        return Verdict(NOT_YET, ending, picture)
+
+    def _lost_gradient(self, answer: Callable, case: Case, seconds: float | None) -> str:
+        """Whether gradients get through where the course's version lets them through; "" when they do."""
+
+        with torch.enable_grad():
+            if not case.use(self.reference, track=True)[0].requires_grad:
+                return ""
+        if fenced(lambda: case.use(answer, track=True)[0].requires_grad, seconds).value:
+            return ""
+        advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
+        return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"
+
+
+def _copied(args: tuple, track: bool) -> tuple:
+    args = copy.deepcopy(args)
+    for x in args:
+        if track and isinstance(x, Tensor) and x.is_floating_point():
+            x.requires_grad_()
+    return args
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."

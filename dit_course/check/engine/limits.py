@@ -1,0 +1,290 @@
+"""Runs a learner's code so that nothing it does can hurt the lesson: not a loop without end, not a full memory.
+
+Whatever the code changes for everybody (random numbers, gradients on or off, the default dtype, threads) is put back
+afterwards, and what it prints is kept aside.
+"""
+
+import contextlib
+import ctypes
+import io
+import linecache
+import os
+import random
+import signal
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import numpy as np
+import torch
+
+SECONDS = 10.0  # for what takes milliseconds when it is right; a busy laptop must not turn right into wrong
+BYTES = 2**30  # how much the process may grow
+ADDRESSES = 2**32 + 2**28 * (os.cpu_count() or 1)  # how much one may ask for at once; threads ask for some, too
+POLL, AGAIN = 0.02, 0.1  # seconds between two looks, and between two attempts to stop the code
+PATIENCE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
+
+HERE = Path(__file__).resolve().parents[2]
+LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")})
+
+
+class Stopped(BaseException):
+    """Raised inside code that takes too long or too much. No Exception, so that `except Exception` lets it through."""
+
+
+@dataclass
+class Outcome:
+    """What came of it: a value, or an error, or "time" or "memory" in `stopped`.
+
+    where: the learner's own line, as `In[3], line 2: "x = y"`. printed: the beginning of what was printed.
+    """
+
+    value: object = None
+    error: Exception | None = None
+    stopped: str = ""
+    where: str = ""
+    printed: str = ""
+
+
+def fenced(work: Callable[[], object], seconds: float | None = None, grow: int | None = None) -> Outcome:
+    """Run `work()`; never raises, but for the stop button (KeyboardInterrupt).
+
+    seconds, grow: limits of time and of memory in bytes. In the main thread of Linux and macOS even code that sleeps is
+    stopped; elsewhere the code runs in a thread of its own, which is told to end, and left behind if it does not.
+    A single operation of C code, such as one of torch, is never interrupted, but on Linux one that asks for too much
+    memory is refused.
+    """
+    outcome, ears = Outcome(), Ears()
+    watchdog = Watchdog(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
+    here = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
+    with undisturbed(), bounded_memory(), contextlib.redirect_stdout(ears), contextlib.redirect_stderr(ears):
+        (watched_here if here else watched_aside)(lambda: _fill(outcome, work, watchdog), watchdog)
+    outcome = replace(outcome, printed=ears.heard)  # a copy: code that was left behind may still write into the other
+    if watchdog.reason:
+        outcome.value, outcome.error, outcome.stopped = None, None, watchdog.reason
+    elif outcome.error is not None and _is_memory(outcome.error):
+        outcome.error, outcome.stopped = None, "memory"
+    return outcome
+
+
+def _fill(outcome: Outcome, work: Callable[[], object], watchdog: "Watchdog") -> None:
+    try:
+        with torch.enable_grad():
+            outcome.value = work()
+        watchdog.rest()
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except Stopped as stop:
+        watchdog.rest()  # before anything else: what follows must not be stopped
+        outcome.where = blame(stop.__traceback__)
+    except BaseException as error:  # SystemExit is what `exit()` raises
+        watchdog.rest()
+        outcome.where = blame(error.__traceback__)
+        outcome.error = error if isinstance(error, Exception) else RuntimeError("it ends the whole program")
+        outcome.error.__traceback__ = None  # its frames hold on to everything that they computed
+        outcome.error.__context__ = None
+
+
+def blame(traceback: TracebackType | None) -> str:
+    """The innermost line that the learner wrote, or "" when there is none."""
+    frame, line = None, 0
+    while traceback is not None:
+        if _is_learners(traceback.tb_frame):
+            frame, line = traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+    if frame is None:
+        return ""
+    file = frame.f_code.co_filename
+    text = linecache.getline(file, line, frame.f_globals).strip()
+    return f"{_cell(file)}, line {line}" + (f': "{text}"' if text else "")
+
+
+def _is_learners(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    if file.startswith("<frozen"):
+        return False
+    folder = Path(file).resolve()
+    return not folder.is_relative_to(HERE) and not any(folder.is_relative_to(library) for library in LIBRARIES)
+
+
+def _cell(file: str) -> str:
+    """In a notebook the number of the cell, elsewhere the file's name."""
+    with contextlib.suppress(Exception):
+        kind, name = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
+        if kind == "Cell":
+            return name  # In[3], as in JupyterLab's own error messages
+    return Path(file).name
+
+
+def _is_memory(error: Exception) -> bool:
+    words = ("can't allocate memory", "not enough memory", "unable to allocate", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+class Ears(io.TextIOBase):
+    """Stands in for standard output and keeps the beginning of what it hears."""
+
+    heard = ""
+
+    def write(self, text: str) -> int:
+        """Listen, with a bounded memory: an endless loop may print."""
+        if len(self.heard) < 200:
+            self.heard += text[:200]
+        return len(text)
+
+
+class Watchdog(threading.Thread):
+    """Looks at clock and memory, and stops the code again and again until `done`, in case it swallows the first."""
+
+    def __init__(self, seconds: float, grow: int):
+        super().__init__(daemon=True)
+        self.seconds, self.limit = seconds, resident() + grow
+        self.reason = ""
+        self.armed = True
+        self.done = threading.Event()
+        self.stop: Callable[[], None] = lambda: None
+
+    def rest(self) -> None:
+        """The code is over."""
+        self.armed = False
+        self.done.set()
+
+    def run(self) -> None:
+        """Look, and bark."""
+        deadline = time.monotonic() + self.seconds
+        while not self.done.wait(AGAIN if self.reason else POLL):
+            if not self.reason:
+                self.reason = "time" if time.monotonic() > deadline else "memory" if resident() > self.limit else ""
+            if self.reason and not self.done.is_set():
+                self.stop()
+
+
+def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
+    """Run in this, the main thread; a signal stops it, even when it sleeps."""
+    tracing = sys.gettrace()
+
+    def trip(frame: FrameType, event: str, arg: object) -> Callable:
+        if watchdog.armed and event == "line":  # an "exception" is still inside of the `try` that will catch it
+            raise Stopped(watchdog.reason)
+        return trip
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if watchdog.reason:
+            if watchdog.armed:
+                _set_tripwires(frame, trip)
+                raise Stopped(watchdog.reason)
+        elif callable(before):
+            before(number, frame)
+
+    watchdog.stop = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        watchdog.start()
+        work()
+    except Stopped:
+        pass  # it came in the moment when the work was over
+    finally:
+        watchdog.rest()
+        sys.settrace(tracing)
+        watchdog.join()  # no signal may arrive after its handler has gone
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+
+
+def _set_tripwires(frame: FrameType | None, trip: Callable) -> None:
+    """Have `trip` called before each next line of the learner: a bare `except:` may catch the first exception only."""
+    while frame is not None:
+        if _is_learners(frame):
+            frame.f_trace = trip
+        frame = frame.f_back
+    sys.settrace(lambda *_: None)  # switches tracing on; functions that are called from now on run as they are
+
+
+def watched_aside(work: Callable[[], None], watchdog: Watchdog) -> None:
+    """Run in a thread of its own; an exception from outside stops it at its next line."""
+
+    def run() -> None:
+        with contextlib.suppress(Stopped):
+            work()
+
+    worker = threading.Thread(target=run, daemon=True)
+
+    def stop() -> None:
+        if worker.is_alive():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Stopped))
+        else:
+            watchdog.rest()
+
+    watchdog.stop = stop
+    worker.start()
+    watchdog.start()
+    while worker.is_alive() and not watchdog.reason:
+        worker.join(AGAIN)
+    worker.join(PATIENCE)
+    if not worker.is_alive():
+        watchdog.rest()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where nobody can tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        with contextlib.suppress(Exception):
+            import psutil  # comes with Jupyter's kernel
+
+            return psutil.Process().memory_info().rss
+    return 0
+
+
+@contextlib.contextmanager
+def bounded_memory() -> Iterator[None]:
+    """On Linux, let one huge request fail at once, as an error, before it takes the machine down."""
+    try:
+        import resource
+
+        with open("/proc/self/statm") as file:
+            held = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError):
+        held = 0
+    if not held or torch.cuda.is_available():  # CUDA maps addresses by the terabyte
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = held + ADDRESSES
+    known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *known]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back what code may change for everybody; inside, float32 on the CPU is the default."""
+    numbers = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 (the learner may use it)
+    dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    threads, folder = torch.get_num_threads(), os.getcwd()
+    torch.set_default_dtype(torch.float32)
+    if device.type != "cpu":
+        torch.set_default_device("cpu")
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
+        torch.set_grad_enabled(grad)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if not os.path.exists(".") or os.getcwd() != folder:
+            os.chdir(folder)
+        torch.set_rng_state(numbers[0])
+        random.setstate(numbers[1])
+        np.random.set_state(numbers[2])  # noqa: NPY002

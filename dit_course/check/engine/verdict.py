@@ -1,0 +1,120 @@
+"""What a check says, how it is shown, and what it remembers: `progress()`."""
+
+import html
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dit_course.show.figures import images
+from dit_course.show.layout import Picture
+
+RIGHT, NOT_YET, NOT_TRIED = "right", "not yet", "not tried yet"
+GOING_ON = "going on with the course's version, so the lesson continues."
+MARKS = {RIGHT: "●", NOT_YET: "◐", NOT_TRIED: "○"}
+
+exercises: list = []  # all that there are, in the order in which they are imported
+verdicts: dict[str, "Verdict"] = {}  # of this kernel, by the exercise's name
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """status: RIGHT, NOT_YET or NOT_TRIED. reason: why. picture: draws expected and yours, where that can be."""
+
+    status: str
+    reason: str = ""
+    picture: Callable[[], Picture | None] = lambda: None
+
+    def __str__(self) -> str:
+        if self.status == RIGHT:
+            return f"right. {self.reason}"
+        if self.status == NOT_TRIED:
+            return f"{NOT_TRIED}: {self.reason + '; until then ' if self.reason else ''}{GOING_ON}"
+        return f"{NOT_YET}: {self.reason}" + ("" if self.reason.endswith(("?", ".")) else ".")
+
+
+def announce(exercise, verdict: Verdict) -> None:
+    """Note the verdict, print it, draw its picture. In strict mode anything but "right" is an AssertionError."""
+    kept = verdicts.get(exercise.name)
+    if not (verdict.status == NOT_TRIED and verdict.reason and kept):  # the course's own version says nothing new
+        verdicts[exercise.name] = verdict
+    if verdict.status != RIGHT and strict():
+        raise AssertionError(f"{exercise.name}: {verdict}")
+    print(verdict)
+    _display(verdict.picture)
+    if verdict.status == NOT_YET:
+        print(f"Until it is right: {GOING_ON}")
+
+
+def strict() -> bool:
+    """Whether wrong answers are errors, as in grading: DIT_COURSE_STRICT is set, and not to 0."""
+    return os.environ.get("DIT_COURSE_STRICT", "0") not in ("", "0")
+
+
+def chosen_seed(seed: int | None) -> int:
+    """The seed of the random cases: as told, or DIT_COURSE_CHECK_SEED, or 0."""
+    return int(os.environ.get("DIT_COURSE_CHECK_SEED") or 0) if seed is None else seed
+
+
+def draw_pair(make: Callable | None, expected: Tensor, got: object) -> Picture | None:
+    """`expected | yours`, both as pictures made by `make`; None where that is not possible."""
+    if make is None or not isinstance(got, Tensor) or got.shape != expected.shape:
+        return None
+    try:
+        pair = torch.stack([make(x.detach().double()) for x in (expected, got)])  # (2, c, h, w)
+    except Exception:  # a picture is an extra
+        return None
+    low, high = pair[0].min(), pair[0].max()
+    pair = ((pair - low) / (high - low).clamp(min=1e-6)).nan_to_num(0.5).clamp(0, 1)
+    if torch.equal(pair[0], pair[1]):
+        return None
+    return images(pair, ["expected", "yours"])
+
+
+def _display(draw: Callable[[], Picture | None]) -> None:
+    """Draw and show a picture, where there is a notebook to show it in."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        picture = draw()
+        if picture is not None:
+            ipython.display.display(picture)
+
+
+class Progress:
+    """What is solved so far: the last line of a cell shows it."""
+
+    def __init__(self, lessons: list[str]):
+        chosen = sorted((e for e in exercises if e.lesson in lessons), key=lambda e: e.lesson)
+        self.rows = [(e.lesson, e.name, verdicts.get(e.name, Verdict(NOT_TRIED))) for e in chosen]
+
+    @property
+    def solved(self) -> int:
+        """How many are right."""
+        return sum(verdict.status == RIGHT for _, _, verdict in self.rows)
+
+    def __str__(self) -> str:
+        lines = [f"  {MARKS[v.status]} {lesson}  {name:<28} {_line(v)}" for lesson, name, v in self.rows]
+        return "\n".join([f"{self.solved} of {len(self.rows)} exercises solved", *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{MARKS[v.status]}</td><td>{lesson}</td><td><code>{name}</code></td>"
+            f'<td style="text-align:left">{html.escape(_line(v))}</td></tr>'
+            for lesson, name, v in self.rows
+        )
+        return f"<p><b>{self.solved} of {len(self.rows)} exercises solved</b></p><table>{rows}</table>"
+
+
+def progress(lesson: str | None = None) -> Progress:
+    """What is solved since the kernel was started: in one lesson ("01"), or in all that were begun."""
+    begun = {e.lesson for e in exercises if e.name in verdicts}
+    return Progress([lesson] if lesson else sorted(begun) or sorted({e.lesson for e in exercises})[:1])
+
+
+def _line(verdict: Verdict) -> str:
+    return verdict.status + (f": {verdict.reason}" if verdict.status == NOT_YET else "")

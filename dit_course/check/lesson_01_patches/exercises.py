@@ -1,0 +1,317 @@
+"""Lesson 01: images to tokens and back, their embedding and their positions."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dit_course import patches
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.lesson_01_patches.mistakes import (
+    altered,
+    convolved,
+    cut,
+    downwards,
+    interleaved,
+    joined,
+    normalised,
+    one_dimensional,
+    pictures,
+    rearranged,
+    reordered,
+    too_few,
+    windows,
+)
+from dit_course.check.stretch_solutions import overlapping_patches as overlapping
+
+# -- what the exercises are tried on ---------------------------------------------------------------
+
+
+def label(images: Tensor, p: int) -> str:
+    """The pictures in words."""
+    batch, channels, height, width = images.shape
+    return f"{batch}x{channels}x{height}x{width} in patches of {p}"
+
+
+# -- patchify --------------------------------------------------------------------------------------
+
+IN_PATCH = "the pixels inside each patch are transposed: which of its two axes is the row?"
+GRID = "rows and columns of patches are swapped: the tokens run down the columns, but reading order is along the rows"
+BOTH = "rows and columns are swapped, of the patches and of the pixels in them: height comes before width"
+CHANNELS_LAST = "the channels come last in each token: a token is channels, then rows, then columns"
+CHANNELS_OUTSIDE = (
+    "one token holds pieces of several patches, as the channels come before the grid: which axes make a token?"
+)
+NO_PERMUTE = (
+    "the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first"
+)
+TOKENS_LAST = "tokens come last, as F.unfold leaves them: (batch, tokens, features) is wanted"
+STILL_GRID = "the grid of patches still has two axes: tokens are one sequence"
+STILL_CUT = "the patches are cut, but not yet flattened into tokens"
+MERGED_BATCH = "batch and tokens have become one axis: each picture keeps its own tokens"
+TOKENS_FIRST = "tokens come before the batch: (batch, tokens, features) is wanted"
+REVERSED = "the tokens are right but run backwards: start at the top left"
+FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
+
+TOKEN_MISTAKES = (
+    (IN_PATCH, reordered(0, 2, 4, 1, 5, 3)),
+    (GRID, reordered(0, 4, 2, 1, 3, 5)),
+    (BOTH, reordered(0, 4, 2, 1, 5, 3)),
+    (CHANNELS_LAST, reordered(0, 2, 4, 3, 5, 1)),
+    (CHANNELS_OUTSIDE, reordered(0, 1, 2, 4, 3, 5)),
+    (NO_PERMUTE, reordered(0, 1, 2, 3, 4, 5)),
+    (NO_PERMUTE, reordered(0, 2, 1, 3, 4, 5)),
+    (NO_PERMUTE, reordered(0, 2, 3, 4, 1, 5)),
+    (REVERSED, lambda images, p: patches.patchify(images, p).flip(1)),
+)
+
+
+def token_sheet(tokens: Tensor) -> Tensor:
+    """The first drawing's tokens, each as the patch that it holds, with gaps: (1, 34, 34)."""
+    squares = tokens[0].reshape(7, 7, 4, 4)
+    return F.pad(squares, (0, 1, 0, 1), value=0.6).permute(0, 2, 1, 3).reshape(1, 35, 35)[:, :34, :34]
+
+
+patchify = Exercise(
+    "patchify",
+    reference=patches.patchify,
+    lesson="01",
+    cases=lambda draw: [Case((images, p), label(images, p)) for images, p in pictures(draw)],
+    diagnoses=[
+        *[LooksLike(hint, wrong) for hint, wrong in TOKEN_MISTAKES],
+        LooksLike(STILL_CUT, reordered(0, 2, 4, 1, 3, 5, flat=False)),
+        LooksLike(STILL_CUT, cut),
+        LooksLike(STILL_GRID, lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3)),
+        LooksLike(TOKENS_LAST, lambda images, p: patches.patchify(images, p).transpose(1, 2)),
+        LooksLike(TOKENS_FIRST, lambda images, p: patches.patchify(images, p).transpose(0, 1)),
+        LooksLike(MERGED_BATCH, lambda images, p: patches.patchify(images, p).flatten(0, 1)),
+        LooksLike(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[:1]),
+        LooksLike(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[0]),
+    ],
+    picture=token_sheet,
+)
+
+
+# -- unpatchify ------------------------------------------------------------------------------------
+
+
+def token_cases(draw: Draw) -> list[Case]:
+    """Tokens of the pictures above, and the sizes of these."""
+    cases = []
+    for images, p in pictures(draw):
+        tokens = patches.patchify(images, p)
+        cases.append(Case((tokens, p, *images.shape[1:]), f"the tokens of {label(images, p)}"))
+    return cases
+
+
+UN_GRID = "rows and columns of patches are swapped: the first tokens belong side by side, in the first row"
+UN_IN_PATCH = "every patch comes back transposed: rows of pixels belong beside rows of patches, columns beside columns"
+UN_BOTH = "your picture comes back transposed: height comes before width"
+UN_CHANNELS = "the channels of a token are taken from its end: a token is channels, then rows, then columns"
+UN_THERE = (
+    "that is the order in which `patchify` permutes: the way back starts from other axes, so it needs another one"
+)
+UN_NO_PERMUTE = "the tokens are only reshaped, so each becomes a piece of pixel rows: the axes must be permuted first"
+UN_SIDE = "rows of patches and rows of pixels are not beside each other: which two axes make up the height?"
+UN_STILL_CUT = "the patches stand in the right order, but they are not joined into a picture yet"
+UN_CHANNELS_LAST = "the channels come last in your picture: (batch, channels, height, width) is wanted"
+
+unpatchify = Exercise(
+    "unpatchify",
+    reference=patches.unpatchify,
+    lesson="01",
+    cases=token_cases,
+    diagnoses=[
+        LooksLike(UN_GRID, joined(0, 3, 2, 4, 1, 5, down=True)),
+        LooksLike(UN_IN_PATCH, joined(0, 3, 1, 5, 2, 4)),
+        LooksLike(UN_BOTH, joined(0, 3, 2, 5, 1, 4, down=True)),
+        LooksLike(UN_BOTH, joined(0, 3, 2, 5, 1, 4)),
+        LooksLike(UN_BOTH, lambda *args: patches.unpatchify(*args).transpose(2, 3)),
+        LooksLike(UN_CHANNELS, joined(0, 5, 1, 3, 2, 4, token="hwc")),
+        LooksLike(UN_NO_PERMUTE, joined(0, 1, 2, 3, 4, 5)),
+        LooksLike(UN_SIDE, joined(0, 3, 1, 2, 4, 5)),
+        LooksLike(UN_THERE, joined(0, 2, 4, 1, 3, 5)),
+        LooksLike(UN_SIDE, joined(0, 3, 4, 1, 5, 2)),
+        LooksLike(UN_GRID, joined(0, 3, 2, 4, 1, 5)),
+        LooksLike(
+            UN_CHANNELS_LAST,
+            lambda *args: patches.unpatchify(*args).permute(0, 2, 3, 1),
+        ),
+        LooksLike(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[:1]),
+        LooksLike(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[0]),
+        LooksLike(UN_STILL_CUT, lambda t, p, c, h, w: t.reshape(-1, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5)),
+    ],
+    praise="The pictures come back whole",
+    picture=lambda images: images[0],
+)
+
+
+# -- PatchEmbed ------------------------------------------------------------------------------------
+
+
+def embedded(wrong):
+    """A wrong `PatchEmbed` that cuts the picture by a wrong `patchify`."""
+    return lambda model, images: model.projection(wrong(images, model.patch_size))
+
+
+def embed_cases(draw: Draw) -> list[ModuleCase]:
+    """Modules of other widths, and pictures for them."""
+    cases = []
+    for images, p in pictures(draw):
+        channels, width = images.shape[1], 10 + len(cases)
+        args = (p, channels, width)
+        model = patches.PatchEmbed(*args).to(images.dtype)
+        cases.append(ModuleCase(args, f"{label(images, p)}, width {width}", (images,), model, draw))
+    return cases
+
+
+EMBED_GRID = "the width comes before the tokens, as a convolution leaves it: (batch, tokens, width) is wanted"
+EMBED_2D = (
+    "your result still has the grid's two axes, as a convolution leaves it: flatten them, with the width at the end"
+)
+EMBED_NO_BIAS = "the bias is not added"
+EMBED_BEND = "an activation bends the result: the embedding is one linear map, nothing more"
+EMBED_RESIDUAL = "the tokens are normalised: the embedding is one linear map, nothing more"
+EMBED_NO_WEIGHT = "the tokens come back as they were cut: the linear map is not applied"
+EMBED_STRIDE = "there is a token at every pixel: a patch starts where the last one ended, so what must the stride be?"
+
+PatchEmbed = Exercise(
+    "PatchEmbed",
+    reference=patches.PatchEmbed,
+    lesson="01",
+    cases=embed_cases,
+    diagnoses=[
+        *[LooksLike(hint, embedded(wrong)) for hint, wrong in TOKEN_MISTAKES],
+        LooksLike(EMBED_GRID, lambda model, images: model(images).transpose(1, 2)),
+        LooksLike(EMBED_2D, lambda model, images: convolved(model, images)),
+        LooksLike(EMBED_2D, lambda model, images: convolved(model, images).movedim(1, 3)),
+        LooksLike(EMBED_STRIDE, lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2)),
+        LooksLike(EMBED_NO_BIAS, lambda model, images: model(images) - model.projection.bias),
+        LooksLike(EMBED_NO_WEIGHT, lambda model, images: patches.patchify(images, model.patch_size)),
+        *[
+            LooksLike(EMBED_BEND, lambda model, images, bend=bend: bend(model(images)))
+            for bend in (F.relu, F.gelu, F.silu, torch.tanh)
+        ],
+        LooksLike(EMBED_RESIDUAL, lambda model, images: F.layer_norm(model(images), model(images).shape[-1:])),
+        LooksLike(FIRST_ONLY, lambda model, images: model(images)[:1]),
+        LooksLike(FIRST_ONLY, lambda model, images: model(images)[0]),
+        LooksLike(MERGED_BATCH, lambda model, images: model(images).flatten(0, 1)),
+    ],
+)
+
+
+# -- sincos_position_embedding ---------------------------------------------------------------------
+
+
+def position_cases(draw: Draw) -> list[Case]:
+    """A square grid, and two that are not."""
+    cases = [Case((7, 7, 64), "a 7x7 grid, width 64")]
+    for _ in range(2):
+        rows, columns, quarter = draw.sizes(3, 3, 9)
+        cases.append(Case((rows, columns, 4 * quarter), f"a {rows}x{columns} grid, width {4 * quarter}"))
+    return cases
+
+
+POS_HALVES = "the halves are swapped: the first encodes the column, the second the row"
+POS_DOWN = "the positions run down the columns: reading order runs along the rows, as the tokens do"
+POS_INTERLEAVED = "sines and cosines take turns: here all sines come first, then all cosines"
+POS_ORDER = "sines and cosines are swapped: the sines come first"
+POS_1D = "the tokens are numbered as in a text: a place has a row and a column, and each gets half of the features"
+POS_LAST = "the last of your frequencies is 1/10000, so the exponent is divided by one too few: it is k / (width / 4)"
+POS_QUARTER = "the frequencies fall too slowly: each axis has width / 4 of them, and they reach down to about 1/10000"
+POS_GROW = "the frequencies grow instead of falling: the sign of the exponent is wrong"
+POS_START = "your grid starts at 1: counting starts at 0"
+POS_SCALE = "the places are divided by the size of the grid: they are whole numbers of patches"
+POS_TURNS = "your waves turn 2 pi times too fast: the shortest is 2 pi patches long"
+POS_GRID = "the grid still has two axes: a row for each token is wanted"
+POS_T = "your table lies on its side: a row for each token, a column for each feature"
+POS_PARTS = "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row"
+POS_ORIGIN = (
+    "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start at 1 and fall: k from 0, "
+    "n = width / 4), and at whether rows and columns are both used"
+)
+POS_SINES = "there are only sines: each wave comes as a sine and as a cosine"
+
+
+def from_the_second_on(got: Tensor, expected: Tensor) -> bool:
+    """Whether the first place is right and the second is not."""
+    return got.shape == expected.shape and same(got[0], expected[0]) and not same(got[1], expected[1])
+
+
+def exact(*args: int) -> Tensor:
+    """The right positions."""
+    return patches.sincos_position_embedding(*args)
+
+
+sincos_position_embedding = Exercise(
+    "sincos_position_embedding",
+    reference=patches.sincos_position_embedding,
+    lesson="01",
+    cases=position_cases,
+    diagnoses=[
+        LooksLike(POS_HALVES, altered(first="row")),
+        LooksLike(POS_DOWN, downwards),
+        LooksLike(POS_INTERLEAVED, interleaved),
+        LooksLike(POS_ORDER, altered(order="cs")),
+        LooksLike(POS_1D, one_dimensional),
+        LooksLike(POS_LAST, altered(frequency=lambda k, n: 10000 ** (-k / (n - 1)))),
+        LooksLike(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (2 * n)))),
+        LooksLike(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (4 * n)))),
+        LooksLike(POS_GROW, altered(frequency=lambda k, n: 10000 ** (k / n))),
+        LooksLike(POS_START, altered(start=1)),
+        LooksLike(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 0)),
+        LooksLike(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 1)),
+        LooksLike(POS_TURNS, altered(scale=2 * math.pi)),
+        LooksLike(POS_SINES, altered(order="ss")),
+        LooksLike(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
+        LooksLike(POS_T, lambda *args: exact(*args).T),
+        LooksLike(POS_PARTS, lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1)),
+        When(POS_ORIGIN, from_the_second_on),
+    ],
+    picture=lambda positions: positions.T[None].repeat_interleave(2, dim=2),  # (49, 64) -> (1, 64, 98): a row a feature
+    tolerance=1e-3,  # angles in float32 are fine
+)
+
+
+# -- stretch: overlapping_patches ------------------------------------------------------------------
+
+
+def overlapping_cases(draw: Draw) -> list[Case]:
+    """Strides below, at and above the patch size, and sizes that leave something over."""
+    cases = []
+    for (images, p), stride in zip(pictures(draw), (2, None, 1), strict=True):
+        stride = stride or p + 1
+        cases.append(Case((images, p, stride), f"{label(images, p)}, stride {stride}"))
+    images, p = pictures(draw)[1]
+    cases.append(Case((images, p, p), f"{label(images, p)}, stride {p}"))
+    return cases
+
+
+OVER_STRIDE = "the stride is not used: patches start every `stride` pixels, wherever the last one ended"
+OVER_TOO_FEW = "the last row and the last column of patches are missing: a patch may end right at the edge"
+OVER_PADDED = "patches reach over the edge of the picture: here all of them lie within it, nothing is padded"
+OVER_SWAPPED = "stride and patch size are swapped"
+
+overlapping_patches = Exercise(
+    "overlapping_patches",
+    reference=overlapping,
+    lesson="01",
+    cases=overlapping_cases,
+    diagnoses=[
+        LooksLike(IN_PATCH, rearranged(0, 2, 3, 1, 5, 4)),
+        LooksLike(GRID, rearranged(0, 3, 2, 1, 4, 5)),
+        LooksLike(BOTH, rearranged(0, 3, 2, 1, 5, 4)),
+        LooksLike(CHANNELS_LAST, rearranged(0, 2, 3, 4, 5, 1)),
+        LooksLike(CHANNELS_OUTSIDE, rearranged(0, 1, 2, 3, 4, 5)),
+        LooksLike(OVER_STRIDE, lambda images, p, stride: overlapping(images, p, p)),
+        LooksLike(OVER_TOO_FEW, too_few),
+        LooksLike(OVER_PADDED, lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT),
+        LooksLike(OVER_SWAPPED, lambda images, p, stride: overlapping(images, stride, p)),
+        LooksLike(TOKENS_LAST, lambda *args: overlapping(*args).transpose(1, 2)),
+        LooksLike(STILL_GRID, lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3)),
+        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[:1]),
+        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[0]),
+    ],
+)

@@ -1,0 +1,127 @@
+"""Lesson 02: RMSNorm."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from dit_course import attention
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.engine.modules import Complaint, build, explained
+from dit_course.check.lesson_02_attention.mistakes import by_spread, mean_first, otherwise
+
+
+@dataclass(frozen=True)
+class NormCase(ModuleCase):
+    """Modules with and without a scale; one that is right so far is also tried in half precision."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call. Raises Complaint for parameters that should not be, and for squares that overflow."""
+        if self.module.weight is not None:
+            module = build(answer, self.args, self.module)
+        else:
+            module = answer(*self.args)
+            found = [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
+            if found:
+                raise Complaint(f"with scale=False there is nothing to learn, but your module has {', '.join(found)}")
+        given = (self.given[0].clone().requires_grad_(track),)
+        try:
+            with explained(NORM_ERRORS):
+                result = module(*given)
+        except RuntimeError as error:
+            if "Boolean value of Tensor" in str(error):
+                raise Complaint(NORM_IF) from None
+            raise
+        except TypeError as error:
+            if self.module.weight is None and "NoneType" in str(error):
+                raise Complaint(NORM_NONE) from None
+            raise
+        last = given[0].dtype == torch.float64  # by then it is right in all other ways
+        if last and not track and same(result, self.module(*self.given)):
+            self._try_in_half_precision(copy.deepcopy(module))
+        return result, given
+
+    def _try_in_half_precision(self, module: torch.nn.Module) -> None:
+        """With the scale in half precision, too, and then in single precision, as mixed precision has it."""
+        for dtype, hint in ((torch.float16, NORM_BACK), (torch.float32, NORM_BACK_SCALE)):
+            x = torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16)
+            with warnings.catch_warnings(action="ignore"):  # torch's own norm warns of two dtypes
+                result = module.to(dtype)(x)
+            if not (result.isfinite().all() and result.count_nonzero()):
+                raise Complaint(NORM_HALF)
+            if result.dtype != x.dtype:
+                raise Complaint(hint)
+
+
+def norm_cases(draw: Draw) -> list[NormCase]:
+    """Common numbers; no scale; and tiny numbers, where eps matters."""
+    cases = []
+    for label, factor, scale, dtype in (
+        ("{} vectors of {}", 1.0, True, torch.float32),
+        ("{} vectors of {}, scale=False", 3.0, False, torch.float32),
+        ("{} tiny vectors of {}", 2e-3, True, torch.float64),
+    ):
+        batch, tokens, width = draw.sizes(3, 2, 9)
+        x = (factor * (draw.normal(batch, tokens, width, dtype=torch.float64) + 0.5)).to(dtype)
+        module = attention.RMSNorm(width, 1e-6, scale).to(dtype)
+        cases.append(NormCase((width, 1e-6, scale), label.format(f"{batch}x{tokens}", width), (x,), module, draw))
+    return cases
+
+
+EPS = ("inside", "none", "outside")  # where it may be added
+NORM_CENTRED = "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone"
+NORM_SUM = "you divide by the root of the *sum* of squares: the mean of the squares is meant"
+NORM_ROOT = "you divide by the mean square itself: its root is meant"
+NORM_EPS = "eps is missing or in another place: it is added to the mean square, under the root (seen on tiny numbers)"
+NORM_AXIS = "the mean goes over another axis: each token is normed by itself, over its own features"
+NORM_SCALE = "the learned scale is not used: the result is multiplied by `self.weight`, where there is one"
+NORM_SIZE = "you divide by the mean size |x|: root, mean, square, read backwards, says what to divide by"
+NORM_HALF = (
+    "right, but not in half precision: 1000 squared is more than float16 can hold, so the mean square is infinite. "
+    "Take it in float32: x.float()"
+)
+NORM_BACK = (
+    "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the result has the dtype of x "
+    "again, so cast back last, `.to(x.dtype)`"
+)
+NORM_BACK_SCALE = (
+    "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 comes out: cast back last, "
+    "`.to(x.dtype)`, with the weight applied already"
+)
+NORM_IF = "`if self.weight:` asks many numbers for one yes or no: whether there is a scale, `self.weight is None` says"
+NORM_ERRORS = {
+    "must match the size": "does your mean keep its axis, with size 1 (`keepdim=True`)?",
+}
+NORM_FIRST = "you square the mean: the mean of the squares is meant. Read backwards: square first, then mean, then root"
+NORM_SPREAD = "you divide by the standard deviation, which leaves the mean out: the mean of x² itself is meant"
+NORM_NONE = "with scale=False `self.weight` is None, and nothing can be multiplied with None: return without it then"
+NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings every vector to one size"
+
+RMSNorm = Exercise(
+    "RMSNorm",
+    reference=attention.RMSNorm,
+    lesson="02",
+    partly=OTHERWISE,
+    cases=norm_cases,
+    diagnoses=[
+        *[LooksLike(NORM_CENTRED, otherwise(centred=True, eps=eps)) for eps in EPS],
+        *[LooksLike(NORM_CENTRED, by_spread(k, eps, centred=True)) for k in (0, 1) for eps in EPS],
+        *[LooksLike(NORM_SPREAD, by_spread(k, eps)) for k in (0, 1) for eps in EPS],
+        *[LooksLike(NORM_SUM, otherwise(mean=False, eps=eps)) for eps in EPS],
+        *[LooksLike(NORM_ROOT, otherwise(root=False, eps=eps)) for eps in EPS],
+        *[LooksLike(NORM_AXIS, otherwise(dim=dim, eps=eps)) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
+        LooksLike(NORM_FIRST, mean_first),
+        LooksLike(NORM_FIRST, lambda norm, x: mean_first(norm, x, eps="none")),
+        LooksLike(NORM_SCALE, lambda norm, x: norm(x) / norm.weight),
+        LooksLike(NORM_SCALE, otherwise(scaled=False)),
+        LooksLike(
+            NORM_SIZE, lambda norm, x: x / x.abs().mean(-1, keepdim=True) * (1 if norm.weight is None else norm.weight)
+        ),
+        LooksLike(NORM_TIMES, lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2)),
+        LooksLike(NORM_EPS, otherwise(eps="none")),
+        LooksLike(NORM_EPS, otherwise(eps="outside")),
+    ],
+)

@@ -1,0 +1,266 @@
+"""Lesson 02, the rest: self-attention with QK-norm, and attention in chunks."""
+
+import copy
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dit_course import attention
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.engine.modules import Complaint, build, explained
+from dit_course.check.lesson_02_attention.mistakes import (
+    attended,
+    causal,
+    logits,
+    merge_reshaped,
+    not_shrunk,
+    online,
+    over_queries,
+    reshaped_in_three,
+    scaled_twice,
+    self_attention,
+    softmax_each,
+    taken_in_turns,
+    unequal_heads,
+    unscaled,
+    weighted,
+    whole_pieces_only,
+)
+from dit_course.check.lesson_02_attention.weights_and_heads import (
+    FIRST_ONLY,
+    OVERFLOW,
+    head_sizes,
+    not_finite,
+    overflown,
+)
+from dit_course.check.stretch_solutions import attention_in_chunks as in_chunks
+
+# -- SelfAttention ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttentionCase(ModuleCase):
+    """`forward` is compared; `heads_of` is looked at where `forward` says nothing of it."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call. Raises Complaint when only one of the two methods is done."""
+        module = build(answer, self.args, self.module)
+        given = copy.deepcopy(self.given)
+        given[0].requires_grad_(track)
+        for norm in (getattr(module, name, None) for name in ("norm_q", "norm_k")):
+            if isinstance(norm, torch.nn.Module):
+                norm.register_forward_pre_hook(self._fits_a_head)
+        try:
+            with explained(SELF_ERRORS):
+                result = module(*given)
+        except NotImplementedError as error:
+            if not error.args:
+                self._say_which_is_left(module, error)
+            raise
+        if same(result, self.module(*self.given)) and not self._heads_are_right(module):
+            raise Complaint("`forward` is right, but `heads_of` does not return queries, keys and values as it should")
+        return result, given
+
+    def _fits_a_head(self, _norm: torch.nn.Module, inputs: tuple) -> None:
+        """A hook: norms before the split would stop with an error that says nothing."""
+        width, heads, _ = self.args
+        if inputs[0].shape[-1] != width // heads:
+            raise Complaint(SELF_CUT if inputs[0].shape[-1] in (3 * width, 3 * width // heads) else SELF_EARLY)
+
+    def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
+        """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
+        if type(module).heads_of is attention.SelfAttention.heads_of:
+            return
+        if traceback.extract_tb(error.__traceback__)[-1].name == "heads_of":  # `forward` has called it
+            raise Complaint(
+                "`forward` calls `heads_of`, which still raises NotImplementedError: write it, too"
+            ) from None
+        try:
+            heads = module.heads_of(*self.given)
+        except NotImplementedError:
+            return
+        if self._heads_are_right(module):
+            raise Complaint("`heads_of` is right. Now `forward`, which still raises NotImplementedError") from None
+        if not (isinstance(heads, tuple | list) and len(heads) == 3 and all(isinstance(x, Tensor) for x in heads)):
+            raise Complaint("`heads_of` should return three tensors: query, key, value") from None
+        wanted = tuple(self.module.heads_of(*self.given)[0].shape)
+        for name, got in zip(("query", "key", "value"), heads, strict=True):
+            if tuple(got.shape) != wanted:
+                said = f"of `heads_of` the {name} has shape {tuple(got.shape)}, it should have {wanted}"
+                raise Complaint(f"{said} (batch, heads, tokens, width / heads)") from None
+        raise Complaint(SELF_HEADS) from None
+
+    def _heads_are_right(self, module: torch.nn.Module) -> bool:
+        """By the weights that come of them: which of the two norms is whose makes no difference."""
+        try:
+            (query, key, value), (_, _, expected) = (one.heads_of(*self.given) for one in (module, self.module))
+        except Exception:
+            return False
+        weights = attention.attention_weights(query, key)
+        return same(value, expected) and same(weights, self.module.weights(*self.given))
+
+
+def attention_cases(draw: Draw) -> list[AttentionCase]:
+    """Modules of other widths and heads, with and without QK-norm."""
+    cases = []
+    for (batch, heads, tokens, size, dtype), qk_norm in zip(head_sizes(draw), (True, True, False), strict=True):
+        width = heads * size
+        module = attention.SelfAttention(width, heads, qk_norm).to(dtype)
+        label = f"{batch}x{tokens}x{width}, {heads} heads" + ("" if qk_norm else ", qk_norm=False")
+        x = 2 * draw.normal(batch, tokens, width, dtype=dtype)
+        cases.append(AttentionCase((width, heads, qk_norm), label, (x,), module, draw))
+    return cases
+
+
+SELF_CUT = "queries, keys and values are cut along another axis: of `self.qkv(x)` it is the *last* that holds all three"
+SELF_HEADS = (
+    "`heads_of` returns the right shapes, but not the right values: are queries and keys normed and values not? Are "
+    "the parts taken in the order query, key, value?"
+)
+SELF_ERRORS = {
+    "values to unpack": "`self.qkv(x)` is cut into three along its *last* axis, dim=-1",
+    "cannot be multiplied": "`self.output` takes whole tokens: are the values mixed and the heads merged before?",
+}
+SELF_NO_NORM = "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`"
+SELF_EARLY = "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
+SELF_HALF_NORM = "only one of queries and keys is normed: both are"
+SELF_VALUE = "the values are normed, too: QK-norm is for queries and keys only"
+SELF_ORDER = (
+    "queries, keys and values are taken in another order: of the three parts of `self.qkv(x)`, they are 1, 2, 3"
+)
+SELF_OUTPUT = "the output's linear map is missing: `self.output` lets the heads talk to each other at the end"
+SELF_MERGE = "the heads are put together without moving their axis back: `merge_heads` does it"
+SELF_TURNS = "the heads are split before queries, keys and values are told apart: first three parts, then heads"
+SELF_TWICE = "the logits are divided by the root of d twice: `scaled_dot_product_attention` does it already"
+SELF_UNSCALED = "the logits are not divided by the root of d"
+SELF_QUERIES = "the softmax goes over the queries: each token shares its look among the keys"
+SELF_CAUSAL = "tokens do not look ahead (is_causal=True): that is for text, in a picture all look at all"
+SELF_RESIDUAL = "x is added to the result: that is the block's business, later in this lesson"
+SELF_ONE = "there is one head only: `split_heads` shares the width among `self.heads`"
+SELF_INTERLEAVED = "the heads take turns at the features: `split_heads` gives each of them neighbouring features"
+SELF_MIXED = "the values come through as they are, nothing is mixed: where do the weights come in?"
+
+SelfAttention = Exercise(
+    "SelfAttention",
+    reference=attention.SelfAttention,
+    lesson="02",
+    partly=OTHERWISE,
+    cases=attention_cases,
+    diagnoses=[
+        LooksLike(SELF_NO_NORM, self_attention(norm="")),
+        LooksLike(SELF_HALF_NORM, self_attention(norm="q")),
+        LooksLike(SELF_HALF_NORM, self_attention(norm="k")),
+        LooksLike(SELF_VALUE, self_attention(norm="qkv")),
+        *[LooksLike(SELF_ORDER, self_attention(order=order)) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
+        LooksLike(SELF_OUTPUT, attended),
+        LooksLike(SELF_MERGE, self_attention(merge=merge_reshaped)),
+        LooksLike(SELF_TURNS, taken_in_turns),
+        LooksLike(SELF_TURNS, reshaped_in_three),
+        LooksLike(SELF_TWICE, self_attention(mix=scaled_twice)),
+        LooksLike(SELF_UNSCALED, self_attention(mix=unscaled)),
+        LooksLike(SELF_QUERIES, self_attention(mix=over_queries)),
+        LooksLike(SELF_CAUSAL, self_attention(mix=causal)),
+        LooksLike(SELF_RESIDUAL, lambda layer, x: x + layer(x)),
+        LooksLike(SELF_ONE, self_attention(norm="", split=lambda x, h: x[:, None])),
+        LooksLike(SELF_INTERLEAVED, self_attention(split=unequal_heads)),
+        LooksLike(
+            SELF_INTERLEAVED, self_attention(split=unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2))
+        ),
+        LooksLike(SELF_MIXED, self_attention(mix=lambda query, key, value: value)),
+        LooksLike(FIRST_ONLY, lambda layer, x: layer(x)[:1]),
+        LooksLike(FIRST_ONLY, lambda layer, x: layer(x)[0]),
+    ],
+    praise="The same tokens come out",
+)
+
+# -- stretch: attention_in_chunks ------------------------------------------------------------------
+
+
+class ChunkCase(Case):
+    """Queries, keys and values, and how many keys at a time."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
+        try:
+            with explained(CHUNK_ERRORS):
+                return super().use(answer, track)
+        except RuntimeError as error:
+            if "non-singleton dimension 0" in str(error):
+                raise Complaint(CHUNK_AXIS) from None
+            raise
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """What is no number is not some distance away."""
+        return not_finite(got)
+
+
+def chunk_cases(draw: Draw) -> list[ChunkCase]:
+    """A size that fits, one that leaves something over, one that is larger than all, and some large logits."""
+    cases = []
+    for m, size, dtype in (
+        (12, 4, torch.float32),
+        (13, 5, torch.float64),
+        (7, 9, torch.float32),
+        (14, 4, torch.float32),
+    ):
+        batch, n, d, e = draw.sizes(4)
+        batch = batch + 6 if m == 12 else batch  # more pictures than keys in a chunk
+        query, key = draw.normal(batch, n, d, dtype=dtype), draw.normal(batch, m, d, dtype=dtype)
+        label = f"{m} keys, {size} at a time"
+        if m == 14:  # in the first picture only
+            query[0] *= 1000
+            label += ", large logits"
+        cases.append(ChunkCase((query, key, draw.normal(batch, m, e, dtype=dtype), size), label))
+    return cases
+
+
+CHUNK_AXIS = "the pictures of the batch are split, not the keys: keys and values are split along dim=-2"
+CHUNK_ERRORS = {
+    "must match the size": "does the largest logit, does the sum, keep its axis with size 1 (`keepdim=True`)?",
+    "return_types.max": "`.max(dim)` returns values and their places, `.amax(dim)` the values alone",
+}
+CHUNK_EACH = "each chunk has a softmax of its own: the sum below the fraction must run over all chunks"
+CHUNK_SHRINK = (
+    "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, "
+    "the sums so far must be shrunk"
+)
+CHUNK_KEPT = "only the last chunk counts: is the new highest kept for the next chunk (`highest = ...`), at its end?"
+CHUNK_BEFORE = (
+    "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new highest), so the "
+    "new one is kept only after that"
+)
+CHUNK_HALF = "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest"
+CHUNK_FIRST = (
+    "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which is 0 then. The other "
+    "way round it is infinite, and infinite times 0 is NaN"
+)
+CHUNK_OVERFLOW = OVERFLOW + "subtract the largest logit seen so far"
+CHUNK_REST = "the last chunk is left out when it is shorter than the others"
+CHUNK_SCALE = "the logits are not divided by the root of d"
+CHUNK_TOTAL = "the sums are not divided at the end: mixed values over the total of their weights"
+
+attention_in_chunks = Exercise(
+    "attention_in_chunks",
+    reference=in_chunks,
+    lesson="02",
+    cases=chunk_cases,
+    diagnoses=[
+        LooksLike(CHUNK_EACH, softmax_each),
+        LooksLike(CHUNK_EACH, lambda *args: softmax_each(*args, average=False)),
+        LooksLike(CHUNK_SHRINK, not_shrunk),
+        LooksLike(CHUNK_KEPT, lambda *args: online(*args, keep="never")),
+        LooksLike(CHUNK_BEFORE, lambda *args: online(*args, keep="before")),
+        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="total")),
+        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="mixed")),
+        When(CHUNK_FIRST, lambda got, expected: got.shape == expected.shape and bool(got.isnan().all())),
+        LooksLike(CHUNK_REST, whole_pieces_only),
+        LooksLike(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
+        LooksLike(CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v),
+        When(CHUNK_OVERFLOW, overflown),
+    ],
+    praise="The same as attention at once",
+)

@@ -1,0 +1,251 @@
+"""Lesson 02, its functions: the weights of attention, and heads. The rest is in `self_attention.py`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dit_course import attention
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.engine.modules import Complaint, explained
+from dit_course.check.lesson_02_attention.mistakes import (
+    four_heads,
+    heads_reshaped,
+    logits,
+    merge_reshaped,
+    over_all,
+    sizes_swapped,
+    unequal_heads,
+    weighted,
+)
+
+FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
+OVERFLOW = "exp of a large logit is infinite, and infinite / infinite is NaN: "
+
+
+def overflown(got: Tensor, expected: Tensor) -> bool:
+    """Whether some values are NaN or infinite, and not all."""
+    return got.shape == expected.shape and bool((~got.isfinite()).any()) and not bool(got.isnan().all())
+
+
+def not_finite(got: Tensor) -> str:
+    """How many values are NaN or infinite, for `Case.words`: how far off they are cannot be said."""
+    bad = int((~got.isfinite()).sum())
+    every = "all of your values are NaN or infinite"
+    return every if bad == got.numel() else f"{bad} of your {got.numel()} values are NaN or infinite" if bad else ""
+
+
+# -- attention_weights -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WeightCase(Case):
+    """Queries and keys, sometimes with axes in front."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Raises Complaint for what is right only as long as there are axes in front, or as long as there are none."""
+        try:
+            with explained(WEIGHTS_ERRORS):
+                return super().use(answer, track)
+        except IndexError as error:
+            if self.args[0].ndim == 2 and "Dimension out of range" in str(error):
+                raise Complaint(WEIGHTS_AHEAD) from None
+            raise
+        except Exception:
+            if self.args[0].ndim > 2 and self._is_right_without_axes_in_front(answer):
+                raise Complaint(WEIGHTS_FRONT) from None
+            raise
+
+    def _is_right_without_axes_in_front(self, answer: Callable) -> bool:
+        query, key = (x[0, 0].clone() for x in self.args)
+        return same(answer(query, key), attention.attention_weights(query, key))
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """What is no number is not some distance away."""
+        return not_finite(got)
+
+
+def weight_cases(draw: Draw) -> list[WeightCase]:
+    """One picture without batch or heads; two random shapes, one in double precision; and large logits."""
+    cases = [WeightCase((draw.normal(5, 4), draw.normal(7, 4)), "5 queries, 7 keys")]
+    for dtype, factor in ((torch.float32, 1), (torch.float64, 1), (torch.float32, 30)):
+        batch, heads, n, m, d = draw.sizes(5)
+        query, key = draw.normal(batch, heads, n, d, dtype=dtype), draw.normal(batch, heads, m, d, dtype=dtype)
+        text = f"queries {batch}x{heads}x{n}x{d}, keys {batch}x{heads}x{m}x{d}"
+        cases.append(WeightCase((factor * query, factor * key), text + (", large logits" if factor > 1 else "")))
+    return cases
+
+
+WEIGHTS_COLUMNS = "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?"
+WEIGHTS_OTHER = "the softmax goes over the batch or the heads: each token shares its look among the keys"
+WEIGHTS_SCALE = "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp"
+WEIGHTS_D = "the logits are divided by d itself: its square root is meant"
+WEIGHTS_TIMES = "the logits are multiplied by the square root of d: they should be divided by it"
+WEIGHTS_FRONT = (
+    "right for one picture and one head. With axes in front, as batch and heads, `.T` and `transpose(0, 1)` turn other "
+    "axes than you mean: count from the end, where -1 is the last"
+)
+WEIGHTS_AHEAD = (
+    "here are queries without any axes in front, just (n, d), and there is no such axis as you ask for: count from the "
+    "end, where -1 is the last"
+)
+WEIGHTS_ERRORS = {
+    "cannot be multiplied": "`@` takes rows of the first with columns of the second: which axes of the keys must swap?",
+    "Expected size for first two dimensions": "which two axes of the keys must swap, counted from the end?",
+}
+WEIGHTS_LENGTH = (
+    "the logits are divided by the root of `len(query)`, which is the size of its *first* axis: d is the last entry of "
+    "its shape"
+)
+WEIGHTS_N = "the logits are divided by the root of the number of tokens: d is the length of one query, the last axis"
+WEIGHTS_LATE = "the softmax comes first and the division after it, so your rows do not sum to 1: divide the logits"
+WEIGHTS_LOGITS = "these are the logits: the softmax is missing, which makes weights of them"
+WEIGHTS_ALL = "your whole table sums to 1: each row should, as each token has its own look to share"
+WEIGHTS_TURNED = "your table lies on its side: a row for each query, a column for each key"
+WEIGHTS_EXP = "these are exponentials: divide each row by its sum, as softmax does"
+WEIGHTS_LOG = "these are logarithms of the weights: softmax is meant, not log_softmax"
+WEIGHTS_SIGMOID = "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1"
+WEIGHTS_OVERFLOW = OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first"
+
+attention_weights = Exercise(
+    "attention_weights",
+    reference=attention.attention_weights,
+    lesson="02",
+    cases=weight_cases,
+    diagnoses=[
+        LooksLike(WEIGHTS_COLUMNS, weighted(dim=-2)),
+        LooksLike(WEIGHTS_OTHER, weighted(dim=0)),
+        LooksLike(WEIGHTS_OTHER, weighted(dim=1)),
+        LooksLike(WEIGHTS_SCALE, weighted(lambda query, key: 1.0)),
+        LooksLike(WEIGHTS_D, weighted(lambda query, key: 1 / query.shape[-1])),
+        LooksLike(WEIGHTS_TIMES, weighted(lambda query, key: query.shape[-1] ** 0.5)),
+        LooksLike(WEIGHTS_LENGTH, weighted(lambda query, key: len(query) ** -0.5)),
+        LooksLike(WEIGHTS_LENGTH, weighted(lambda query, key: len(key) ** -0.5)),
+        LooksLike(WEIGHTS_N, weighted(lambda query, key: query.shape[-2] ** -0.5)),
+        LooksLike(WEIGHTS_N, weighted(lambda query, key: key.shape[-2] ** -0.5)),
+        LooksLike(WEIGHTS_LATE, lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5),
+        LooksLike(WEIGHTS_LATE, lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5),
+        LooksLike(WEIGHTS_LOGITS, logits),
+        LooksLike(WEIGHTS_LOGITS, lambda q, k: logits(q, k, 1.0)),
+        LooksLike(WEIGHTS_ALL, over_all),
+        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(k, q)),
+        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(q, k).mT),
+        LooksLike(WEIGHTS_EXP, lambda q, k: logits(q, k).exp()),
+        LooksLike(WEIGHTS_LOG, lambda q, k: logits(q, k).log_softmax(dim=-1)),
+        LooksLike(WEIGHTS_SIGMOID, lambda q, k: logits(q, k).sigmoid()),
+        When(WEIGHTS_OVERFLOW, overflown),
+    ],
+    praise="Every row sums to 1, and the weights are the course's",
+    picture=lambda weights: weights[None],
+)
+
+# -- split_heads and merge_heads -------------------------------------------------------------------
+
+
+def head_sizes(draw: Draw) -> list[tuple[int, int, int, int, torch.dtype]]:
+    """batch, heads, tokens and features of a head: all different, the products too."""
+    found = [(3, 2, 5, 6, torch.float32)]  # 4 heads, as in the text, could share these 12 features, too
+    for dtype in (torch.float32, torch.float64):
+        while True:
+            batch, heads, tokens, size = draw.sizes(4)
+            if tokens not in (heads * size, batch * heads) and heads != size:
+                break
+        found.append((batch, heads, tokens, size, dtype))
+    return found
+
+
+@dataclass(frozen=True)
+class SplitCase(Case):
+    """Tokens and a number of heads."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Behind an error of sizes that are no whole numbers stands what to do."""
+        with explained({"float": "a size is a whole number, and `//` divides to one"}):
+            return super().use(answer, track)
+
+
+def split_cases(draw: Draw) -> list[Case]:
+    """Tokens, and the number of heads."""
+    return [
+        SplitCase((draw.normal(b, n, h * d, dtype=dtype), h), f"{b}x{n}x{h * d} in {h} heads")
+        for b, h, n, d, dtype in head_sizes(draw)
+    ]
+
+
+def merge_cases(draw: Draw) -> list[Case]:
+    """What heads have made."""
+    return [Case((draw.normal(b, h, n, d, dtype=dtype),), f"{b}x{h}x{n}x{d}") for b, h, n, d, dtype in head_sizes(draw)]
+
+
+SPLIT_RESHAPED = (
+    "the tokens are only reshaped, so a head holds whole tokens instead of a part of each: split the width first, "
+    "then change the order of the axes"
+)
+SPLIT_STILL = "the width is split, but the heads come after the tokens: they belong in front, (batch, heads, tokens, d)"
+SPLIT_TURNS = "the heads take turns at the features: a head gets neighbouring features, which axis splits off first?"
+SPLIT_SWAPPED = "heads and features of a head are swapped: there are `heads` heads, of width / heads features each"
+SPLIT_FLIPPED = "tokens and features are swapped within each head: (batch, heads, tokens, d) is wanted"
+SPLIT_FIRST = "the heads come before the batch: (batch, heads, tokens, d) is wanted"
+SPLIT_MERGED = "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)"
+SPLIT_FOUR = "there are four heads, always: the number of heads is `heads`, not a number in your code"
+SPLIT_CUT = "the tokens are shared among the heads: every head sees all tokens, but a part of their features"
+
+split_heads = Exercise(
+    "split_heads",
+    reference=attention.split_heads,
+    lesson="02",
+    cases=split_cases,
+    diagnoses=[
+        LooksLike(SPLIT_RESHAPED, heads_reshaped),
+        LooksLike(SPLIT_STILL, lambda x, h: x.unflatten(2, (h, -1))),
+        LooksLike(SPLIT_TURNS, unequal_heads),
+        LooksLike(SPLIT_FOUR, four_heads),
+        LooksLike(SPLIT_SWAPPED, sizes_swapped),
+        LooksLike(SPLIT_SWAPPED, lambda x, h: x.unflatten(2, (-1, h))),
+        LooksLike(SPLIT_FLIPPED, lambda x, h: attention.split_heads(x, h).mT),
+        LooksLike(SPLIT_FIRST, lambda x, h: attention.split_heads(x, h).transpose(0, 1)),
+        LooksLike(SPLIT_MERGED, lambda x, h: attention.split_heads(x, h).flatten(0, 1)),
+        When(
+            SPLIT_CUT, lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1]
+        ),
+        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[:1]),
+        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[0]),
+    ],
+)
+
+MERGE_RESHAPED = (
+    "the heads are only reshaped, so pieces of several tokens share a row: bring the heads of one token "
+    "side by side first"
+)
+MERGE_EARLY = (
+    "`flatten(2)` comes too early: axes 2 and 3 are tokens and features, so these are merged. Bring the heads beside "
+    "the features first"
+)
+MERGE_STILL = "the axes stand in the right order, but heads and features are not merged yet: (batch, tokens, width)"
+MERGE_TURNS = "the features of the heads take turns: all features of head 0 come first, then those of head 1"
+MERGE_TOKENS = "heads and tokens are merged: the features are to be, so that each token has all of its width again"
+MERGE_SUM = "the heads are added or averaged: they belong side by side, none of them is lost"
+MERGE_FLIPPED = "tokens and features are swapped: (batch, tokens, width) is wanted"
+
+merge_heads = Exercise(
+    "merge_heads",
+    reference=attention.merge_heads,
+    lesson="02",
+    cases=merge_cases,
+    diagnoses=[
+        LooksLike(MERGE_RESHAPED, merge_reshaped),
+        LooksLike(MERGE_EARLY, lambda x: x.flatten(2)),
+        LooksLike(MERGE_STILL, lambda x: x.transpose(1, 2)),
+        LooksLike(MERGE_TURNS, lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+        LooksLike(MERGE_TOKENS, lambda x: x.flatten(1, 2)),
+        LooksLike(MERGE_TOKENS, lambda x: x.transpose(1, 2).flatten(1, 2)),
+        LooksLike(MERGE_SUM, lambda x: x.sum(dim=1)),
+        LooksLike(MERGE_SUM, lambda x: x.mean(dim=1)),
+        LooksLike(MERGE_FLIPPED, lambda x: attention.merge_heads(x).mT),
+        LooksLike(MERGE_FLIPPED, lambda x: x.transpose(2, 3).flatten(1, 2)),
+        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[:1]),
+        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[0]),
+    ],
+)

@@ -1,0 +1,308 @@
+"""Lesson 03, first half: the time and the class as vectors, and what they do to tokens."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_course import conditioning
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.engine.modules import Complaint, build
+from dit_course.check.lesson_03_adaln_blocks.conditioning_mistakes import (
+    TIME_TOLERANCE,
+    altered,
+    chances,
+    dropping,
+    embedded,
+    inverted,
+    normal_share,
+    only_zero,
+)
+
+FIRST_ONLY = "only the first of the batch is used: is there a 0 where all of them are meant?"
+
+# -- TimestepEmbedder ------------------------------------------------------------------------------
+
+
+TIME_ELSEWHERE = (
+    "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the whole formula, with its "
+    "factor 1000, belongs in there"
+)
+
+
+@dataclass(frozen=True)
+class TimeCase(ModuleCase):
+    """An embedder whose `sinusoids` are looked at alone, too, once `forward` is right."""
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call `forward`; then `sinusoids`."""
+        result, given = super().use(answer, track)
+        if not track and same(result, self.module(*self.given), TIME_TOLERANCE):
+            alone = getattr(build(answer, self.args, self.module), "sinusoids", lambda t: None)
+            if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), TIME_TOLERANCE):
+                raise Complaint(TIME_ELSEWHERE)
+        return result, given
+
+
+def times(draw: Draw, count: int) -> Tensor:
+    """Times in [0, 1]; the first is 0, the last 1."""
+    inner = torch.rand(count - 2, generator=draw.generator)
+    return torch.cat([torch.zeros(1), inner, torch.ones(1)])
+
+
+def time_cases(draw: Draw) -> list[TimeCase]:
+    """Embedders of several widths and numbers of sinusoids, and times for them."""
+    cases = []
+    for width, frequencies, count in ((24, 256, 5), (*[2 * n for n in draw.sizes(2, 3, 9)], 4), (7, 12, 3)):
+        model = conditioning.TimestepEmbedder(width, frequencies)
+        label = f"{count} times, {frequencies} sinusoids, width {width}"
+        cases.append(TimeCase((width, frequencies), label, (times(draw, count),), model, draw))
+    return cases
+
+
+TIME_FACTOR = "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still"
+TIME_TURNS = "your waves turn 2 pi times too fast: multiply by 1000 and the frequency, nothing else"
+TIME_DIVIDED = "t is divided by 1000: it has to be multiplied, so that the fast waves turn many times"
+TIME_INVERTED = "you divide by the frequencies: the angle is the time *times* the frequency"
+TIME_ORDER = "sines and cosines are swapped: the cosines come first"
+TIME_INTERLEAVED = "cosines and sines take turns: here all cosines come first, then all sines"
+TIME_ONE_KIND = "there are only cosines, or only sines: each wave comes as a cosine and as a sine"
+TIME_NO_BEND = "there is no SiLU between the two linear layers, so they are one linear map"
+TIME_BEND = "the activation between the two linear layers is another one: F.silu is meant"
+TIME_BENT_END = "there is an activation after the last linear layer: it belongs between the two"
+TIME_BENT_START = "there is an activation before the first linear layer: it belongs between the two"
+TIME_HALF = "only one of the two linear layers is used: sinusoids, `input`, SiLU, `output`"
+TIME_FEATURES = "the sinusoids themselves come back: `forward` sends them through `input`, SiLU and `output`"
+TIME_ONLY_ZERO = (
+    "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look at the angles: is the "
+    "factor 1000, and are the times as they came, not rounded?"
+)
+
+
+TimestepEmbedder = Exercise(
+    "TimestepEmbedder",
+    reference=conditioning.TimestepEmbedder,
+    lesson="03",
+    cases=time_cases,
+    diagnoses=[
+        LooksLike(TIME_FACTOR, altered(factor=1)),
+        LooksLike(TIME_DIVIDED, altered(factor=1e-3)),
+        LooksLike(TIME_TURNS, altered(factor=2000 * torch.pi)),
+        LooksLike(TIME_TURNS, altered(factor=2 * torch.pi)),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
+        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
+        LooksLike(TIME_ORDER, altered(order="sc")),
+        LooksLike(TIME_INTERLEAVED, altered(turns=True)),
+        LooksLike(TIME_INTERLEAVED, altered(order="sc", turns=True)),
+        LooksLike(TIME_ONE_KIND, altered(order="cc")),
+        LooksLike(TIME_ONE_KIND, altered(order="ss")),
+        LooksLike(TIME_NO_BEND, lambda m, t: embedded(m, m.sinusoids(t), lambda x: x)),
+        *[
+            LooksLike(TIME_BEND, lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend))
+            for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid, lambda x: F.gelu(x, approximate="tanh"))
+        ],
+        LooksLike(TIME_BENT_END, lambda m, t: F.silu(m(t))),
+        LooksLike(TIME_BENT_END, lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x))),
+        LooksLike(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)))),
+        LooksLike(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x)),
+        LooksLike(TIME_HALF, lambda m, t: m.input(m.sinusoids(t))),
+        LooksLike(TIME_HALF, lambda m, t: F.silu(m.input(m.sinusoids(t)))),
+        LooksLike(TIME_FEATURES, lambda m, t: m.sinusoids(t)),
+        LooksLike(FIRST_ONLY, lambda m, t: m(t[:1]).expand(len(t), -1)),
+        LooksLike(FIRST_ONLY, lambda m, t: m(t[:1])),
+        When(TIME_ONLY_ZERO, only_zero),
+    ],
+    tolerance=TIME_TOLERANCE,
+)
+
+
+# -- LabelEmbedder ---------------------------------------------------------------------------------
+
+FATES = 40  # batches in which the fate of the labels is counted
+LABEL_SMALL = 'the table has a row for each class, and needs one more, the last, for "no label"'
+LABEL_NAME = "right, but the next cell looks for the table as `self.table`, an nn.Embedding: give it this name"
+LABEL_START = "right, but the table does not start small: its numbers should spread by 0.02, and spread by {:.2g}"
+LABEL_WHOLE = (
+    "the random numbers take the labels' type here, and labels are whole numbers: between 0 and 1 there are none. "
+    "Draw ordinary random numbers, of the labels' shape"
+)
+
+
+@dataclass(frozen=True)
+class LabelCase(ModuleCase):
+    """Labels that a module looks up."""
+
+    def built(self, answer) -> nn.Module:
+        """The answer with the case's table. Raises Complaint when there is no row for "no label"."""
+        classes, width, _ = self.args
+        try:
+            return build(answer, self.args, self.module)
+        except Complaint:
+            if any(own.shape == (classes, width) for own in answer(*self.args).parameters()):
+                raise Complaint(LABEL_SMALL) from None
+            raise
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call; look at a new table, once the result is right."""
+        given = self.given[0].clone()
+        result = self.built(answer)(given)
+        if not track and same(result, self.module(*self.given)):
+            table = getattr(answer(100, 64, 0.1), "table", None)
+            if not isinstance(table, nn.Embedding):
+                raise Complaint(LABEL_NAME)
+            spread = table.weight.std().item()
+            if not 0.015 < spread < 0.025:
+                raise Complaint(LABEL_START.format(spread))
+        return result, (given,)
+
+
+@dataclass(frozen=True)
+class DroppedLabels(LabelCase):
+    """A module in training is called often, and what became of the labels is counted.
+
+    The result: the share of labels that became "no label" (to one decimal, which chance does not change), the share of
+    batches whose labels all had the same fate, whether every vector is a row that it may be, and whether those that are
+    not are zero, class 0, or the last class.
+    """
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call often, count."""
+        module, given = self.built(answer), self.given[0].clone()
+        try:
+            return self._counted(lambda: module(given)), (given,)
+        except RuntimeError as error:
+            if "not implemented for 'Long'" in str(error):  # torch.rand_like(labels)
+                raise Complaint(LABEL_WHOLE) from error
+            raise
+
+    def words(self, got: Tensor, expected: Tensor) -> str:
+        """What was counted."""
+        if not same(got[0], expected[0]):
+            return f'about {got[0]:.0%} of the labels became "no label", it should be {expected[0]:.0%}'
+        return "the share of dropped labels is right, what becomes of them is not"
+
+    def imitate(self, wrong) -> object:
+        """The same count for a wrong version."""
+        return self._counted(lambda: wrong(self.module, self.given[0].clone()))
+
+    def _counted(self, call) -> object:
+        (labels,), table = self.given, self.module.table.weight.detach()
+        outputs = []
+        for _ in range(FATES):
+            output = call()
+            if not isinstance(output, Tensor) or output.shape != (len(labels), table.shape[1]):
+                return torch.zeros_like(output) if isinstance(output, Tensor) else output
+            outputs.append(output.detach())
+        vectors = torch.stack(outputs)  # (FATES, labels, width)
+        kept, dropped, zero, first, last = (
+            (vectors - row).abs().amax(dim=2) < 1e-3 for row in (table[labels], table[-1], 0, table[0], table[-2])
+        )
+        odd = ~(kept | dropped)
+        alike = (dropped.all(dim=1) | (~dropped).all(dim=1)).float().mean().round()
+        share = dropped.float().mean()
+        share = share.new_tensor(0.3) if alike and 0 < share < 1 else share.round(decimals=1)
+        found = [~odd.any(), *((odd & row).sum() > odd.sum() / 2 for row in (zero, first, last))]
+        return torch.stack([share, alike, *(x.float() for x in found)])
+
+
+def label_cases(draw: Draw) -> list[LabelCase]:
+    """Outside of training; in training with no, with every and with some labels dropped."""
+    classes, width, batch = draw.sizes(3, 3, 9)
+    model = conditioning.LabelEmbedder(classes, width, 1.0).eval()
+    labels = torch.randint(classes, (batch,), generator=draw.generator)
+    labels = torch.cat([labels, torch.tensor([1, classes])])  # "no label" may be asked for
+    label = f"{len(labels)} labels of {classes} classes, outside of training"
+    cases = [LabelCase((classes, width, 1.0), label, (labels,), model, draw)]
+    for rate in (1.0, 0.3, 0.0):
+        classes, width = draw.sizes(2, 3, 9)
+        model = conditioning.LabelEmbedder(classes, width, rate).train()
+        labels = torch.randint(classes, (50,), generator=draw.generator)
+        label = f"{FATES} batches of 50 labels, in training with dropout {rate}, whose fate was counted"
+        cases.append(DroppedLabels((classes, width, rate), label, (labels,), model, draw))
+    return cases
+
+
+LABEL_NEVER = "labels are never dropped: while training (`self.training`), each has to become num_classes now and then"
+LABEL_ALWAYS = "labels are dropped outside of training, too: look at `self.training` first"
+LABEL_TURNED = "labels are kept where they should be dropped: the comparison is the wrong way round"
+LABEL_TOGETHER = "the labels of a batch are dropped all together or not at all: draw one random number for each label"
+LABEL_ZERO = 'a dropped label becomes class 0: "no label" has a row of its own, number num_classes'
+LABEL_LAST = 'a dropped label becomes the last class: "no label" has the row behind it, number num_classes'
+LABEL_VECTOR = 'the vector of a dropped label is set to zero: it should be the row of "no label", which is learned'
+LABEL_FEATURES = 'single features are dropped, as F.dropout does it: here a whole label becomes "no label"'
+LABEL_NORMAL = "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"
+LABEL_FIXED = "the same share of labels is dropped whatever `dropout` says: compare with self.dropout"
+
+
+LabelEmbedder = Exercise(
+    "LabelEmbedder",
+    reference=conditioning.LabelEmbedder,
+    lesson="03",
+    partly="which labels are dropped in training, and which number do they become?",
+    cases=label_cases,
+    diagnoses=[
+        LooksLike(LABEL_NEVER, lambda m, y: m.table(y)),
+        LooksLike(LABEL_ALWAYS, lambda m, y: dropping(m, y, chances(y) < m.dropout)),
+        LooksLike(LABEL_TURNED, lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout))),
+        LooksLike(LABEL_TOGETHER, lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout))),
+        LooksLike(LABEL_ZERO, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0)),
+        LooksLike(LABEL_LAST, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1)),
+        LooksLike(LABEL_VECTOR, lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None]),
+        LooksLike(LABEL_FEATURES, lambda m, y: F.dropout(m.table(y), m.dropout, m.training)),
+        *[
+            LooksLike(LABEL_FIXED, lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)))
+            for rate in (0.1, 0.5)
+        ],
+        When(LABEL_NORMAL, normal_share),
+        LooksLike(FIRST_ONLY, lambda m, y: m(y)[:1]),
+    ],
+    praise="Kept and dropped as they should be",
+)
+
+
+# -- modulate --------------------------------------------------------------------------------------
+
+
+def modulate_cases(draw: Draw) -> list[Case]:
+    """Tokens of several shapes, with a shift and a scale for each picture."""
+    cases = []
+    for dtype in (torch.float32, torch.float64):
+        batch, tokens, width = draw.sizes(3)
+        x = draw.normal(batch, tokens, width, dtype=dtype)
+        shift, scale = (draw.normal(batch, 1, width, dtype=dtype) for _ in range(2))
+        cases.append(Case((x, shift, scale), f"{batch} pictures of {tokens} tokens, width {width}"))
+    return cases
+
+
+MOD_ONE = "the 1 is missing: a scale of zero must leave x as it is, so the factor is 1 + scale"
+MOD_SWAPPED = "shift and scale are swapped: shift is added, 1 + scale multiplies"
+MOD_BRACKET = "the shift is scaled, too: first scale, then shift"
+MOD_NO_SHIFT = "the shift is not added"
+MOD_NO_SCALE = "x is not scaled"
+MOD_MINUS = "the shift is subtracted: it is added"
+MOD_MINUS_ONE = "the factor is 1 - scale: it should be 1 + scale"
+MOD_BARE = "1 and scale are no longer one factor: what stands in brackets in the formula?"
+MOD_RESIDUAL = "x is added once too often: the 1 in 1 + scale is already the x that stays"
+
+
+modulate = Exercise(
+    "modulate",
+    reference=conditioning.modulate,
+    lesson="03",
+    cases=modulate_cases,
+    diagnoses=[
+        LooksLike(MOD_ONE, lambda x, shift, scale: x * scale + shift),
+        LooksLike(MOD_SWAPPED, lambda x, shift, scale: x * (1 + shift) + scale),
+        LooksLike(MOD_SWAPPED, lambda x, shift, scale: x * shift + scale),
+        LooksLike(MOD_BRACKET, lambda x, shift, scale: (x + shift) * (1 + scale)),
+        LooksLike(MOD_BRACKET, lambda x, shift, scale: (x + shift) * scale),
+        LooksLike(MOD_NO_SHIFT, lambda x, shift, scale: x * (1 + scale)),
+        LooksLike(MOD_NO_SCALE, lambda x, shift, scale: x + shift),
+        LooksLike(MOD_MINUS, lambda x, shift, scale: x * (1 + scale) - shift),
+        LooksLike(MOD_MINUS_ONE, lambda x, shift, scale: x * (1 - scale) + shift),
+        LooksLike(MOD_BARE, lambda x, shift, scale: x * 1 + scale + shift),
+        LooksLike(MOD_RESIDUAL, lambda x, shift, scale: x + x * (1 + scale) + shift),
+    ],
+)

@@ -1,0 +1,283 @@
+"""Lesson 04, the rest: the whole network, and what it is made of and costs."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from dit_course import dit
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase
+from dit_course.check.engine.modules import Complaint, build, explained, perturb
+from dit_course.check.lesson_04_registers.mistakes import (
+    PARAMETER_MISTAKES,
+    WORK_MISTAKES,
+    forwarded,
+    label_hidden,
+)
+from dit_course.check.stretch_solutions import resized as larger
+from dit_course.dit import DiTConfig
+
+# -- DiT.forward -----------------------------------------------------------------------------------
+
+SMALL = DiTConfig(image_size=(8, 12), channels=2, width=16, depth=2, heads=2, registers=3, num_classes=5)
+CONFIGS = {
+    "8x12 pictures, 3 registers": SMALL,
+    "12x8 pictures, no registers, 4 channels out": replace(SMALL, image_size=(12, 8), registers=0, out_channels=4),
+    "no classes, patches of 2, 3 blocks": replace(SMALL, image_size=(4, 6), patch_size=2, num_classes=None, depth=3),
+}
+
+
+@dataclass(frozen=True)
+class NetworkCase(ModuleCase):
+    """A whole network; what goes into its parts is looked at, as most mistakes end in an error somewhere else."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Build, load, call. Raises Complaint for labels that do not arrive and for registers that come twice."""
+        module = build(answer, self.args, self.module)
+        if module.label_embed is not None:
+            module.label_embed.register_forward_pre_hook(self._has_labels)
+        module.blocks[0].register_forward_pre_hook(self._has_registers_once)
+        given = copy.deepcopy(self.given)
+        given[0].requires_grad_(track)
+        try:
+            with explained(FORWARD_ERRORS):
+                return module(*given), given
+        except ValueError as error:  # of `unpatchify`
+            self._say_what_does_not_fit(str(error))
+            raise
+
+    def _say_what_does_not_fit(self, error: str) -> None:
+        config, batch = self.args[0], len(self.given[0])
+        rows, columns = config.grid
+        if config.registers and f"shape ({batch}, {rows * columns + config.registers}, " in error:
+            raise Complaint(f"{KEPT} ({error})") from None
+        if config.registers and f"shape ({batch}, {rows * columns - config.registers}, " in error:
+            raise Complaint(f"{TOO_FEW} ({error})") from None
+        if config.out_channels and f"make a {config.channels}x" in error:
+            raise Complaint(f"{CHANNELS} ({error})") from None
+
+    def _has_labels(self, _layer: torch.nn.Module, inputs: tuple) -> None:
+        if inputs[0] is None:
+            raise Complaint(NOT_PASSED)
+
+    def _has_registers_once(self, _block: torch.nn.Module, inputs: tuple) -> None:
+        config = self.args[0]
+        rows, columns = config.grid
+        if config.registers and inputs[0].shape[1] == rows * columns + 2 * config.registers:
+            raise Complaint(REGISTERS_TWICE)
+
+
+def network_cases(draw: Draw) -> list[NetworkCase]:
+    """Networks that are not square, with and without registers and classes, all weights perturbed."""
+    cases = []
+    for label, config in CONFIGS.items():
+        batch = draw.sizes(1)[0]
+        x = draw.normal(batch, config.channels, *config.image_shape)
+        t = draw.normal(batch).sigmoid()
+        y = () if config.num_classes is None else (torch.arange(batch) % config.num_classes,)
+        model = dit.DiT(config).eval()
+        cases.append(NetworkCase((config,), f"{batch} {label}", (x, t, *y), model, draw))
+    return cases
+
+
+KEPT = "the registers are still there: drop them before the last layer"
+TOO_FEW = "patches are missing: registers were dropped that nobody has put there (`self.embed` does), or dropped twice"
+CHANNELS = "what comes out may have other channels than what goes in: `out_channels` of them"
+NOT_PASSED = "the label does not arrive: `self.condition` takes the time and the class, and hands back one vector"
+REGISTERS_TWICE = "the registers are there twice: `self.embed` has put them behind the patches already"
+FORWARD_ERRORS = {
+    "[ModuleList]": "this is a list of blocks, so call one block after the other, in a loop",
+    "required positional argument: 'condition'": "the blocks and the last layer take (tokens, condition)",
+    "required positional argument: 'width'": "a star spreads a pair: `*pair` hands over height and width",
+    "'tuple' and 'int'": "an image_size may be a pair; `image_shape` always is one",
+    "converted to an index": "`self.registers` is the table, `self.config.registers` says how many there are",
+    "converted to Python scalars": "`self.registers` is the table, `self.config.registers` says how many there are",
+    "do not make a": "is it what the last layer returns that you put together?",
+}
+EARLY_RESIDUAL = "the tokens are added to what a block returns: the residual is inside of the blocks already"
+LAST_BLOCK = "the last block has no part in the answer: is it run, and is what it returns used?"
+FIRST_BLOCK = "the first block is left out"
+NO_BLOCKS = "the blocks are not run, or what they return is not kept: `tokens = block(tokens, condition)`"
+ONE_BLOCK = "only one of the blocks leaves a trace: does each get what the one before it returned?"
+TWICE = "the blocks are run twice"
+BACKWARDS = "the blocks run in the wrong order: from the first to the last"
+NO_POSITIONS = "the tokens know nothing of their positions: `self.embed` adds them, and the registers, too"
+NO_LABEL = "the class has no influence: `self.condition` takes the time and the class"
+LATE = "the registers are dropped before the blocks, so no patch has ever seen them"
+TURNED = "height and width are swapped where the patches are put together: `image_shape` is (height, width)"
+TOKENS_OUT = "your answer is still a list of patches: put them together"
+RESIDUAL = "the input is added to the output: the network predicts the velocity itself"
+
+DiT = Exercise(
+    "DiT",
+    reference=dit.DiT,
+    lesson="04",
+    partly=OTHERWISE,
+    cases=network_cases,
+    diagnoses=[
+        LooksLike(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
+        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[-1:])),
+        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[:1])),
+        LooksLike(LAST_BLOCK, forwarded(blocks=lambda blocks: blocks[:-1])),
+        LooksLike(FIRST_BLOCK, forwarded(blocks=lambda blocks: blocks[1:])),
+        LooksLike(EARLY_RESIDUAL, forwarded(residual=True)),
+        LooksLike(TWICE, forwarded(blocks=lambda blocks: [*blocks, *blocks])),
+        LooksLike(TWICE, forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)])),
+        LooksLike(BACKWARDS, forwarded(blocks=lambda blocks: blocks[::-1])),
+        LooksLike(LATE, forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0)),
+        LooksLike(NO_POSITIONS, forwarded(embed=lambda model, x: model.patch_embed(x), count=0)),
+        LooksLike(
+            NO_POSITIONS,
+            forwarded(embed=lambda model, x: dit.append_registers(model.patch_embed(x), model.registers)),
+        ),
+        LooksLike(NO_LABEL, label_hidden),
+        LooksLike(NO_LABEL, forwarded(condition=lambda model, t, y: model.time_embed(t))),
+        LooksLike(TURNED, forwarded(shape=lambda height, width: (width, height))),
+        LooksLike(TOKENS_OUT, forwarded(patches_only=True)),
+        LooksLike(RESIDUAL, lambda model, x, *rest: x + model(x, *rest)),
+    ],
+)
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CountCase(Case):
+    """A configuration whose parts are counted. mistakes: for each part, hints and the wrong counts they go with."""
+
+    mistakes: dict = None
+    right: dict = None
+
+    gives = dict  # what an answer returns
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """The counts as a tensor, in the order of the course's; a count that is wrong is a complaint."""
+        counts = answer(*self.args)
+        if not isinstance(counts, dict):
+            return counts, self.args
+        for part, count in self.right.items():
+            self._compare(part, counts.get(part), count)
+        extra = [part for part in counts if part not in self.right]
+        if extra:
+            raise Complaint(f"your counts have a part that is not asked for: {extra[0]!r}")
+        return torch.tensor([counts[part] for part in self.right], dtype=torch.float64), self.args
+
+    def _compare(self, part: str, got: object, count: int) -> None:
+        if got is None:
+            raise Complaint(f"your counts lack the part {part!r}: they should have {', '.join(self.right)}")
+        if isinstance(got, bool) or not isinstance(got, int | float):
+            raise Complaint(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
+        if got != count:
+            config = self.args[0]
+            hints = (hint for hint, wrong in self.mistakes.get(part, ()) if count != wrong(config) == got)
+            hint = next(hints, f"yours is {got / count:.3g} times as many" if count else "there are none at all")
+            raise Complaint(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
+        if not isinstance(got, int):
+            raise Complaint(
+                f"{part}: {got} is the right count, but a float: whole numbers stay whole with // and int()"
+            )
+
+
+def count_cases(count, mistakes):
+    """Cases for a counting function: a usual network, and two that differ from it in everything."""
+
+    def cases(draw: Draw) -> list[CountCase]:
+        a, b = draw.sizes(2, 2, 7)
+        usual = DiTConfig(image_size=28, channels=1, width=128, depth=6, heads=4)
+        odd = DiTConfig((8, 12), 4, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
+        plain = DiTConfig(16, 2, 4, 32 * b, a, 2, 2.0, 0, 7, qk_norm=False)
+        labels = {
+            "28x28 pictures in patches of 4, width 128, 6 blocks, 4 heads": usual,
+            f"8x12 pictures, width {24 * a}, {b} blocks, 6 heads, mlp_ratio 1.5, 3 registers": odd,
+            f"16x16 pictures in patches of 2, width {32 * b}, {a} blocks, no registers, no QK-norm": plain,
+        }
+        return [CountCase((config,), label, mistakes, count(config)) for label, config in labels.items()]
+
+    return cases
+
+
+count_parameters = Exercise(
+    "count_parameters",
+    reference=dit.count_parameters,
+    lesson="04",
+    partly=OTHERWISE,
+    cases=count_cases(dit.count_parameters, PARAMETER_MISTAKES),
+    praise="Every part agrees with the network itself",
+)
+
+count_multiply_adds = Exercise(
+    "count_multiply_adds",
+    reference=dit.count_multiply_adds,
+    lesson="04",
+    partly=OTHERWISE,
+    cases=count_cases(dit.count_multiply_adds, WORK_MISTAKES),
+    praise="Every part agrees with what PyTorch counts",
+)
+
+
+# -- stretch: resized ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResizeCase(Case):
+    """A model, a new size, and pictures of that size for the model that comes back."""
+
+    given: tuple = ()
+
+    gives = torch.nn.Module  # what an answer returns
+
+    def use(self, answer, track: bool = False) -> tuple[object, tuple]:
+        """Resize a copy, look whether that is still what it was, and call what came back."""
+        model, size = copy.deepcopy(self.args[0]), self.args[1]
+        result = answer(model, size)
+        if result is model:
+            raise Complaint("that is the model itself: make a new one, with a configuration of its own")
+        if not isinstance(result, torch.nn.Module):
+            return result, self.args
+        wanted = replace(model.config, image_size=size)
+        if result.config != wanted:
+            wrong = next(name for name, value in vars(result.config).items() if value != getattr(wanted, name))
+            have = getattr(result.config, wrong)
+            advice = "everything but `image_size` stays as it was, and that is (height, width)"
+            raise Complaint(f"the new model's configuration has {wrong} = {have!r}: {advice}")
+        if result.training:
+            advice = "bring it into eval mode, or it goes on hiding labels as in training"
+            raise Complaint(f"the new model is in training mode: {advice}")
+        there = {value.data_ptr() for value in model.parameters() if value.numel()}
+        if any(value.data_ptr() in there for value in result.parameters()):
+            raise Complaint("both models share their weights, so training one would change the other: copy them")
+        return result(*self.given), self.args
+
+    def inputs(self) -> tuple:
+        """Numbers and a model: nothing that is compared."""
+        return self.args
+
+    def imitate(self, wrong) -> object:
+        """What a wrong version makes of the case."""
+        return wrong(copy.deepcopy(self.args[0]), self.args[1])(*self.given)
+
+
+def resize_cases(draw: Draw) -> list[ResizeCase]:
+    """A model without registers, too, and sizes that are not square."""
+    cases = []
+    for size, registers in (((8, 4), 2), ((4, 12), 0)):
+        config = replace(SMALL, image_size=8, registers=registers)
+        model = dit.DiT(config).eval()
+        perturb(model, draw.normal)
+        x, t, y = draw.normal(3, 2, *size), draw.normal(3).sigmoid(), torch.tensor([0, 4, 5])
+        cases.append(ResizeCase((model, size), f"from 8x8 to {size[0]}x{size[1]} pixels", (x, t, y)))
+    return cases
+
+
+NOT_COPIED = "the new model answers 0, as every new DiT does: the weights are not copied into it"
+
+resized = Exercise(
+    "resized",
+    reference=larger,
+    lesson="04",
+    cases=resize_cases,
+    diagnoses=[LooksLike(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],
+    praise="A network of another size with the same weights",
+)

@@ -1,0 +1,261 @@
+"""What lesson 05's random functions are tried with: fair to every order of draws, and clear about each mistake."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import torch
+from torch import Generator, Tensor
+
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import Case
+from dit_course.check.engine.modules import Complaint
+from dit_course.flow import averaged, per_image, uniform, velocity_target
+
+ANOTHER_NOISE = "your target is made of another noise than your x_t: draw it once, and use it for both"
+ANOTHER = "your answer is another one at every call, though its generator starts the same"
+
+
+# -- wrong versions --------------------------------------------------------------------------------
+
+
+def weighted(of_data: Callable, of_noise: Callable) -> Callable:
+    """A wrong `interpolate`: other shares of data and noise."""
+    return lambda x, noise, t: of_data(per_image(t, x)) * x + of_noise(per_image(t, x)) * noise
+
+
+def of_the_same_z(make: Callable, draw: Callable = torch.randn) -> Callable:
+    """A wrong `logit_normal` that makes something else, make(z, mean, std), of the same random numbers."""
+    return lambda n, generator, mean=0.0, std=1.0: make(draw(n, generator=generator), mean, std)
+
+
+# -- times: any way to draw them is fine as long as they are distributed right ----------------------
+
+
+@dataclass(frozen=True)
+class TimesCase(Case):
+    """args: (n, mean and std or nothing). An answer whose times have the right distribution counts as the course's own.
+
+    So a right answer may draw its numbers in another way. reference: the course's version.
+    """
+
+    seed: int = 0
+    reference: Callable = None
+
+    def draw(self, answer: Callable, seed: int | None = None, elsewhere: int = 0) -> object:
+        """One call, with a generator that starts at `seed`, and torch's own at `elsewhere`."""
+        torch.manual_seed(elsewhere)
+        n, *shape = self.args
+        return answer(n, Generator().manual_seed(self.seed if seed is None else seed), *shape)
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Raises Complaint where the generator does not decide."""
+        n, *shape = self.args
+        t = self.draw(answer, elsewhere=int(torch.randint(10_000, ())))
+        if answer is self.reference or not is_table(t, (n,)):
+            return t, self.args
+        if not torch.equal(t, self.draw(answer, elsewhere=10_001)):
+            raise Complaint(f"{ANOTHER}: hand `generator` on to torch.randn")
+        if not is_normal(torch.logit(t.double()), *(shape or (0.0, 1.0))):
+            return t, self.args
+        if torch.equal(t, self.draw(answer, seed=self.seed + 1)):
+            raise Complaint("your times are the same for every generator: hand `generator` on to torch.randn")
+        torch.manual_seed(0)
+        alone = answer(n, None, *shape)  # torch's own generator
+        return (self.draw(self.reference).to(t.dtype) if is_table(alone, (n,)) else alone), self.args
+
+    def imitate(self, wrong: Callable) -> object:
+        """What a wrong version makes of the same generator."""
+        return self.draw(wrong)
+
+
+def is_table(x: object, shape: tuple[int, ...]) -> bool:
+    """Whether it is a tensor of floats on this machine, of this shape, without NaN."""
+    fits = isinstance(x, Tensor) and tuple(x.shape) == shape and x.is_floating_point() and x.device.type == "cpu"
+    return fits and bool(x.isfinite().all())
+
+
+def is_normal(z: Tensor, mean: float = 0.0, std: float = 1.0) -> bool:
+    """Whether numbers may well be normal with this mean and std (Kolmogorov and Smirnov's test, at about 1e-6)."""
+    z = ((z.detach().double().flatten() - mean) / std).sort().values
+    if not z.isfinite().all():
+        return False
+    steps = torch.arange(len(z) + 1, dtype=torch.float64) / len(z)
+    expected = torch.special.ndtr(z)
+    furthest = torch.maximum((expected - steps[:-1]).abs().max(), (expected - steps[1:]).abs().max())
+    return bool(furthest * math.sqrt(len(z)) < 2.7)
+
+
+def is_noise(noise: Tensor, x: Tensor) -> bool:
+    """Whether numbers (batch, ...) may well be standard normal, in each picture too, and know nothing of x."""
+    size = noise[0].numel()
+    spread = noise.square().flatten(1).sum(dim=1)  # (batch,), chi-squared
+    alike = (noise * x).sum() / (noise.norm() * x.norm())
+    even = ((spread - size).abs() < 6 * math.sqrt(2 * size)).all()
+    return is_normal(noise) and bool(even) and abs(alike) * math.sqrt(noise.numel()) < 6
+
+
+# -- the loss: the model knows the answer, and is off by a known amount ------------------------------
+
+
+@dataclass(frozen=True)
+class LossCase(Case):
+    """`answer(timesteps).loss(model, x, y, generator, reduction)` with a model that takes notes.
+
+    The model finds the noise out from x_t and t, and answers with the velocity plus `offset`. So the right loss is the
+    mean square of the offset, whatever noise and times were drawn, and in whatever order.
+    """
+
+    x: Tensor = None
+    y: Tensor | None = None
+    offset: Tensor = None
+    reduction: str = "mean"
+    seed: int = 0
+    record: SimpleNamespace = field(default_factory=SimpleNamespace, compare=False)
+
+    def inputs(self) -> tuple:
+        """What the answer is given."""
+        return self.reduction, self.x
+
+    def use(self, answer: type, track: bool = False) -> tuple[object, tuple]:
+        """Raises Complaint where the model is asked about something else than it should be."""
+        notes = self.run(answer, self.offset.clone().requires_grad_(track))
+        self.record.__dict__.update(vars(notes))
+        if notes.asked:
+            self._look_at(notes)
+            with torch.enable_grad():
+                again = self.run(answer, self.offset.clone().requires_grad_(), elsewhere=10_001)
+            self._compare(notes, again)
+            self._look_at_target(again)
+        elif isinstance(notes.loss, Tensor):
+            raise Complaint("the model is never asked: ask(model, x_t, t, y) gives its prediction")
+        return notes.loss, (self.reduction, notes.given)
+
+    def run(self, answer: type, offset: Tensor, elsewhere: int | None = None) -> SimpleNamespace:
+        """One call, with notes: `drawn` (times that were drawn), `asked` (x_t and t that the model saw), `loss`."""
+        if elsewhere is not None:
+            torch.manual_seed(elsewhere)
+        notes = SimpleNamespace(drawn=[], asked=[], given=self.x.clone(), reduction=self.reduction, x=self.x.double())
+
+        def timesteps(n: int, generator: Generator | None = None) -> Tensor:
+            notes.drawn.append(0.1 + 0.8 * uniform(n, generator))
+            return notes.drawn[-1]
+
+        def model(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+            self._look_at_call(x_t, t, labels)
+            notes.asked.append((x_t.detach(), t.detach()))
+            notes.x_t, notes.t = x_t.detach().double(), per_image(t.detach().double(), self.x.double())
+            notes.noise = (notes.x_t - (1 - notes.t) * notes.x) / notes.t
+            notes.target = velocity_target(notes.x, notes.noise)
+            notes.live = notes.target.float() + offset
+            notes.answered = notes.live.detach().double()
+            notes.error = notes.answered - notes.target
+            return notes.live
+
+        generator = Generator().manual_seed(self.seed)
+        notes.loss = answer(timesteps).loss(model, notes.given, self.y, generator, self.reduction)
+        return notes
+
+    def _look_at_call(self, x_t: object, t: object, labels: tuple) -> None:
+        """The model's own complaints about what it is asked."""
+        n, shape = len(self.x), tuple(self.x.shape)
+        if not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
+            raise Complaint("the model is called with (x_t, t) or (x_t, t, y), all of them tensors: ask(...) does so")
+        if tuple(x_t.shape) != shape:
+            raise Complaint(f"the model gets x_t of shape {tuple(x_t.shape)}: it should be that of x, {shape}")
+        if tuple(t.shape) != (n,):
+            raise Complaint(
+                f"the model gets t of shape {tuple(t.shape)}: it should be one time for each picture, ({n},)"
+            )
+        if (self.y is None) != (len(labels) == 0):
+            raise Complaint("ask the model by ask(model, x_t, t, y): it hands labels on where there are some")
+        if self.y is not None and same(t, self.y):
+            raise Complaint("t and y have changed places: ask(model, x_t, t, y) takes the times first")
+        if self.y is not None and not (len(labels) == 1 and same(labels[0], self.y)):
+            raise Complaint("the model does not get the labels y")
+
+    def _look_at(self, notes: SimpleNamespace) -> None:
+        """Complaints about the times, the road and the noise."""
+        n, (x_t, t) = len(self.x), notes.asked[-1]
+        if not notes.drawn:
+            raise Complaint("the times do not come from self.sample_timesteps(len(x), generator)")
+        if len(notes.drawn) > len(notes.asked):
+            raise Complaint("times are drawn twice: the model must be told the very t at which x_t was made")
+        drawn = notes.drawn[-1]
+        if len(drawn) == 1 != n:
+            raise Complaint(
+                "there is one time for all pictures: self.sample_timesteps(len(x), generator) draws one each"
+            )
+        if not same(t, drawn):
+            if same(t, 1 - drawn):
+                raise Complaint("the model is told 1 - t: t = 1 is noise everywhere in this course")
+            if same(t, 1000 * drawn):
+                raise Complaint("the model is told 1000 t: its embedding of t multiplies by 1000 itself")
+            raise Complaint("the model is told another t than the one that was drawn")
+        for text, noise in self._roads(x_t.double(), per_image(drawn.double(), self.x.double())):
+            if is_noise(noise, self.x.double()):
+                if text:
+                    raise Complaint(text)
+                break
+        else:
+            self._look_at_noise(notes.noise)
+        if len(notes.noise) > 1 and same(notes.noise[0], notes.noise[1], 1e-3):
+            raise Complaint(
+                "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
+            )
+
+    def _roads(self, x_t: Tensor, t: Tensor) -> list[tuple[str, Tensor]]:
+        """Which noise was there, if x_t was made in this way? A sentence for each way, "" for the right one."""
+        x = self.x.double()
+        return [
+            ("", (x_t - (1 - t) * x) / t),
+            ("x and noise have changed places on the road: interpolate takes x first", (x_t - t * x) / (1 - t)),
+            ("x_t is the noise alone: put the picture on its road with interpolate(x, noise, t)", x_t),
+            ("x_t is the velocity: put the picture on its road with interpolate(x, noise, t)", x_t + x),
+            ("the picture does not fade in your x_t: interpolate(x, noise, t) mixes both", (x_t - x) / t),
+        ]
+
+    def _look_at_noise(self, noise: Tensor) -> None:
+        mean, std = noise.mean().item(), noise.std().item()
+        if same(noise, self.x, 1e-3):
+            raise Complaint("x_t is the picture itself: put it on its road with interpolate(x, noise, t)")
+        if noise.min() > -0.01 and noise.max() < 1.01:
+            raise Complaint("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
+        said = f"it has mean {mean:.2f} and std {std:.2f}" if abs(mean) > 0.1 or abs(std - 1) > 0.1 else "it is not"
+        raise Complaint(
+            f"the noise in your x_t should be normal with mean 0 and std 1, but {said}: look at how it is made"
+        )
+
+    def _look_at_target(self, notes: SimpleNamespace) -> None:
+        """A complaint about a target made of another noise than x_t: the gradient of the loss tells the target."""
+        if not (isinstance(notes.loss, Tensor) and notes.loss.requires_grad and notes.loss.device.type == "cpu"):
+            return
+        (slope,) = torch.autograd.grad(notes.loss.sum(), notes.live, allow_unused=True)
+        if slope is None:
+            return
+        count = self.x.numel() / notes.loss.numel()  # over how many errors each mean was taken
+        noise = notes.answered - slope.double() * count / 2 + notes.x  # of a mean squared error
+        if is_noise(noise, notes.x) and is_noise((noise + notes.noise) / math.sqrt(2), notes.x):
+            raise Complaint(ANOTHER_NOISE)
+
+    def _compare(self, notes: SimpleNamespace, again: SimpleNamespace) -> None:
+        """A generator that starts the same must give the same draws."""
+        if not again.asked or not same(notes.asked[-1][1], again.asked[-1][1]):
+            raise Complaint(f"{ANOTHER}: hand `generator` on to self.sample_timesteps")
+        if not same(notes.asked[-1][0], again.asked[-1][0]):
+            raise Complaint(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
+
+
+@dataclass(frozen=True)
+class FromTheRecord:
+    """A mistake in the loss, recognised by its value: `wrong` makes errors from the answer's own draws."""
+
+    hint: str
+    wrong: Callable[[SimpleNamespace], Tensor]
+    reduce: Callable[[Tensor, str], Tensor] = averaged
+
+    def fits(self, trial) -> bool:
+        """Whether the answer has this loss in this case."""
+        record = trial.case.record
+        return same(trial.outcome.value, self.reduce(self.wrong(record), record.reduction))

@@ -1,0 +1,232 @@
+"""Lesson 05: the road from picture to noise, its velocity, and the loss; `times` has the times."""
+
+import math
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from dit_course import flow
+from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike
+from dit_course.check.lesson_01_patches.mistakes import drawing
+from dit_course.check.lesson_05_flow_loss.cases import FromTheRecord, LossCase, weighted
+
+# -- what the exercises are tried on ---------------------------------------------------------------
+
+
+def roads(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
+    """Data, noise, times and a label, four times: two drawings, a random shape, points in the plane, a square batch.
+
+    In the last, times that are not shaped for each picture broadcast without an error, and along the wrong axis.
+    """
+    batch, channels, height, width = draw.sizes(4)
+    shapes = [(2, 1, 28, 28), (batch, channels, height, width), (7, 2), (4, 3, 5, 4)]
+    made = []
+    for shape in shapes:
+        dtype = torch.float64 if shape == shapes[1] else torch.float32
+        x, noise = (draw.normal(*shape, dtype=dtype) for _ in range(2))
+        t = 0.15 + 0.2 * torch.sigmoid(draw.normal(shape[0], dtype=dtype)) + 0.5 * torch.arange(shape[0]) / shape[0]
+        made.append((x, noise, t.to(dtype), "x".join(map(str, shape))))
+    made[0] = (2 * torch.stack([drawing(), drawing().flip(2)]) - 1, *made[0][1:])
+    return made
+
+
+# -- interpolate -----------------------------------------------------------------------------------
+
+SWAPPED = "data and noise have changed places: at t = 0 everything is data, at t = 1 everything is noise"
+WHOLE_DATA = "the data never fades: its share must shrink from 1 to 0 while that of the noise grows"
+WHOLE_NOISE = "the noise is there in full at every t: its share must grow from 0 to 1"
+CURVED = "that road is curved, as in DDPM, where the squares of both shares add up to 1: here the shares themselves do"
+ALONG_WIDTH = (
+    "t has one number for each picture, but here it meets another axis: per_image(t, x) shapes it for the batch"
+)
+ONE_T = "all pictures get the time of the first: each has its own"
+OVERSHOT = "the noise is mixed in with the wrong sign: the road leads from the data towards the noise"
+BRACKETS = "brackets are missing: the share of the picture is 1 - t, all of it"
+ANY_AXES = "per_image(t, x) shapes t for pictures and for points: does yours fit one number of axes only?"
+IS_VELOCITY = "that is the way from data to noise, not a place on it: where is the picture at time t?"
+
+interpolate = Exercise(
+    "interpolate",
+    reference=flow.interpolate,
+    lesson="05",
+    partly=ANY_AXES,
+    cases=lambda draw: [Case((x, noise, t), label) for x, noise, t, label in roads(draw)],
+    diagnoses=[
+        LooksLike(SWAPPED, lambda x, noise, t: flow.interpolate(noise, x, t)),
+        LooksLike(WHOLE_DATA, weighted(lambda t: 1 + 0 * t, lambda t: t)),
+        LooksLike(WHOLE_NOISE, weighted(lambda t: 1 - t, lambda t: 1 + 0 * t)),
+        LooksLike(CURVED, weighted(lambda t: (1 - t).sqrt(), lambda t: t.sqrt())),
+        LooksLike(CURVED, weighted(lambda t: (1 - t**2).sqrt(), lambda t: t)),
+        LooksLike(CURVED, weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin())),
+        LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + t * noise),
+        LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise),
+        LooksLike(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise),
+        LooksLike(ONE_T, lambda x, noise, t: flow.interpolate(x, noise, t[0])),
+        LooksLike(BRACKETS, lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise)),
+        LooksLike(OVERSHOT, weighted(lambda t: 1 - t, lambda t: -t)),
+        LooksLike(OVERSHOT, weighted(lambda t: 1 + t, lambda t: -t)),
+        LooksLike(IS_VELOCITY, lambda x, noise, t: noise - x),
+    ],
+    praise="Right on the road",
+    picture=lambda x_t: x_t[0],
+)
+
+
+# -- velocity_target -------------------------------------------------------------------------------
+
+BACKWARDS = "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes"
+NOISE_ALONE = "that is the noise alone, another target that networks can have: here the whole way is asked for"
+SUM = "that is the sum: a way from one place to another is a difference"
+
+velocity_target = Exercise(
+    "velocity_target",
+    reference=flow.velocity_target,
+    lesson="05",
+    cases=lambda draw: [Case((x, noise), label) for x, noise, _, label in roads(draw)[:3]],
+    diagnoses=[
+        LooksLike(BACKWARDS, lambda x, noise: x - noise),
+        LooksLike(NOISE_ALONE, lambda x, noise: noise),
+        LooksLike(SUM, lambda x, noise: noise + x),
+    ],
+    praise="The speed of the straight road",
+    picture=lambda velocity: velocity[0],
+)
+
+
+# -- data_from_velocity and noise_from_velocity ----------------------------------------------------
+
+FORWARD = "you walk the wrong way: the data lies at the start of the road, against the velocity"
+WHOLE_WAY = "you walk the whole road, but the picture stands at t: how much of it lies between there and the data?"
+OTHER_END = "that is the other end of the road: going with the velocity leads to the noise, and the rest of it is 1 - t"
+TIMES_ALONG_WIDTH = "t has one number for each picture, but here it meets another axis: shape it with per_image(t, x_t)"
+REST_OF_THE_ROAD = "the part of the road that is meant is the one from the data to here, t long, not the rest of it"
+DIVIDED = "a way is speed times time: nothing has to be divided here"
+SHRUNK = "the place where you stand must not shrink: start at x_t itself, and walk from there"
+ONLY_THE_WAY = "that is the way you walk, not the place where you arrive: it starts at x_t"
+UNDONE = "dividing by 1 - t would be right if the noise were known: here the velocity is"
+
+data_from_velocity = Exercise(
+    "data_from_velocity",
+    reference=flow.data_from_velocity,
+    lesson="05",
+    partly=ANY_AXES,
+    cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in roads(draw)],
+    diagnoses=[
+        LooksLike(FORWARD, lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t)),
+        LooksLike(WHOLE_WAY, lambda x_t, v, t: x_t - v),
+        LooksLike(OTHER_END, flow.noise_from_velocity),
+        LooksLike(REST_OF_THE_ROAD, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
+        LooksLike(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t - t * v),
+        LooksLike(ONE_T, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0])),
+        LooksLike(DIVIDED, lambda x_t, v, t: x_t - v / flow.per_image(t, x_t)),
+        LooksLike(DIVIDED, lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t)),
+        LooksLike(SHRUNK, lambda x_t, v, t: flow.interpolate(x_t, -v, t)),
+        LooksLike(SHRUNK, flow.interpolate),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: flow.per_image(t, x_t) * v),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: -flow.per_image(t, x_t) * v),
+        LooksLike(UNDONE, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t))),
+    ],
+    praise="Back at the data",
+    picture=lambda x: x[0],
+)
+
+NOISE_BACK = "you walk the wrong way: the noise lies at the end of the road, where the velocity points"
+NOISE_WHOLE = "you walk the whole road, but the picture stands at t already: how much of it is left?"
+NOISE_WALKED = "t is the part of the road behind the picture: the part ahead of it is meant"
+NOISE_DATA = "that is the data, at the start of the road: the noise lies at its end"
+
+noise_from_velocity = Exercise(
+    "noise_from_velocity",
+    reference=flow.noise_from_velocity,
+    lesson="05",
+    partly=ANY_AXES,
+    cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in roads(draw)],
+    diagnoses=[
+        LooksLike(NOISE_BACK, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
+        LooksLike(NOISE_WHOLE, lambda x_t, v, t: x_t + v),
+        LooksLike(NOISE_WALKED, lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t)),
+        LooksLike(NOISE_DATA, flow.data_from_velocity),
+        LooksLike(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t + (1 - t) * v),
+        LooksLike(ONE_T, lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0])),
+        LooksLike(DIVIDED, lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t))),
+        LooksLike(SHRUNK, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v)),
+        LooksLike(ONLY_THE_WAY, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v),
+    ],
+    praise="Arrived at the noise",
+    picture=lambda noise: noise[0],
+)
+
+
+# -- RectifiedFlow ---------------------------------------------------------------------------------
+
+
+def loss_cases(draw: Draw) -> list[LossCase]:
+    """Pictures with labels and without, the loss of each and of all; none of the shapes has two equal sides."""
+    cases = []
+    for labels, reduction in ((True, "none"), (True, "mean"), (False, "mean")):
+        batch, channels, height, width = (size + 3 for size in draw.sizes(4))
+        x = torch.tanh(draw.normal(batch, channels, height, width))
+        offset = (0.5 + 0.3 * torch.arange(batch)) * (-1) ** torch.arange(batch)  # one a picture, below and above
+        y = torch.arange(batch) % 3 if labels else None
+        label = f"{batch} pictures {'with' if labels else 'without'} labels, reduction {reduction!r}"
+        seed = int(draw.sizes(1, 0, 10_000)[0])
+        cases.append(LossCase((), label, x=x, y=y, offset=offset.reshape(-1, 1, 1, 1), reduction=reduction, seed=seed))
+    return cases
+
+
+LOSS_SIGN = "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise"
+LOSS_NOISE = "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it"
+LOSS_DATA = "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it"
+LOSS_PLACE = "your target is x_t, which the network is given anyway: it shall predict the velocity"
+LOSS_PART = (
+    "your target is a part of the road, to x_t or from it: the velocity is all of it, from the data to the noise"
+)
+LOSS_ENDS = "you compare the ends that the velocities lead to: compare the velocities themselves"
+LOSS_ABS = "the errors are not squared, only made positive: the *squared* error is meant"
+LOSS_RAW = "the errors are not squared, so that too high and too low cancel"
+LOSS_ROOT = "there is a root over the mean: the squared error itself is meant"
+LOSS_SUM = "the squared errors are summed: averaged(error, reduction) takes their mean"
+LOSS_HALF = "the squared error is halved"
+LOSS_REDUCTION = "the reduction is not looked at: averaged(error, reduction) gives one number, or one for each picture"
+LOSS_PARTLY = 'one number is wanted for "mean" and one for each picture for "none": what takes your means?'
+LOSS_EACH = 'every pixel keeps its own error: averaged(error, reduction) takes the mean, of each picture for "none"'
+
+
+def squares(record: SimpleNamespace) -> Tensor:
+    """What the right loss is the mean of."""
+    return record.error.square()
+
+
+RectifiedFlow = Exercise(
+    "RectifiedFlow",
+    reference=flow.RectifiedFlow,
+    lesson="05",
+    partly=LOSS_PARTLY,
+    cases=loss_cases,
+    diagnoses=[
+        FromTheRecord(LOSS_SIGN, lambda r: (r.answered + r.target).square()),
+        FromTheRecord(LOSS_NOISE, lambda r: (r.answered - r.noise).square()),
+        FromTheRecord(LOSS_DATA, lambda r: (r.answered - r.x).square()),
+        FromTheRecord(LOSS_PLACE, lambda r: (r.answered - r.x_t).square()),
+        FromTheRecord(LOSS_PART, lambda r: (r.answered - (r.noise - r.x_t)).square()),
+        FromTheRecord(LOSS_PART, lambda r: (r.answered - (r.x_t - r.x)).square()),
+        FromTheRecord(LOSS_ENDS, lambda r: (r.t * r.error).square()),
+        FromTheRecord(LOSS_ENDS, lambda r: ((1 - r.t) * r.error).square()),
+        FromTheRecord(LOSS_ABS, lambda r: r.error.abs()),
+        FromTheRecord(LOSS_RAW, lambda r: r.error),
+        FromTheRecord(LOSS_RAW, lambda r: -r.error),
+        FromTheRecord(LOSS_HALF, lambda r: r.error.square() / 2),
+        FromTheRecord(LOSS_ROOT, squares, lambda error, how: flow.averaged(error, how).sqrt()),
+        FromTheRecord(LOSS_SUM, squares, lambda error, how: error.sum()),
+        FromTheRecord(
+            LOSS_SUM,
+            lambda r: r.error.square(),
+            lambda error, how: flow.averaged(error.flatten(1).sum(1)[:, None], how),
+        ),
+        FromTheRecord(LOSS_REDUCTION, squares, lambda error, how: error.mean()),
+        FromTheRecord(LOSS_REDUCTION, squares, lambda error, how: error.flatten(1).mean(1)),
+        FromTheRecord(LOSS_EACH, squares, lambda error, how: error),
+    ],
+    praise="A model that is off by a known amount is charged that amount",
+)

@@ -1,0 +1,295 @@
+"""Small worlds in which lesson 06's exercises are tried: what comes back is all that an answer returned and changed."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from dit_course.check.engine.exercise import Case, Draw
+from dit_course.check.engine.modules import Complaint
+
+NO_RETURN = "your answer returns nothing: is the `return` missing?"
+STEPS_EARLY = (
+    "the weights change between the loss and its backward, so the gradient would be that of other weights: the "
+    "optimizer steps once the gradients are there"
+)
+NO_GRADIENT = "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
+
+
+class Pocket(nn.Module):
+    """A network that fits into a pocket: (x, t, y) -> velocity, with a layer `final` as a DiT has."""
+
+    def __init__(self, draw: Draw, pixels: int, classes: int = 3, width: int = 5):
+        super().__init__()
+        self.hidden, self.label = nn.Linear(pixels + 1, width), nn.Embedding(classes, width)
+        self.final = nn.Linear(width, pixels)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(0.5 * draw.normal(*parameter.shape))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """x: (batch, C, H, W); t, y: (batch,)."""
+        tokens = torch.cat([x.flatten(1), t[:, None]], dim=1)  # (batch, pixels + 1)
+        return self.final(torch.tanh(self.hidden(tokens) + self.label(y))).reshape(x.shape)
+
+
+class PocketFlow:
+    """A loss that does not depend on the noise it draws, but notices when the noise is new."""
+
+    def __init__(self):
+        self.noises: list[Tensor] = []
+
+    def loss(self, model, x: Tensor, y: Tensor, generator=None, reduction: str = "mean") -> Tensor:
+        """As that of `RectifiedFlow`."""
+        self.noises.append(torch.randn(4, generator=generator))
+        error = (model(x, torch.full((len(x),), 0.5), y) + x).square()
+        return error.flatten(1).mean(dim=1) if reduction == "none" else error.mean()
+
+
+def flat(tensors) -> Tensor:
+    """All numbers of some tensors in one row, without history."""
+    return torch.cat([x.detach().flatten().double() for x in tensors])
+
+
+def number(value: object, name: str) -> Tensor:
+    """A result that should be one number, as a tensor; Complaint for anything else."""
+    if value is None:
+        raise Complaint(NO_RETURN)
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().double().reshape(())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return torch.tensor(value, dtype=torch.float64)
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    raise Complaint(f"{name} should be one number, but your answer returns a {type(value).__name__}{shape}")
+
+
+def without_history(value: object, name: str) -> None:
+    """Complaint when a result carries its computation along."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise Complaint(
+            f"{name} that you return still carries its history, so the memory of the whole step stays taken for as "
+            "long as somebody keeps it: .detach() lets go"
+        )
+
+
+@dataclass(frozen=True)
+class World(Case):
+    """A case whose result is made of all that an answer returned and changed: `play` says how.
+
+    `args` are for `play`, and never handed to an answer as they are.
+    """
+
+    gives = tuple  # not a tensor, or not only: the tests' general answers leave these exercises out
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[Tensor, tuple]:
+        """Play with fresh copies of everything."""
+        result = self.play(answer, *self.args)
+        return result.detach() if isinstance(result, Tensor) else result, ()
+
+    def inputs(self) -> tuple:
+        """Nothing that must stay as it is."""
+        return ()
+
+    def imitate(self, wrong: Callable) -> Tensor:
+        """What a wrong version makes of it."""
+        return self.use(wrong)[0]
+
+    def play(self, answer: Callable, *args) -> Tensor:
+        """Everything that the answer returned and changed, in one row of numbers."""
+        raise NotImplementedError("a subclass says what is played")
+
+
+# -- overfit ---------------------------------------------------------------------------------------
+
+
+class Overfitting(World):
+    """args: seed, (batch, C, H, W), steps, lr."""
+
+    def play(self, answer: Callable, seed: int, shape: tuple, steps: int, lr: float) -> object:
+        """The losses, as they come."""
+        draw, flow = Draw(seed), PocketFlow()
+        model = Pocket(draw, math.prod(shape[1:]))
+        losses = answer(model, flow, draw.normal(*shape), torch.arange(shape[0]) % 3, steps, lr)
+        if any(not torch.equal(noise, flow.noises[0]) for noise in flow.noises):
+            raise Complaint(
+                "the noise is new in every step, so every step poses another problem: to overfit is to see the very "
+                "same noise and times again and again. What decides about them in your code?"
+            )
+        without_history(losses, "each loss")
+        if isinstance(losses, list) and losses and not isinstance(losses[0], Tensor):
+            raise Complaint("your answer returns a list of plain numbers: keep tensors, and stack them at the end")
+        return losses
+
+
+# -- learning_rate ---------------------------------------------------------------------------------
+
+
+class Schedule(World):
+    """args: total, highest, warmup, decay."""
+
+    def play(self, answer: Callable, total: float, highest: float, warmup: int, decay: int) -> Tensor:
+        """The rates of all steps; of the first twelve where there is no end."""
+        rates = []
+        for done in range(12 if math.isinf(total) else total):
+            try:
+                rates.append(number(answer(done, total, highest, warmup, decay), "the learning rate"))
+            except ZeroDivisionError:
+                what = "decay" if warmup else "warmup"
+                raise Complaint(
+                    f"your code divides by zero when `{what}` is 0: a training without that part must work, too"
+                ) from None
+        return torch.stack(rates)
+
+
+# -- clip_gradients --------------------------------------------------------------------------------
+
+
+class Gradients(World):
+    """args: seed, how long the whole gradient is, most."""
+
+    def play(self, answer: Callable, seed: int, length: float, most: float) -> Tensor:
+        """The norm that is returned, then all gradients and weights. One parameter has no gradient."""
+        draw = Draw(seed)
+        shapes = [(2, 3), (4,), (1,), (2, 2, 2)]
+        parameters = [nn.Parameter(draw.normal(*shape)) for shape in shapes]
+        gradients = [draw.normal(*shape) for shape in shapes[:-1]]
+        scale = length / flat(gradients).norm().item()
+        for parameter, gradient in zip(parameters, gradients, strict=False):
+            parameter.grad = scale * gradient
+        try:
+            norm = number(answer((p for p in parameters), most), "the norm")
+        except (AttributeError, TypeError) as error:
+            raise Complaint(NO_GRADIENT) if "NoneType" in str(error) else error from None
+        if any(p.grad is None for p in parameters[:-1]):
+            raise Complaint("the gradients are gone (.grad is None): they should be shorter, not forgotten")
+        if length == 0 and flat(p.grad for p in parameters[:-1]).isnan().any():
+            raise Complaint("a gradient that is 0 everywhere becomes NaN: something is divided by its norm, which is 0")
+        return torch.cat([norm[None], flat(p.grad for p in parameters[:-1]), flat(parameters)])
+
+
+# -- training_step ---------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """What the guard of a check raises."""
+
+
+class Watched(SGD):
+    """Gradient descent that remembers whether it ever had a gradient to go by."""
+
+    steps, useful = 0, 0
+
+    def step(self, closure=None):
+        """Note, and step."""
+        self.steps += 1
+        self.useful += any(
+            p.grad is not None and bool(p.grad.count_nonzero()) for group in self.param_groups for p in group["params"]
+        )
+        return super().step(closure)
+
+
+class Stepping(World):
+    """args: seed, (batch, C, H, W), clip."""
+
+    def play(self, answer: Callable, seed: int, shape: tuple, clip: float) -> Tensor:
+        """Losses and norms of three steps, then the weights after the first and the last of them."""
+        draw = Draw(seed)
+        model = Pocket(draw, math.prod(shape[1:]))
+        optimizer = Watched(model.parameters(), 0.5, momentum=0.5)
+        said, weights = [], []
+        for _ in range(3):
+            given = PocketFlow(), optimizer, draw.normal(*shape), torch.arange(shape[0]) % 3, clip
+            try:
+                said += self.pair(answer(model, *given))
+            except RuntimeError as error:
+                raise Complaint(STEPS_EARLY) if "modified by an inplace operation" in str(error) else error from None
+            if len(given[0].noises) > 1:
+                raise Complaint(
+                    "the loss is computed more than once: each time it draws other noise, and it costs a whole pass "
+                    "of the network"
+                )
+            weights.append(flat(model.parameters()))
+        if not optimizer.steps:
+            raise Complaint("the weights never change: who moves them along the gradient?")
+        if not optimizer.useful:
+            raise Complaint(
+                "whenever the optimizer steps, there is no gradient: it has been erased before, or not been computed "
+                "yet"
+            )
+        self.guarded(answer, model, given)
+        return torch.cat([torch.stack(said), weights[0], weights[2]])
+
+    def pair(self, outcome: object) -> list[Tensor]:
+        """The loss and the norm, once it is sure that they are there."""
+        if outcome is None:
+            raise Complaint(NO_RETURN + " The loss and the norm of the gradient are wanted")
+        if not isinstance(outcome, tuple | list) or len(outcome) != 2:
+            raise Complaint("two things are wanted back: the loss, and the norm of the gradient (`return loss, norm`)")
+        for value, name in zip(outcome, ("the loss", "the norm"), strict=True):
+            without_history(value, name)
+        if any(isinstance(value, float) for value in outcome):
+            raise Complaint(
+                "your answer returns plain numbers: .item() makes a GPU stop and wait in every step. Return tensors, "
+                "and let whoever wants the number ask for it"
+            )
+        return [number(value, name) for value, name in zip(outcome, ("the loss", "the norm"), strict=True)]
+
+    def guarded(self, answer: Callable, model: nn.Module, given: tuple) -> None:
+        """Complaint when the guard is not asked, or too late."""
+        before, asked = flat(model.parameters()), []
+
+        def guard(loss, norm):
+            asked.append((loss, norm))
+            raise Stop
+
+        with contextlib.suppress(Stop):
+            answer(model, *given, guard)
+        if not asked:
+            raise Complaint("`guard` is never called: where one is given, it wants to see loss and norm")
+        if not torch.equal(flat(model.parameters()), before):
+            raise Complaint(
+                "`guard` is asked too late: the weights have changed already, and it is there to prevent just that"
+            )
+
+
+# -- accumulate_gradients --------------------------------------------------------------------------
+
+
+class Accumulating(World):
+    """args: seed, batch, parts."""
+
+    def play(self, answer: Callable, seed: int, batch: int, parts: int) -> Tensor:
+        """The loss that is returned, then all gradients."""
+        draw = Draw(seed)
+        model, sizes = Pocket(draw, 6), []
+        x, y = draw.normal(batch, 1, 2, 3), torch.arange(batch) % 3
+        arrived, before = [], []
+        model.final.weight.register_hook(arrived.append)
+
+        def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            sizes.append(len(x))
+            before.append(len(arrived))
+            return (model(x, torch.full((len(x),), 0.5), y) + x).square().mean()
+
+        loss = answer(model, loss_of, x, y, parts)
+        if loss is None:
+            raise Complaint(NO_RETURN)
+        without_history(loss, "the loss")
+        if not sizes or max(sizes) > math.ceil(batch / parts):
+            largest = max(sizes, default=0)
+            raise Complaint(
+                f"the loss was asked for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
+                "into memory at a time"
+            )
+        if len(sizes) > 1 and before[1] == 0:
+            raise Complaint(
+                "no gradient has arrived when the second part begins: then the histories of all parts lie in memory "
+                "together, as with the whole batch. Go backward after each part"
+            )
+        if any(p.grad is None for p in model.parameters()):
+            raise Complaint("no gradient has arrived: who calls backward?")
+        return torch.cat([number(loss, "the loss")[None], flat(p.grad for p in model.parameters())])

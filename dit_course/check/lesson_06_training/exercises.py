@@ -1,0 +1,299 @@
+"""Lesson 06: overfitting one batch, the learning rate, clipping, the step, and gradients gathered from parts."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from dit_course import training
+from dit_course.check.engine.compare import same
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, LooksLike, When
+from dit_course.check.lesson_06_training.cases import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
+from dit_course.check.lesson_06_training.mistakes import (
+    accumulating,
+    clamped,
+    clipping,
+    cosine,
+    overfits,
+    schedule,
+    stepping,
+    warmup_first,
+    weighing,
+)
+from dit_course.check.stretch_solutions import accumulate_gradients as accumulated
+from dit_course.check.stretch_solutions import clip_gradients as clipped
+
+
+def seeds(draw: Draw, count: int) -> list[int]:
+    """Seeds for cases that make their own numbers."""
+    return torch.randint(2**31, (count,), generator=draw.generator).tolist()
+
+
+# -- overfit ---------------------------------------------------------------------------------------
+
+
+def overfit_cases(draw: Draw) -> list[Overfitting]:
+    """Two batches and two learning rates."""
+    first, second = seeds(draw, 2)
+    return [
+        Overfitting((first, (4, 1, 2, 3), 12, 0.05), "12 steps with 4 pictures"),
+        Overfitting((second, (3, 2, 3, 2), 7, 0.02), "7 steps with 3 pictures in two colours"),
+    ]
+
+
+def does_not_move(got: Tensor, expected: Tensor) -> bool:
+    """Whether all losses are the first."""
+    return got.shape == expected.shape and bool((got == got[0]).all())
+
+
+def one_late(got: Tensor, expected: Tensor) -> bool:
+    """Whether each loss is that of the next step."""
+    return got.shape == expected.shape and same(got[:-1], expected[1:])
+
+
+OVER_STILL = (
+    "the loss does not move at all: when the optimizer steps, there is no gradient. Has it been erased, or not been "
+    "computed yet?"
+)
+OVER_ADDED = "gradients of earlier steps are still there, and new ones are added to them: who sets them to zero?"
+OVER_FINAL = "only the last layer learns: which parameters does the optimizer know?"
+OVER_RATE = "`lr` is not used: the optimizer goes by a rate of its own"
+OVER_ANEW = "every step makes a new optimizer, which knows nothing of the steps before: make it once, before the loop"
+OVER_SGD = "that is plain gradient descent: AdamW is wanted, as in the training"
+OVER_ONE_LATE = "each loss is measured after its step: keep the one that the step began with"
+
+overfit = Exercise(
+    "overfit",
+    reference=training.overfit,
+    lesson="06",
+    cases=overfit_cases,
+    diagnoses=[
+        When(OVER_STILL, does_not_move),
+        LooksLike(OVER_ADDED, overfits(order="back step")),
+        LooksLike(OVER_FINAL, overfits(part=lambda model: model.final)),
+        LooksLike(OVER_FINAL, overfits(part=lambda model: model.final, order="back step")),
+        LooksLike(OVER_RATE, overfits(rate=lambda lr: 1e-3)),
+        LooksLike(OVER_RATE, overfits(rate=lambda lr: 2e-3)),
+        LooksLike(OVER_ANEW, overfits(anew=True)),
+        LooksLike(OVER_SGD, overfits(make=SGD)),
+        When(OVER_ONE_LATE, one_late),
+    ],
+    praise="The losses fall as they should",
+)
+
+
+# -- learning_rate ---------------------------------------------------------------------------------
+
+
+def schedule_cases(draw: Draw) -> list[Schedule]:
+    """A usual training, and those that leave something out."""
+    warmup, decay, rest = draw.sizes(3, 3, 9)
+    return [
+        Schedule((40, 2.0, 7, 16), "40 steps: 7 of warm-up, 16 of decay"),
+        Schedule((warmup + decay + rest, 3.0, warmup, decay), f"{warmup + decay + rest} steps"),
+        Schedule((20, 2.0, 5, 0), "20 steps without decay"),
+        Schedule((20, 2.0, 0, 8), "20 steps without warm-up"),
+        Schedule((10, 2.0, 6, 8), "10 steps in which warm-up and decay overlap"),
+        Schedule((math.inf, 2.0, 4, 0), "a training without an end"),
+    ]
+
+
+def curve(rates: Tensor) -> Tensor:
+    """The rates as a small drawing, (1, 60, 4 * steps)."""
+    heights = (rates / 2.2 * 60).clamp(0, 59)
+    paper = (torch.arange(59, -1, -1)[:, None] < heights).double()  # (60, steps)
+    return 1 - 0.6 * paper.repeat_interleave(4, dim=1)[None]
+
+
+RATE_FIRST = "your warm-up starts at 0, so the first step moves nothing: of warmup + 1 parts, it should go the first"
+RATE_SOON = "your warm-up is one step too short: in step number `warmup` (counted from 0) the rate is the highest"
+RATE_NO_WARMUP = "there is no warm-up: the first steps take the highest rate"
+RATE_NO_DECAY = "there is no decay: at the end the rate should fall to 0 in a straight line"
+RATE_EVER = "your decay starts at the first step: only the last `decay` steps go down"
+RATE_BEYOND = "the rate grows beyond the highest: warm-up ends where it is reached"
+RATE_LAST = "the last step has the rate 0 and moves nothing: that is for the step after it"
+RATE_FACTOR = "your answer is a share of the highest rate: multiply it with `highest`"
+RATE_PRODUCT = "where warm-up and decay overlap, the smaller one counts, not their product"
+RATE_OVERLAP = "during the warm-up your rate does not ask the decay: where both hold, the smaller one counts"
+RATE_COSINE = "your decay follows a cosine, as many do: here it is a straight line"
+RATE_WHOLE = "your rate jumps: // divides whole numbers and throws the rest away"
+RATE_UP = "at its end your rate goes up: how many steps are *left* after `done` of them?"
+
+learning_rate = Exercise(
+    "learning_rate",
+    reference=training.learning_rate,
+    lesson="06",
+    partly=OTHERWISE,
+    cases=schedule_cases,
+    diagnoses=[
+        LooksLike(RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0)),
+        LooksLike(RATE_FIRST, schedule(up=lambda done, warmup: done / (warmup + 1))),
+        LooksLike(RATE_SOON, schedule(up=lambda done, warmup: (done + 1) / warmup if warmup else 1.0)),
+        LooksLike(RATE_NO_WARMUP, schedule(up=lambda done, warmup: 1.0)),
+        LooksLike(RATE_NO_DECAY, schedule(down=lambda done, total, decay: 1.0)),
+        LooksLike(RATE_EVER, schedule(down=lambda done, total, decay: (total - done) / total)),
+        LooksLike(RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=warmup_first)),
+        LooksLike(RATE_OVERLAP, schedule(join=warmup_first)),
+        LooksLike(RATE_OVERLAP, schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0))),
+        LooksLike(RATE_BEYOND, schedule(cap=False)),
+        LooksLike(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up * min(down, 1.0))),
+        LooksLike(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up if up < 1 else down)),
+        LooksLike(RATE_LAST, schedule(down=lambda done, total, decay: (total - done - 1) / decay)),
+        LooksLike(RATE_FACTOR, lambda *args: training.learning_rate(*args) / args[2]),
+        LooksLike(RATE_PRODUCT, schedule(join=lambda up, down: up * down)),
+        LooksLike(RATE_COSINE, schedule(down=cosine)),
+        LooksLike(RATE_WHOLE, schedule(up=lambda done, warmup: (done + 1) // (warmup + 1))),
+        LooksLike(RATE_UP, schedule(down=lambda done, total, decay: max(0.0, 1 - (total - done) / decay))),
+        LooksLike(RATE_UP, schedule(down=lambda done, total, decay: 1 - (total - done) / decay)),
+    ],
+    praise="Up, along, and down",
+    picture=curve,
+    tolerance=1e-6,
+)
+
+
+# -- clip_gradients --------------------------------------------------------------------------------
+
+
+def gradient_cases(draw: Draw) -> list[Gradients]:
+    """Too long, much too long, short enough, and none at all."""
+    first, second, third, fourth = seeds(draw, 4)
+    return [
+        Gradients((first, 5.0, 1.0), "a gradient of length 5 that may have 1"),
+        Gradients((second, 40.0, 2.5), "one of length 40 that may have 2.5"),
+        Gradients((third, 0.3, 1.0), "one of length 0.3 that may have 1"),
+        Gradients((fourth, 0.0, 1.0), "one of length 0"),
+    ]
+
+
+CLIP_NOT_DONE = (
+    "the gradients come out as they went in: change them where they are (`p.grad.mul_(...)` or `p.grad = ...`; "
+    "`g = g * scale` only makes something new). And `parameters` may be a generator, which can be walked over "
+    "only once: make a list first"
+)
+CLIP_EACH = "each parameter's gradient is shortened by itself, which turns the whole: one norm, and one factor, for all"
+CLIP_VALUE = "every number of the gradient is cut off by itself, which turns its direction: scale all by one factor"
+CLIP_NO_ROOT = "the root is missing: the norm is the root of the sum of all squares"
+CLIP_SUM = "the norms of the parts are added up: add their *squares*, and take the root at the end"
+CLIP_LARGEST = "the norm is that of the largest number: all of them count, squared"
+CLIP_MEAN = "the norm is a mean over all numbers: it is a sum of squares, and then the root"
+CLIP_ALWAYS = "short gradients are made longer: only what is too long is scaled"
+CLIP_UPSIDE = "the factor stands on its head: too long a gradient must get shorter"
+CLIP_FACTOR = "the gradients are multiplied by `most`: the factor is `most` divided by the norm"
+CLIP_AFTER = "the norm that comes back is that after clipping: the one before is wanted, since it tells how wild it was"
+CLIP_WEIGHTS = "the weights are scaled: it is their gradients (.grad) that are too long"
+
+clip_gradients = Exercise(
+    "clip_gradients",
+    reference=clipped,
+    lesson="06",
+    partly=OTHERWISE,
+    cases=gradient_cases,
+    diagnoses=[
+        LooksLike(CLIP_NOT_DONE, clipping(change="none")),
+        LooksLike(CLIP_EACH, clipping(change="each")),
+        LooksLike(CLIP_VALUE, clamped),
+        LooksLike(CLIP_NO_ROOT, clipping(norm_of=lambda gradients: flat(gradients).square().sum())),
+        LooksLike(CLIP_SUM, clipping(norm_of=lambda gradients: sum(g.double().norm() for g in gradients))),
+        LooksLike(CLIP_LARGEST, clipping(norm_of=lambda gradients: flat(gradients).abs().max())),
+        LooksLike(CLIP_MEAN, clipping(norm_of=lambda gradients: flat(gradients).square().mean().sqrt())),
+        LooksLike(CLIP_ALWAYS, clipping(scale=lambda norm, most: most / norm if norm else 1.0)),
+        LooksLike(CLIP_ALWAYS, clipping(scale=lambda norm, most: most / norm)),
+        LooksLike(CLIP_UPSIDE, clipping(scale=lambda norm, most: norm / most if norm > most else 1.0)),
+        LooksLike(CLIP_UPSIDE, clipping(scale=lambda norm, most: norm / most)),
+        LooksLike(CLIP_FACTOR, clipping(scale=lambda norm, most: most if norm > most else 1.0)),
+        LooksLike(CLIP_AFTER, clipping(said=lambda norm, most: norm.clamp(max=most))),
+        LooksLike(CLIP_WEIGHTS, clipping(change="weights")),
+    ],
+    praise="Only what is too long gets shorter",
+)
+
+
+# -- training_step ---------------------------------------------------------------------------------
+
+
+def step_cases(draw: Draw) -> list[Stepping]:
+    """Three steps with much clipping, and with hardly any."""
+    first, second = seeds(draw, 2)
+    return [
+        Stepping((first, (4, 1, 2, 3), 0.1), "three steps with 4 pictures"),
+        Stepping((second, (3, 2, 3, 2), 0.4), "three steps with 3 pictures in two colours"),
+    ]
+
+
+STEP_ADDED = "gradients of earlier steps are still there in the next one, and new ones are added to them"
+STEP_NO_CLIP = "the optimizer gets the whole gradient, however long it is: clip it, and do so before the step"
+STEP_VALUE = "every number of the gradient is cut off by itself: clip the norm of the whole"
+STEP_SAID = "the norm that comes back is that after clipping: nn.utils.clip_grad_norm_ returns the one before"
+STEP_SWAPPED = "loss and norm are swapped: the loss comes first"
+
+
+def swapped(*args) -> tuple[Tensor, Tensor]:
+    """The norm first."""
+    return training.training_step(*args)[::-1]
+
+
+def by_value(parameters, clip: float) -> Tensor:
+    """Clip every number by itself; returns the norm before, as the right one does."""
+    parameters = list(parameters)
+    norm = flat(p.grad for p in parameters).norm().float()
+    nn.utils.clip_grad_value_(parameters, clip)
+    return norm
+
+
+training_step = Exercise(
+    "training_step",
+    reference=training.training_step,
+    lesson="06",
+    cases=step_cases,
+    diagnoses=[
+        LooksLike(STEP_ADDED, stepping("back clip guard step")),
+        LooksLike(STEP_NO_CLIP, stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1e9))),
+        LooksLike(STEP_VALUE, stepping(clipper=by_value)),
+        LooksLike(STEP_SAID, stepping(said=lambda norm, clip: norm.clamp(max=clip))),
+        LooksLike(STEP_SWAPPED, swapped),
+    ],
+    praise="Three steps go where they should",
+)
+
+
+# -- stretch: accumulate_gradients -----------------------------------------------------------------
+
+
+def part_cases(draw: Draw) -> list[Accumulating]:
+    """Parts that are all equal, and parts of which the last is smaller."""
+    first, second, third = seeds(draw, 3)
+    return [
+        Accumulating((first, 8, 4), "8 pictures in 4 equal parts"),
+        Accumulating((second, 7, 3), "7 pictures in parts of 3, 3 and 1"),
+        Accumulating((third, 5, 1), "5 pictures in one part"),
+    ]
+
+
+PART_SUM = "each part counts as much as the whole batch: the loss is a mean, so a part counts by its share of pictures"
+PART_EQUAL = "all parts count the same, but the last one may have fewer pictures: a part counts by its share of them"
+PART_FORGOTTEN = "only the last part's gradient is left: those before it were set to zero"
+PART_LAST = "the loss that comes back is only the last part's"
+PART_GRADIENT = "the loss is right, but the gradients are not: weigh each part's loss *before* `backward`, not after it"
+PART_LOSS = "the gradients are right, but in the loss that comes back each part counts whole: weigh it there, too"
+
+accumulate_gradients = Exercise(
+    "accumulate_gradients",
+    reference=accumulated,
+    lesson="06",
+    partly=OTHERWISE,
+    cases=part_cases,
+    diagnoses=[
+        LooksLike(PART_SUM, accumulating(lambda part, batch, parts: 1)),
+        LooksLike(
+            PART_SUM, accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses))
+        ),
+        LooksLike(PART_GRADIENT, weighing(gradient=False)),
+        LooksLike(PART_LOSS, weighing(loss=False)),
+        LooksLike(PART_EQUAL, accumulating(lambda part, batch, parts: 1 / parts)),
+        LooksLike(PART_FORGOTTEN, accumulating(lambda part, batch, parts: part / batch, forget=True)),
+        LooksLike(PART_LAST, accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1])),
+    ],
+    praise="The gradients are those of the whole batch",
+)

@@ -1,0 +1,272 @@
+"""Lesson 07: the running average, what is in it, and the average of a model's weights."""
+
+import torch
+
+import dit_course.check.lesson_07_ema.mistakes as wrong
+from dit_course import ema
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
+from dit_course.check.lesson_07_ema.mistakes import AverageCase
+from dit_course.check.stretch_solutions import power_decays as by_power
+
+# -- running_average -------------------------------------------------------------------------------
+
+
+def signals(draw: Draw) -> list[Case]:
+    """A sequence of numbers, one of points in the plane, and one of whole tables."""
+    cases = [Case((draw.normal(7), 0.5), "7 numbers, decay 0.5"), Case((draw.normal(9, 2), 0.9), "9 points, decay 0.9")]
+    count, rows, columns = draw.sizes(3)
+    label = f"{count} tables of {rows}x{columns}, decay 0.8"
+    return [*cases, Case((draw.normal(count, rows, columns, dtype=torch.float64), 0.8), label)]
+
+
+RUN_SWAPPED = "decay and 1 - decay are swapped: the *average* keeps the share `decay` of itself"
+RUN_ZERO = "your average starts at zero, and needs a while to get away from there: it starts at the first value"
+RUN_PAST = "each value is averaged with the value before it: it is the *average* so far that is kept"
+RUN_LAST = "only the last average comes back: one after each value is wanted"
+RUN_FIRST = "the first one is missing: the average starts at the first value, and that one counts, too"
+RUN_MEAN = "that is the plain mean of all values so far: here old ones fade, by the factor `decay` at each step"
+RUN_NO_NEW = "the new value is added whole: it comes in with the share 1 - decay"
+RUN_NO_KEEP = "the old average is kept whole: it keeps the share `decay` of itself"
+RUN_SAME = "your averages are all the same: does the new one replace the old one in the loop?"
+RUN_LAG = "each average stands one place too late: the value of its own place is in it already"
+RUN_CORRECTED = (
+    "that is the average that starts at zero and is corrected by 1 - decay**n, as in Adam: this one starts "
+    "at the first value, and needs no correction"
+)
+
+running_average = Exercise(
+    "running_average",
+    reference=ema.running_average,
+    lesson="07",
+    partly=OTHERWISE,
+    cases=signals,
+    diagnoses=[
+        LooksLike(RUN_SWAPPED, lambda values, decay: ema.running_average(values, 1 - decay)),
+        LooksLike(RUN_ZERO, lambda values, decay: wrong.averaged(values, decay, start=0)),
+        LooksLike(RUN_ZERO, lambda values, decay: wrong.averaged(values, decay, start=0)[1:]),
+        LooksLike(RUN_PAST, wrong.of_two),
+        LooksLike(RUN_LAST, lambda values, decay: ema.running_average(values, decay)[-1]),
+        LooksLike(RUN_FIRST, lambda values, decay: ema.running_average(values, decay)[1:]),
+        LooksLike(RUN_MEAN, wrong.plain_mean),
+        LooksLike(RUN_NO_NEW, lambda values, decay: wrong.averaged(values, decay, new=1)),
+        LooksLike(RUN_NO_KEEP, lambda values, decay: wrong.averaged(values, decay, keep=1)),
+        LooksLike(RUN_SAME, lambda values, decay: ema.running_average(values, decay)[-1].expand(values.shape)),
+        LooksLike(RUN_SAME, lambda values, decay: values[0].expand(values.shape)),
+        LooksLike(RUN_LAG, lambda values, decay: ema.running_average(values, decay)[:-1]),
+        LooksLike(RUN_LAG, wrong.one_late),
+        LooksLike(RUN_CORRECTED, wrong.corrected),
+    ],
+)
+
+
+# -- half_life -------------------------------------------------------------------------------------
+
+
+def decays_of_all_kinds(draw: Draw) -> list[Case]:
+    """Decays that people use, and random ones."""
+    usual = torch.tensor([0.9, 0.99, 0.999, 0.9999], dtype=torch.float64)
+    rows, columns = draw.sizes(2)
+    tables = 0.3 + 0.6 * torch.sigmoid(draw.normal(rows, columns))
+    return [Case((usual,), "0.9, 0.99, 0.999, 0.9999"), Case((tables,), f"{rows}x{columns} random decays")]
+
+
+HALF_WINDOW = "that is the window 1 / (1 - decay), in which the average forgets all but 37 %: half is forgotten earlier"
+HALF_E = "that is how long it takes until 37 % (1 / e) are left: here it is one half"
+HALF_UPSIDE = "your fraction stands upside down: decay**n = 1/2 means n log(decay) = log(1/2)"
+HALF_BASE = "your logarithms have different bases: take the same one above and below"
+HALF_NEAR = "that is nearly right when decay is close to 1, but not exact: take the logarithm of decay itself"
+HALF_POWER = "that is what is left *after* so many updates: the question is after how many a half is left"
+HALF_ONE = "that is the half-life of 1 - decay, which is what comes in: take the logarithm of what is kept"
+HALF_WHOLE = "your result is rounded: a half-life need not be a whole number"
+HALF_LOG2 = "that is one logarithm alone: n is the ratio of two"
+
+half_life = Exercise(
+    "half_life",
+    reference=ema.half_life,
+    lesson="07",
+    partly=OTHERWISE,
+    cases=decays_of_all_kinds,
+    diagnoses=[
+        LooksLike(HALF_WINDOW, lambda decay: 1 / (1 - decay)),
+        LooksLike(HALF_E, lambda decay: -1 / decay.log()),
+        LooksLike(HALF_UPSIDE, lambda decay: decay.log() / torch.tensor(0.5).log()),
+        LooksLike(HALF_BASE, lambda decay: torch.tensor(0.5).log() / decay.log2()),
+        LooksLike(HALF_BASE, lambda decay: -1 / decay.log10()),
+        LooksLike(HALF_BASE, lambda decay: torch.tensor(0.5).log() / decay.log10()),
+        LooksLike(HALF_NEAR, lambda decay: torch.tensor(2.0).log() / (1 - decay)),
+        LooksLike(HALF_NEAR, lambda decay: 0.69 / (1 - decay)),
+        LooksLike(HALF_NEAR, lambda decay: 0.5 / (1 - decay)),
+        LooksLike(HALF_POWER, lambda decay: 0.5**decay),
+        LooksLike(HALF_POWER, lambda decay: decay**0.5),
+        LooksLike(HALF_POWER, lambda decay: decay**2),
+        LooksLike(HALF_ONE, lambda decay: torch.tensor(0.5).log() / (1 - decay).log()),
+        *[LooksLike(HALF_WHOLE, lambda decay, f=f: f(ema.half_life(decay))) for f in (torch.ceil, torch.floor)],
+        LooksLike(HALF_WHOLE, lambda decay: ema.half_life(decay).round()),
+        *[LooksLike(HALF_LOG2, one) for one in (torch.log, torch.log2, lambda decay: -decay.log2())],
+    ],
+    praise="Right",
+)
+
+
+# -- profile ---------------------------------------------------------------------------------------
+
+
+def schedules(draw: Draw) -> list[Case]:
+    """A constant decay, a warm-up, and random decays."""
+    constant = torch.full((3,), 0.5, dtype=torch.float64)
+    decays = torch.sigmoid(draw.normal(draw.sizes(1, 5, 9)[0]))
+    return [
+        Case((constant,), "3 updates, decay 0.5"),
+        Case((ema.warmup_decays(0.6, 12),), "12 updates with a warm-up to 0.6"),
+        Case((decays,), f"{len(decays)} updates with random decays"),
+    ]
+
+
+PRO_START = "the start is missing: it comes first, with what all updates have left of it"
+PRO_BACK = "your shares run backwards: the start comes first, the newest last"
+PRO_OWN = (
+    "each value is shrunk by its own update, too: `decay` is what *older* content keeps, and only later updates count"
+)
+PRO_TAKEN = "only what is left by the later updates is there: a value came in with the share 1 - decay to begin with"
+PRO_KEPT = "only what came in is there: each later update has shrunk it by its own decay"
+PRO_FORWARD = "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all"
+PRO_ONE = "one decay is used for all updates: each has its own"
+PRO_FULL_START = "the start still counts whole: every update has shrunk it"
+PRO_SCALED = "your shares are scaled so that they add up to 1: they do so by themselves when each is right"
+PRO_SUM = "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - decay), the two make 1"
+
+profile = Exercise(
+    "profile",
+    reference=ema.profile,
+    lesson="07",
+    partly=OTHERWISE,
+    cases=schedules,
+    diagnoses=[
+        LooksLike(PRO_START, lambda decays: ema.profile(decays)[1:]),
+        LooksLike(PRO_START, lambda decays: torch.cat([0 * decays[:1], ema.profile(decays)[1:]])),
+        LooksLike(PRO_BACK, lambda decays: ema.profile(decays).flip(0)),
+        LooksLike(PRO_BACK, lambda decays: ema.profile(decays)[1:].flip(0)),
+        LooksLike(PRO_OWN, wrong.with_own),
+        LooksLike(PRO_TAKEN, lambda decays: ema.profile(decays) / wrong.taken(decays)),
+        LooksLike(PRO_KEPT, wrong.taken),
+        LooksLike(PRO_KEPT, lambda decays: 1 - decays),
+        *[LooksLike(PRO_FORWARD, forward) for forward in wrong.FORWARD],
+        *[LooksLike(PRO_ONE, lambda decays, i=i: ema.profile(decays[i].expand(len(decays)))) for i in (0, -1)],
+        LooksLike(PRO_ONE, lambda decays: ema.profile(decays.mean().expand(len(decays)))),
+        LooksLike(PRO_FULL_START, lambda decays: torch.cat([torch.ones_like(decays[:1]), ema.profile(decays)[1:]])),
+        LooksLike(PRO_SCALED, lambda decays: wrong.scaled(wrong.with_own(decays))),
+        LooksLike(PRO_SCALED, lambda decays: wrong.scaled(ema.profile(decays) / wrong.taken(decays))),
+        LooksLike(PRO_SCALED, lambda decays: wrong.scaled(ema.profile(decays)[1:])),
+        When(PRO_SUM, wrong.not_one),
+    ],
+)
+
+
+# -- EMA -------------------------------------------------------------------------------------------
+
+
+def trainings(draw: Draw) -> list[AverageCase]:
+    """A few updates without warm-up, a warm-up that ends, and one that does not."""
+    return [
+        AverageCase(((0.75, False), 4), "4 updates, decay 0.75, no warm-up", draw.normal),
+        AverageCase(((0.5, True), 12), "12 updates, warm-up to decay 0.5", draw.normal),
+        AverageCase(((0.999, True), 5), "5 updates, warm-up to decay 0.999", draw.normal),
+    ]
+
+
+EMA_SWAPPED = "decay and 1 - decay are swapped: the average keeps the share `current_decay()` of itself"
+EMA_NOTHING = (
+    "the weights of `self.model` never change: `average = ...` in a loop only renames; change the tensor itself "
+    "(methods whose names end in _ do)"
+)
+EMA_COPY = "the average is only a copy of the newest weights: what it was before must count, too"
+EMA_COUNT = "`self.updates` is never counted up, so the warm-up does not end"
+EMA_EARLY = "`self.updates` is counted up before the decay is asked for: the first update keeps 1/10"
+EMA_TWICE = "`self.updates` is counted up too often: once an update, not once a tensor"
+EMA_NO_WARMUP = "there is no warm-up: with `warmup=True` the decay of update n is at most (1 + n) / (10 + n)"
+EMA_ALWAYS = "there is a warm-up even when `warmup=False`"
+EMA_MAX = "of the two decays the larger is taken: the warm-up holds the decay *down*, until it has grown"
+EMA_NO_LIMIT = "the warm-up never ends: its decay grows past `self.decay`"
+EMA_OFFSET = "your warm-up is off by one: before the first update n = `self.updates` is 0, and the decay 1/10"
+EMA_BUFFERS = "the weights are right, but buffers (here of a batch norm) stay what they were at the start: copy them"
+EMA_MIXED_BUFFERS = "the weights are right, but the buffers are averaged, too: copy them as they are"
+EMA_BIAS = "only matrices are averaged: every parameter counts, biases too"
+EMA_CONSTANT = "`current_decay` is right, but `update` does not use it: it takes `self.decay`, warm-up or not"
+
+EMA = Exercise(
+    "EMA",
+    reference=ema.EMA,
+    lesson="07",
+    partly=OTHERWISE,
+    cases=trainings,
+    diagnoses=[
+        LooksLike(EMA_SWAPPED, wrong.Swapped),
+        LooksLike(EMA_NOTHING, wrong.Frozen),
+        LooksLike(EMA_COPY, wrong.Copied),
+        LooksLike(EMA_CONSTANT, wrong.Constant),
+        LooksLike(EMA_NO_WARMUP, wrong.Cold),
+        LooksLike(EMA_ALWAYS, wrong.AlwaysWarm),
+        LooksLike(EMA_MAX, wrong.Larger),
+        LooksLike(EMA_NO_LIMIT, wrong.Endless),
+        LooksLike(EMA_COUNT, wrong.Uncounted),
+        LooksLike(EMA_EARLY, wrong.Early),
+        *[LooksLike(EMA_TWICE, often) for often in (wrong.Twice, wrong.TwiceMore)],
+        *[LooksLike(EMA_OFFSET, off) for off in (wrong.Offset, wrong.OffsetBack)],
+        LooksLike(EMA_BUFFERS, wrong.NoBuffers),
+        LooksLike(EMA_MIXED_BUFFERS, wrong.MixedBuffers),
+        LooksLike(EMA_BIAS, wrong.NoBias),
+    ],
+    praise="Average, decay and count are the course's",
+)
+
+
+# -- stretch: power_decays -------------------------------------------------------------------------
+
+
+def widths(draw: Draw) -> list[Case]:
+    """The profile of the usual warm-up, a narrow one, and a random one."""
+    sigma_rel = 0.04 + 0.2 * torch.sigmoid(draw.normal(1)).item()
+    usual = 3 / 10 / 11**0.5
+    return [
+        Case((usual, 20), "sigma_rel 0.0905, 20 updates"),
+        Case((0.05, 7), "sigma_rel 0.05, 7 updates"),
+        Case((sigma_rel, 9), f"sigma_rel {sigma_rel:.3f}, 9 updates"),
+    ]
+
+
+POW_ONE_LESS = "the exponent is one too small: it is gamma + 1"
+POW_PLAIN = "the exponent is missing: update t keeps 1 - 1/t, to the power of gamma + 1"
+POW_SIGMA = "sigma_rel itself stands where gamma belongs: find the gamma with this width first"
+POW_FROM_TWO = "the updates are counted from 2: the first is t = 1, and keeps nothing of the start"
+POW_NEW = "that is what each update takes in: its decay is what it keeps"
+POW_PROFILE = "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it"
+POW_COARSE = "your gamma is near, but not near enough: halve the interval more often, or search in it more finely"
+POW_FAR = (
+    "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go the right way (too wide "
+    "a profile asks for a larger gamma), and is the interval halved often enough?"
+)
+
+
+def far_too_large(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether even the second update keeps next to nothing."""
+    return got.shape == expected.shape and bool((got[1] >= 0) & (got[1] < 1e-30) & (got.diff() >= 0).all())
+
+
+power_decays = Exercise(
+    "power_decays",
+    reference=by_power,
+    lesson="07",
+    partly=OTHERWISE,
+    cases=widths,
+    diagnoses=[
+        LooksLike(POW_ONE_LESS, lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) - 1, n)),
+        LooksLike(POW_PLAIN, lambda sigma_rel, n: wrong.powered(0, n)),
+        LooksLike(POW_SIGMA, lambda sigma_rel, n: wrong.powered(sigma_rel, n)),
+        LooksLike(POW_SIGMA, lambda sigma_rel, n: wrong.powered(1 / sigma_rel, n)),
+        LooksLike(POW_FROM_TWO, lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel), n, first=2)),
+        LooksLike(POW_NEW, lambda sigma_rel, n: 1 - by_power(sigma_rel, n)),
+        LooksLike(POW_PROFILE, wrong.power_profile),
+        When(POW_COARSE, wrong.nearly),
+        When(POW_FAR, far_too_large),
+    ],
+)

@@ -1,0 +1,296 @@
+"""Plausible wrong versions of lesson 07's exercises, and how an `EMA` is tried."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dit_course import ema
+from dit_course.check.engine.exercise import Case
+from dit_course.check.engine.modules import Complaint
+from dit_course.check.stretch_solutions import power_decays
+
+# -- running_average -------------------------------------------------------------------------------
+
+
+def averaged(values: Tensor, decay: float, start=None, keep=None, new=None) -> Tensor:
+    """A running average that starts elsewhere (None: at the first value), or with other shares of old and new."""
+    average = values[0] if start is None else torch.full_like(values[0], start)
+    averages = [average] if start is None else []
+    for value in values[len(averages) :]:
+        average = (decay if keep is None else keep) * average + (1 - decay if new is None else new) * value
+        averages.append(average)
+    return torch.stack(averages)
+
+
+def of_two(values: Tensor, decay: float) -> Tensor:
+    """Each value with the one before it."""
+    return torch.cat([values[:1], decay * values[:-1] + (1 - decay) * values[1:]])
+
+
+def plain_mean(values: Tensor, decay: float) -> Tensor:
+    """The mean of all so far."""
+    count = torch.arange(1, len(values) + 1, dtype=values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return values.cumsum(0) / count
+
+
+def one_late(values: Tensor, decay: float) -> Tensor:
+    """The average before the value of its place came in."""
+    right = ema.running_average(values, decay)
+    return torch.cat([right[:1], right[:-1]])
+
+
+def corrected(values: Tensor, decay: float) -> Tensor:
+    """From zero, divided by what is not zero's."""
+    count = torch.arange(1, len(values) + 1, dtype=values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return averaged(values, decay, start=0) / (1 - decay**count)
+
+
+# -- profile ---------------------------------------------------------------------------------------
+
+
+def taken(decays: Tensor) -> Tensor:
+    """What came in at once: 1, then 1 - decay."""
+    return torch.cat([torch.ones_like(decays[:1]), 1 - decays])
+
+
+def with_own(decays: Tensor) -> Tensor:
+    """Each value shrunk by its own update, too."""
+    kept = decays.flip(0).cumprod(0).flip(0)
+    return taken(decays) * torch.cat([kept[:1], kept])
+
+
+def forward_start(decays: Tensor) -> Tensor:
+    """Products of all decays up to a value."""
+    return taken(decays) * torch.cat([torch.ones_like(decays[:1]), decays.cumprod(0)])
+
+
+def forward_mended(decays: Tensor) -> Tensor:
+    """The same, with the right share of the start."""
+    shares = forward_start(decays)
+    return torch.cat([decays.prod()[None], shares[1:]])
+
+
+def forward_before(decays: Tensor) -> Tensor:
+    """Products of the decays before a value."""
+    before = torch.cat([torch.ones_like(decays[:1]), decays.cumprod(0)[:-1]])
+    return torch.cat([decays.prod()[None], (1 - decays) * before])
+
+
+FORWARD = (forward_start, forward_mended, forward_before)
+
+
+def scaled(shares: Tensor) -> Tensor:
+    """Made to add up to 1."""
+    return shares / shares.sum()
+
+
+def not_one(got: Tensor, expected: Tensor) -> bool:
+    """Whether shares of the right shape, none of them negative and not all of them zero, do not add up to 1."""
+    if got.shape != expected.shape or bool((got < 0).any()) or got.max() > 1 or not got.any():
+        return False
+    shift = got - expected
+    return abs(got.sum().item() - 1) > 1e-3 and bool((shift - shift.mean()).abs().max() > 1e-3)
+
+
+# -- EMA -------------------------------------------------------------------------------------------
+
+
+def tiny_model() -> nn.Module:
+    """What averages are tried on: matrices, biases, and the buffers of a batch norm."""
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+
+
+def fill(model: nn.Module, normal: Callable[..., Tensor], step: int) -> None:
+    """Other weights and buffers, as after a step of a training."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(normal(*parameter.shape))
+        for buffer in model.buffers():
+            buffer.copy_(normal(*buffer.shape).abs() if buffer.is_floating_point() else torch.tensor(7 * step + 3))
+
+
+@dataclass(frozen=True)
+class AverageCase(Case):
+    """An `EMA` is made of a small model, and updated as that changes. args: ((decay, warmup), how many updates).
+
+    The result is a table, a row for each update: the decay, the count of updates, all averaged weights, all buffers.
+    """
+
+    normal: Callable[..., Tensor] = None
+    models: list = field(default_factory=list)
+
+    def __post_init__(self):
+        for step in range(self.args[1] + 1):
+            self.models.append(tiny_model().train())
+            fill(self.models[-1], self.normal, step)
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Make the average, update it, and write down what it is each time."""
+        settings, updates = self.args
+        model = tiny_model().train()
+        model.load_state_dict(self.models[0].state_dict())
+        average = answer(model, *settings)
+        _both_are_written(answer, model, settings)
+        rows = []
+        for step in range(1, updates + 1):
+            model.load_state_dict(self.models[step].state_dict())
+            decay = average.current_decay()
+            if not isinstance(decay, int | float | Tensor):
+                raise Complaint(f"`current_decay` returns {_what(decay)}, and should return a number")
+            average.update(model)
+            self._look_at(average, model, step)
+            values = [x.detach().double().flatten() for x in (*average.model.parameters(), *average.model.buffers())]
+            rows.append(torch.cat([torch.tensor([float(decay), average.updates], dtype=torch.float64), *values]))
+        return torch.stack(rows), self.args
+
+    def imitate(self, wrong: Callable) -> object:
+        """The table of a wrong version."""
+        return self.use(wrong)[0]
+
+    def _look_at(self, average: ema.EMA, model: nn.Module, step: int) -> None:
+        """Complain where trained and averaged model have got into each other's way."""
+        state = self.models[step].state_dict()
+        if not all(torch.equal(x, state[name]) for name, x in model.state_dict().items()):
+            raise Complaint(
+                "`update` changes the model that is being trained: only `self.model`, the average, is to change"
+            )
+        own, trained = ({x.data_ptr() for x in part.state_dict().values()} for part in (average.model, model))
+        if own & trained:
+            raise Complaint(
+                "the average has become the trained model itself, so both change together: copy values "
+                "into the tensors of `self.model`, and leave the tensors where they are"
+            )
+        if any(x.requires_grad for x in average.model.parameters()):
+            raise Complaint("the averaged weights want gradients, and nobody trains them: change them in place")
+
+
+def _both_are_written(answer: Callable, model: nn.Module, settings: tuple) -> None:
+    """Complain when one of the two methods is written and the other not; with neither it is not tried yet."""
+    written = {}
+    for name in ("current_decay", "update"):
+        average = answer(model, *settings)
+        if name == "update":
+            average.current_decay = lambda: 0.5
+        try:
+            average.current_decay() if name == "current_decay" else average.update(model)
+            written[name] = True
+        except NotImplementedError as error:  # PyTorch raises it, too, with a message: lerp_ of whole numbers
+            written[name] = bool(error.args)
+        except Exception:  # is met again where it is explained
+            written[name] = True
+    if not any(written.values()):
+        raise NotImplementedError
+    for name, done in written.items():
+        if not done:
+            other = next(kept for kept in written if kept != name)
+            raise Complaint(f"`{other}` is written, `{name}` is not yet: the average needs both")
+
+
+def _what(value: object) -> str:
+    return "nothing (is the `return` missing?)" if value is None else f"a {type(value).__name__}"
+
+
+class Altered(ema.EMA):
+    """An `EMA` whose update is made of steps that can be done otherwise."""
+
+    def keep(self) -> float:
+        """The share that is kept."""
+        return self.current_decay()
+
+    def mix(self, ours: Tensor, theirs: Tensor) -> None:
+        """Of a parameter."""
+        ours.lerp_(theirs, 1 - self.keep())
+
+    def buffer(self, ours: Tensor, theirs: Tensor) -> None:
+        """Of a buffer."""
+        ours.copy_(theirs)
+
+    def count(self) -> None:
+        """Of the updates."""
+        self.updates += 1
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """All of it."""
+        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            self.mix(ours, theirs)
+        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            self.buffer(ours, theirs)
+        self.count()
+
+
+def changed(**methods: Callable) -> type:
+    """A wrong `EMA`: `Altered` with other methods."""
+    return type("Wrong", (Altered,), methods)
+
+
+def warmed(self: ema.EMA, offset: int = 0) -> float:
+    """The decay of the warm-up alone."""
+    return (1 + self.updates + offset) / (10 + self.updates + offset)
+
+
+def count_early(self: ema.EMA, model: nn.Module) -> None:
+    """Count, then average."""
+    self.updates += 1
+    count = self.updates
+    Altered.update(self, model)
+    self.updates = count
+
+
+def count_each(self: ema.EMA, ours: Tensor, theirs: Tensor) -> None:
+    """Count with each tensor."""
+    Altered.mix(self, ours, theirs)
+    self.updates += 1
+
+
+Swapped = changed(mix=lambda self, ours, theirs: ours.lerp_(theirs, self.keep()))
+Frozen = changed(mix=lambda self, ours, theirs: None)
+Copied = changed(mix=lambda self, ours, theirs: ours.copy_(theirs))
+Constant = changed(keep=lambda self: self.decay)
+Cold = changed(current_decay=lambda self: self.decay)
+AlwaysWarm = changed(current_decay=lambda self: min(self.decay, warmed(self)))
+Larger = changed(current_decay=lambda self: max(self.decay, warmed(self)) if self.warmup else self.decay)
+Endless = changed(current_decay=lambda self: warmed(self) if self.warmup else self.decay)
+Uncounted = changed(count=lambda self: None)
+Early = changed(update=count_early)
+Twice = changed(mix=count_each, count=lambda self: None)
+TwiceMore = changed(mix=count_each)
+Offset = changed(current_decay=lambda self: min(self.decay, warmed(self, 1)) if self.warmup else self.decay)
+OffsetBack = changed(current_decay=lambda self: min(self.decay, warmed(self, -1)) if self.warmup else self.decay)
+NoBuffers = changed(buffer=lambda self, ours, theirs: None)
+MixedBuffers = changed(
+    buffer=lambda self, ours, theirs: (
+        ours.lerp_(theirs, 1 - self.keep()) if ours.is_floating_point() else ours.copy_(theirs)
+    )
+)
+NoBias = changed(mix=lambda self, ours, theirs: ours.lerp_(theirs, 1 - self.keep()) if ours.ndim > 1 else None)
+
+
+# -- power_decays ----------------------------------------------------------------------------------
+
+
+def gamma_of(sigma_rel: float) -> float:
+    """The power whose profile has this width."""
+    return torch.log(power_decays(sigma_rel, 2)[1]).item() / torch.log(torch.tensor(0.5)).item() - 1
+
+
+def powered(gamma: float, updates: int, first: int = 1) -> Tensor:
+    """The decays of a power, with the updates counted from another number."""
+    t = torch.arange(first, updates + first, dtype=torch.float64)
+    return (1 - 1 / t) ** (gamma + 1)
+
+
+def power_profile(sigma_rel: float, updates: int) -> Tensor:
+    """t**gamma, made to add up to 1."""
+    shares = torch.arange(1, updates + 1, dtype=torch.float64) ** gamma_of(sigma_rel)
+    return shares / shares.sum()
+
+
+def nearly(got: Tensor, expected: Tensor) -> bool:
+    """Whether decays are off by a little, as from a coarse search, and rightly 0 at first."""
+    if got.shape != expected.shape or len(got) < 2 or not bool((got[1:] > 0).all()) or got[0].abs() > 1e-6:
+        return False
+    ratio = torch.log(got[1:].double()) / torch.log(expected[1:])  # of the exponents
+    return bool((ratio - ratio.mean()).abs().max() < 0.01 * ratio.mean()) and 0.6 < ratio.mean().item() < 1.6

@@ -1,0 +1,217 @@
+"""Plausible wrong versions of lesson 08's exercises, and the velocities and models that they are told apart on."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from types import MappingProxyType, SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from dit_course import sampling
+from dit_course.check.engine.modules import Complaint, explained
+from dit_course.flow import per_image, step
+from dit_course.sampling import same_time
+
+
+class Gaussian:
+    """The exact velocity of data from N(0, s^2)."""
+
+    def __init__(self, s: float):
+        self.s = s
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """(batch, ...), (batch,) -> (batch, ...)."""
+        t = per_image(t, x)
+        return (t - (1 - t) * self.s**2) / ((1 - t) ** 2 * self.s**2 + t**2) * x
+
+
+def waves(x: Tensor, t: Tensor) -> Tensor:
+    """A velocity that bends in x and in t."""
+    return torch.sin(3 * x) + per_image(t, x) ** 2
+
+
+class Formula(nn.Module):
+    """A model of `num_classes` classes that answers by a formula, is never asked nonsense, and counts its pictures."""
+
+    def __init__(self, num_classes: int = 4, shape: tuple[int, int, int] = (1, 3, 2)):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.config = SimpleNamespace(num_classes=num_classes, channels=shape[0], image_shape=shape[1:])
+        self.asked = 0
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """x (batch, ...), t (batch,), y (batch,). Raises Complaint when these do not belong together."""
+        last = self.config.num_classes
+        if y is None:
+            raise Complaint(UNLABELLED)
+        if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+            raise Complaint(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
+        if y.shape != x.shape[:1]:
+            raise Complaint(f"the model is given {len(x)} pictures and labels of shape {tuple(y.shape)}: one each")
+        if y.is_floating_point() or int(y.min()) < 0 or int(y.max()) > last:
+            raise Complaint(f'the model knows the labels 0 to {last - 1}, and {last} is its "no label": `no_label`')
+        self.asked += len(x)
+        return torch.sin(2 * x) * (0.3 + 0.2 * per_image(y, x) ** 2) + per_image(t, x) * x - 0.4
+
+
+UNLABELLED = (
+    "the model is asked without labels: it wants `y` or, where the label is to be hidden, `no_label`; and a solver "
+    "does not walk along the model itself, but along a velocity v(x, t), which `guided` makes of it"
+)
+TIMES = "there are {} pictures and times of shape {}: each picture needs its time, in a tensor of shape (batch,)"
+
+
+SLIPS = {  # words of an error in a solver, and what is said behind them
+    "'function'": "`velocity` is a function here: ask it first, at a place and a time, and go with its answer",
+    "'method'": "`velocity` is a function here: ask it first, at a place and a time, and go with its answer",
+    "'NoneType'": "in the first step there is no past, and `past` is None: ask for that first",
+    "Boolean value of Tensor": "a tensor is neither true nor false: ask whether `past is None`",
+    "len() of a 0-d tensor": "`velocity(x, t)` and `same_time(t, x)`: are the two in the right order?",
+    "has no attribute 'ndim'": "a solver wants a row of times, as torch.linspace makes it",
+    "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
+    "too many values to unpack": "`split` takes the length of a piece, `chunk` the number of pieces",
+}
+TRUE = {"Boolean value of Tensor": "there is one answer for each picture: ask whether it is so for all of them"}
+
+
+def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextlib.AbstractContextManager[None]:
+    """For errors that torch words for others than beginners. more: words that mean something else here."""
+    return explained({**SLIPS, **more})
+
+
+# -- solvers -----------------------------------------------------------------------------------------
+
+
+def walked(rule: Callable) -> Callable:
+    """A wrong solver: rule(v, x, t, t_next, noise) gives the next state; v(x, t) takes one time."""
+
+    def wrong(velocity, noise, ts):
+        x = noise
+        for t, t_next in pairwise(ts):
+            x = rule(lambda x, t: velocity(x, same_time(t, x)), x, t, t_next, noise)
+        return x
+
+    return wrong
+
+
+def remembering(middle: Callable, first: Callable = lambda here: here) -> Callable:
+    """A wrong `ab2`: middle(here, past, ratio of the steps' sizes) is the velocity it goes with."""
+    return moved(lambda here, past, t, size, past_size: size * middle(here, past, size / past_size), first)
+
+
+def moved(way: Callable, first: Callable = lambda here: here) -> Callable:
+    """A wrong `ab2`: way(here, past, t, size, past_size) is how far it goes in a step, but for the first."""
+
+    def wrong(velocity, noise, ts):
+        x, past, past_size = noise, None, None
+        for t, t_next in pairwise(ts):
+            here, size = velocity(x, same_time(t, x)), t_next - t
+            x = x + (size * first(here) if past is None else way(here, past, t, size, past_size))
+            past, past_size = here, size
+        return x
+
+    return wrong
+
+
+def equal_steps(velocity, noise: Tensor, ts: Tensor) -> Tensor:
+    """Euler whose steps are all 1 / steps."""
+    x = noise
+    for t in ts[:-1]:
+        x = x - velocity(x, same_time(t, x)) / (len(ts) - 1)
+    return x
+
+
+def averaged(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, ahead: Tensor, late: Tensor) -> Tensor:
+    """Heun's mean, where the second velocity is asked at `ahead` and at the time `late`."""
+    return step(x, (v(x, t) + v(ahead, late)) / 2, t, t_next)
+
+
+def midpoint(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, noise: Tensor) -> Tensor:
+    """Another method of second order."""
+    middle = (t + t_next) / 2
+    return step(x, v(step(x, v(x, t), t, middle), middle), t, t_next)
+
+
+def euler_at_the_end(velocity, noise: Tensor, ts: Tensor) -> Tensor:
+    """Heun, but for the last step (Karras et al. 2022 need that; here nothing does)."""
+    x = sampling.heun(velocity, noise, ts[:-1]) if len(ts) > 2 else noise
+    return sampling.euler(velocity, x, ts[-2:])
+
+
+# -- guidance ----------------------------------------------------------------------------------------
+
+
+def mixed(mix: Callable, decide: Callable = lambda inside: inside) -> Callable:
+    """A wrong `guided`: mix(with label, without, scale) is the velocity.
+
+    decide: where guidance acts, from where t lies inside of the interval (batch,).
+    """
+
+    def wrong(model, y, cfg, interval, x, t):
+        inside = decide((t >= interval[0]) & (t <= interval[1])).expand(len(x))
+        scale = per_image(1 + (cfg - 1) * inside.to(x.dtype), x)
+        no_label = torch.full_like(y, model.config.num_classes)
+        return mix(model(x, t, y), model(x, t, no_label), scale)
+
+    return wrong
+
+
+def guide(with_label: Tensor, without: Tensor, scale: Tensor) -> Tensor:
+    """The right mixture."""
+    return without + scale * (with_label - without)
+
+
+def inside_or_nothing(model, y: Tensor, cfg: float, interval: tuple, x: Tensor, t: Tensor) -> Tensor:
+    """Outside of the interval without the label, instead of with it."""
+    inside = per_image((t >= interval[0]) & (t <= interval[1]), x).bool()
+    no_label = torch.full_like(y, model.config.num_classes)
+    without = model(x, t, no_label)
+    return torch.where(inside, guide(model(x, t, y), without, torch.tensor(cfg)), without)
+
+
+# -- the Sampler -------------------------------------------------------------------------------------
+
+
+def drawn(**changes) -> Callable:
+    """A wrong `Sampler`: one thing of `draw` done otherwise."""
+
+    def wrong(model, settings, n, labels, seed):
+        class Wrong(sampling.BaseSampler):
+            def draw(self, noise, y, callback=None):
+                ts = changes.get("ts", lambda steps: torch.linspace(1, 0, steps + 1))(self.steps)
+                cfg, interval = changes.get("guide", lambda cfg, interval: (cfg, interval))(self.cfg, self.cfg_interval)
+                x = changes.get("solver", self.solver)(sampling.guided(self.model, y, cfg, interval), noise, ts)
+                return changes.get("end", clip)(x)
+
+        return Wrong(model, **settings).sample(n, labels, seed=seed)
+
+    return wrong
+
+
+def clip(x: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+# -- class_grid --------------------------------------------------------------------------------------
+
+
+def in_one_go(sampler: sampling.Sampler, per_class: int, seed: int, order: str = "rows") -> Tensor:
+    """All pictures at once, so that each has a noise of its own."""
+    classes = torch.arange(sampler.model.config.num_classes)
+    labels = classes.repeat_interleave(per_class) if order == "rows" else classes.repeat(per_class)
+    return sampler.sample(len(labels), labels, seed=seed)
+
+
+def in_rows(sampler: sampling.Sampler, per_class: int, seed: int, another: int = 0, labelled: bool = True) -> Tensor:
+    """Row by row. another: how much the seed grows from row to row. labelled: whether a row is one class."""
+    classes = range(sampler.model.config.num_classes)
+    rows = [sampler.sample(per_class, i if labelled else None, seed=seed + another * i) for i in classes]
+    return torch.cat(rows)
+
+
+def turned(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:
+    """A column for every class."""
+    pictures = sampling.class_grid(sampler, per_class, seed)
+    return pictures.unflatten(0, (-1, per_class)).transpose(0, 1).flatten(0, 1)

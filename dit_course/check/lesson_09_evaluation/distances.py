@@ -1,0 +1,210 @@
+"""Lesson 09, first half: the Frechet distance, precision and recall, nearest neighbours."""
+
+import torch
+from torch import Tensor
+
+from dit_course import evaluation
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
+from dit_course.check.lesson_09_evaluation.mistakes import (
+    balls,
+    clouds,
+    covariance,
+    gaussians,
+    looked_up,
+    nearest_of,
+    pictures,
+    with_means,
+)
+from dit_course.evaluation import matrix_root
+
+# -- gaussian_distance -----------------------------------------------------------------------------
+
+
+def gaussian_cases(draw: Draw) -> list[Case]:
+    """Round ones, where all is easy, then two that lie askew."""
+    size = 2
+    first = (draw.normal(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64))
+    second = (draw.normal(size, dtype=torch.float64), 4 * torch.eye(size, dtype=torch.float64))
+    cases = [Case((*first, *second), "two round Gaussians in 2 dimensions")]
+    for size in draw.sizes(2, 3, 7):
+        pair = [(draw.normal(size, dtype=torch.float64), covariance(draw, size)) for _ in range(2)]
+        cases.append(Case((*pair[0], *pair[1]), f"two Gaussians that lie askew in {size} dimensions"))
+    return cases
+
+
+G_NAN = (
+    "your answer is NaN or infinite. The root of a matrix is not the root of each of its numbers, some of which are "
+    "negative: `matrix_root` makes it"
+)
+G_ROOTS = (
+    "the shared part is the product of both roots: that is right only where both Gaussians lie along the same axes. "
+    "It is one root, of a product of three"
+)
+G_LOPSIDED = (
+    "`matrix_root` is given C_a C_b, which is not symmetric, so it reads only half of it: put a root of C_a on "
+    "either side"
+)
+G_PRODUCT = "the product of three is there, but not yet its root"
+G_ENTRIES = "`*` multiplies entry by entry: the product of matrices is `@`"
+G_TWICE = "the shared part counts twice: (x - y)² has a 2 in its middle, too"
+G_PLUS = "the shared part is taken away, not added"
+G_NO_MEANS = "the means are forgotten: two clouds of one shape in different places would be the same"
+G_ONLY_MEANS = "only the means are compared: the covariances say how wide the clouds are, and in which directions"
+G_SQUARE = "the distance of the means is to be squared: no root there"
+G_AVERAGE = "the squares of the means' differences are averaged: they are summed"
+G_ROOT = "the square root of all at the end is too much: this distance stays squared, as is usual"
+G_SUM = "all numbers of the matrix are summed: the trace sums only its diagonal"
+G_MATRIX = "your answer is a matrix: its trace is wanted, the sum of its diagonal"
+
+gaussian_distance = Exercise(
+    "gaussian_distance",
+    reference=evaluation.gaussian_distance,
+    lesson="09",
+    partly=OTHERWISE,
+    cases=gaussian_cases,
+    diagnoses=[
+        LooksLike(G_ROOTS, gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b))),
+        LooksLike(G_LOPSIDED, gaussians(shared=lambda a, b: matrix_root(a @ b))),
+        LooksLike(G_PRODUCT, gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a))),
+        LooksLike(G_PRODUCT, gaussians(shared=lambda a, b: a @ b)),
+        LooksLike(G_ENTRIES, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a)))),
+        LooksLike(G_TWICE, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2)),
+        LooksLike(G_PLUS, gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a)))),
+        LooksLike(G_NO_MEANS, gaussians(means=0)),
+        LooksLike(G_ONLY_MEANS, gaussians(covariances=0)),
+        LooksLike(G_SQUARE, with_means(lambda gap: gap.norm())),
+        LooksLike(G_SQUARE, with_means(lambda gap: gap.abs().sum())),
+        LooksLike(G_AVERAGE, with_means(lambda gap: gap.square().mean())),
+        LooksLike(G_ROOT, gaussians(finish=torch.sqrt)),
+        LooksLike(G_SUM, lambda mean_a, a, mean_b, b: _summed(mean_a, a, mean_b, b)),
+        When(G_MATRIX, lambda got, expected: got.ndim == 2 and got.shape[0] == got.shape[1] > 1),
+        When(G_NAN, lambda got, expected: got.is_floating_point() and bool(got.isnan().any())),
+    ],
+    praise="The same distance",
+)
+
+
+def _summed(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> Tensor:
+    shared = matrix_root(matrix_root(a) @ b @ matrix_root(a))
+    return (mean_a - mean_b).square().sum() + (a + b - 2 * shared).sum()
+
+
+# -- precision_recall ------------------------------------------------------------------------------
+
+
+def cloud_cases(draw: Draw) -> list[Case]:
+    """Two clouds in the plane, then in more dimensions with another k."""
+    cases = []
+    for real, drawn, size, k in ((90, 60, 2, 3), (50, 70, 3, 5), (80, 40, 5, 2), (10, 9, 2, 8)):
+        label = f"{real} real and {drawn} drawn points in {size} dimensions, k = {k}"
+        cases.append(Case((*clouds(draw, real, drawn, size), k), label))
+    return cases
+
+
+PR_SWAPPED = "precision and recall are swapped: precision asks how many of the *drawn* lie among the real"
+PR_SELF = "each ball is one neighbour too small: the nearest point to a point is the point itself, at distance 0"
+PR_MORE = "each ball is one neighbour too large: only the point itself is left out of the count"
+PR_BALLS = (
+    "the balls belong to the wrong kind: a drawn point is tested against balls around *real* points, whose radius "
+    "comes from real points"
+)
+PR_ALL = "a point must lie in *all* balls with you: one of them is enough"
+PR_PAIRS = "you count pairs of point and ball: what counts is whether a point lies in at least one"
+PR_CROSS = "the radius of a ball comes from its own kind: how far is a real point's k-th nearest *real* point?"
+PR_ONE = "all balls have one size with you: each point has a radius of its own, small where points are dense"
+PR_SORT = "column k is the distance to point number k, not to the k-th nearest one: kthvalue sorts"
+PR_AXIS = (
+    "you ask along the wrong axis: in the table of drawn against real, a row is one drawn point and a column one real "
+    "point"
+)
+PR_REAL = "the recall, too, is taken from the balls around real points: it asks for those around *drawn* ones"
+PR_SAME = "both of your numbers are the precision: for the recall real and drawn change places"
+
+precision_recall = Exercise(
+    "precision_recall",
+    reference=evaluation.precision_recall,
+    lesson="09",
+    cases=cloud_cases,
+    diagnoses=[
+        LooksLike(PR_SWAPPED, lambda *args: evaluation.precision_recall(*args).flip(0)),
+        LooksLike(PR_SELF, balls(lambda points, k: nearest_of(points, k - 1))),
+        LooksLike(PR_MORE, balls(lambda points, k: nearest_of(points, k + 1))),
+        LooksLike(PR_ALL, balls(inside=lambda within, dim: within.all(dim=dim).double().mean())),
+        LooksLike(PR_PAIRS, balls(inside=lambda within, dim: within.double().mean())),
+        LooksLike(PR_CROSS, balls(reaches=lambda between, k: _across(between, k))),
+        LooksLike(PR_CROSS, balls(reaches=lambda between, k: _across(between, k + 1))),
+        LooksLike(PR_ONE, balls(lambda points, k: nearest_of(points, k).mean().expand(len(points)))),
+        LooksLike(PR_ONE, balls(lambda points, k: nearest_of(points, k).max().expand(len(points)))),
+        LooksLike(PR_SORT, balls(lambda points, k: torch.cdist(points, points)[:, k])),
+        LooksLike(PR_SAME, lambda *args: evaluation.precision_recall(*args)[:1].expand(2)),
+        LooksLike(PR_AXIS, balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean())),
+        LooksLike(PR_REAL, lambda real, drawn, k: _real_balls(real, drawn, k)),
+        LooksLike(PR_BALLS, lambda real, drawn, k: _other_balls(real, drawn, k)),
+    ],
+    praise="The same shares",
+)
+
+
+def _across(between: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return between.kthvalue(k, dim=0).values, between.kthvalue(k, dim=1).values
+
+
+def _other_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
+    """Each point is tested with a ball around itself."""
+    between = torch.cdist(drawn.double(), real.double())
+    of_real, of_drawn = nearest_of(real.double(), k), nearest_of(drawn.double(), k)
+    precise = (between <= of_drawn[:, None]).any(dim=1)
+    return torch.stack([precise.double().mean(), (between <= of_real).any(dim=0).double().mean()])
+
+
+def _real_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
+    """One table for both: whose balls a drawn point lies in, and which balls hold one."""
+    within = torch.cdist(drawn.double(), real.double()) <= nearest_of(real.double(), k)
+    return torch.stack([within.any(dim=1).double().mean(), within.any(dim=0).double().mean()])
+
+
+# -- nearest_neighbours ----------------------------------------------------------------------------
+
+
+def picture_cases(draw: Draw) -> list[Case]:
+    """Floats and bytes, more than fit into one batch, the last batch smaller."""
+    cases = []
+    for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True), (5, 9, 100, True)):
+        args = (pictures(draw, count, byte), pictures(draw, known, byte), batch)
+        kind = "bytes" if byte else "floats"
+        cases.append(Case(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
+    return cases
+
+
+NN_FAR = "you found the picture that is *least* like it: the smallest distance is wanted"
+NN_DISTANCE = "these are the distances: wanted is the *number* of the picture at that distance, as argmin gives it"
+NN_BACK = "you have looked up each training picture among the drawn ones: it is the other way round"
+NN_FIRST = "only the first batch comes back: does `return` stand inside the loop?"
+NN_LAST = "only the last batch comes back: each must be kept, and all joined at the end"
+NN_PRODUCT = "the largest product is not the smallest distance: bright pictures win it against all"
+NN_ABSOLUTE = "you sum absolute differences of pixels: the Euclidean distance sums their squares"
+NN_BRIGHT = "only the average brightness is compared: the distance compares pixel with pixel"
+
+nearest_neighbours = Exercise(
+    "nearest_neighbours",
+    reference=evaluation.nearest_neighbours,
+    lesson="09",
+    partly=OTHERWISE,
+    cases=picture_cases,
+    diagnoses=[
+        LooksLike(NN_FAR, looked_up(torch.cdist, largest=True)),
+        LooksLike(NN_DISTANCE, lambda a, b, size: _distances(a, b)),
+        LooksLike(NN_BACK, lambda a, b, size: evaluation.nearest_neighbours(b, a)),
+        LooksLike(NN_BACK, lambda a, b, size: torch.cat([evaluation.nearest_neighbours(b, x) for x in a.split(size)])),
+        LooksLike(NN_PRODUCT, looked_up(lambda a, b: a @ b.T, largest=True)),
+        LooksLike(NN_ABSOLUTE, looked_up(lambda a, b: torch.cdist(a, b, p=1))),
+        LooksLike(NN_BRIGHT, looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs())),
+        LooksLike(NN_FIRST, lambda a, b, size: evaluation.nearest_neighbours(a[:size], b)),
+        LooksLike(NN_LAST, lambda a, b, size: evaluation.nearest_neighbours(a.split(size)[-1], b)),
+    ],
+    praise="The same neighbours",
+)
+
+
+def _distances(images: Tensor, training: Tensor) -> Tensor:
+    return torch.cdist(evaluation.unit(images).flatten(1), evaluation.unit(training).flatten(1)).min(dim=1).values

@@ -1,0 +1,255 @@
+"""Lesson 10: work, even tokens, power laws, shares of a batch, and a number format."""
+
+import torch
+from torch import Tensor
+
+from dit_course import scaling
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike
+from dit_course.check.lesson_10_scaling_up.cases import MeasuredCase, NumberCase, ShareCase
+from dit_course.check.lesson_10_scaling_up.mistakes import (
+    by_bits,
+    even,
+    fitted,
+    sloped,
+    through_ends,
+    through_zero,
+    tokens,
+    turned,
+    weights,
+    work,
+)
+from dit_course.distributed import single as parallel
+from dit_course.dit import DiTConfig
+
+# -- training_flops --------------------------------------------------------------------------------
+
+
+def training_cases(draw: Draw) -> list[Case]:
+    """Networks of different kinds, and different numbers of pictures."""
+    a, b = draw.sizes(2, 2, 7)
+    usual = DiTConfig(image_size=28, channels=1, width=128, depth=6, heads=4)
+    odd = DiTConfig((8, 12), 4, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
+    plain = DiTConfig(16, 2, 4, 32 * b, a, 2, 2.0, 0, 7, qk_norm=False)
+    return [
+        NumberCase((usual, 1), "one picture, the course's small network"),
+        NumberCase((usual, 64_000), "64,000 pictures, the same network"),
+        NumberCase((odd, 1000 * a), f"{1000 * a:,} pictures of 8x12, another network"),
+        NumberCase((plain, 300 * b), f"{300 * b:,} pictures of 16x16, a network without registers"),
+    ]
+
+
+T_HALF = "these are multiply-adds: a FLOP is a multiplication *or* an addition, so there are twice as many"
+T_FORWARD = "only the way forward is counted: training goes backward, too"
+T_ONCE = (
+    "that is one forward pass too few: backward each matrix product needs *two* of its kind, one for the gradient of "
+    "its input and one for that of its weights"
+)
+T_FOUR = "that is one forward pass too many: forward once, backward twice as much, together three"
+T_PICTURES = "the number of pictures has no influence: each of them goes through the network"
+T_PARAMETERS = (
+    "you count parameters: each works once for *every token*, or once a picture, or (the pairs) there is none"
+)
+T_LANGUAGE = (
+    "6 FLOPs for each parameter and token is the rule for language models: here adaLN's parameters work once a "
+    "picture, and the pairs of tokens are work without parameters. `count_multiply_adds` knows"
+)
+
+training_flops = Exercise(
+    "training_flops",
+    reference=scaling.training_flops,
+    lesson="10",
+    partly=OTHERWISE,
+    cases=training_cases,
+    diagnoses=[
+        LooksLike(T_PICTURES, lambda config, pictures: 6 * work(config)),
+        LooksLike(T_FORWARD, lambda config, pictures: 2 * work(config) * pictures),
+        LooksLike(T_FORWARD, lambda config, pictures: work(config) * pictures),
+        LooksLike(T_HALF, lambda config, pictures: 3 * work(config) * pictures),
+        LooksLike(T_ONCE, lambda config, pictures: 4 * work(config) * pictures),
+        LooksLike(T_FOUR, lambda config, pictures: 8 * work(config) * pictures),
+        LooksLike(T_PARAMETERS, lambda config, pictures: 6 * weights(config) * pictures),
+        LooksLike(T_PARAMETERS, lambda config, pictures: 2 * weights(config) * pictures),
+        LooksLike(T_LANGUAGE, lambda config, pictures: 6 * weights(config) * tokens(config) * pictures),
+    ],
+    praise="The same number of FLOPs",
+)
+
+# -- even_tokens -----------------------------------------------------------------------------------
+
+
+def even_cases(draw: Draw) -> list[Case]:
+    """Usual networks and unusual ones; widths and ratios that no formula with a 6 in it gets right."""
+    a, b = draw.sizes(2, 3, 9)
+    cases = [(384, 4.0), (16 * a, 2.0), (12 * b, 1.5), (20 * a, 8 / 3)]
+    return [NumberCase(case, f"width {case[0]}, mlp_ratio {case[1]:.3g}") for case in cases]
+
+
+E_MLP = "the MLP is left out: its two layers do most of the linear work"
+E_ATTENTION = "the linear layers of attention are left out: queries, keys, values and the output"
+E_OUTPUT = "attention's last layer is left out: after the heads there is another one, from w to w"
+E_ONE_LAYER = "the MLP has two layers: up to mlp_ratio times the width, and down again"
+E_ONCE = "each pair works twice: a query meets a key, and then a value is gathered, w multiply-adds each time"
+E_FIXED = "the answer does not depend on `mlp_ratio`: is a 4 (or the 8 or the 6 it leads to) written into your formula?"
+E_ADALN = "adaLN is counted for every token: it works once a picture, and is left out here"
+E_WIDTH = "width is left over where it should have gone, or has gone where it stays: w² linear work a token, w a pair"
+E_UPSIDE = "the fraction is upside down: linear work divided by that of a pair"
+E_SUMMED = "both sides grow with the number of tokens n: linear work with n, pairs with n². Divide both by n"
+
+even_tokens = Exercise(
+    "even_tokens",
+    reference=scaling.even_tokens,
+    lesson="10",
+    partly=OTHERWISE,
+    cases=even_cases,
+    diagnoses=[
+        LooksLike(E_MLP, even(layers=0)),
+        LooksLike(E_ATTENTION, even(attention=0)),
+        LooksLike(E_OUTPUT, even(attention=3)),
+        LooksLike(E_ONE_LAYER, even(layers=1)),
+        LooksLike(E_ONCE, even(pair=1)),
+        LooksLike(E_FIXED, even(ratio=4.0)),
+        LooksLike(E_ADALN, even(more=6)),
+        LooksLike(E_WIDTH, lambda width, ratio: width * even()(width, ratio)),
+        LooksLike(E_WIDTH, lambda width, ratio: even()(width, ratio) / width),
+        LooksLike(E_UPSIDE, lambda width, ratio: 1 / even()(width, ratio)),
+        LooksLike(E_SUMMED, lambda width, ratio: even()(width, ratio) ** 0.5),
+    ],
+    praise="The same number of tokens",
+)
+
+# -- fit_power_law ---------------------------------------------------------------------------------
+
+
+def law_cases(draw: Draw) -> list[Case]:
+    """Points near falling and growing laws, spread unevenly; two points; the FLOPs of real trainings."""
+    cases = []
+    for count, exponent, scale in ((6, -0.3, 1.0), (4, 0.7, 100.0), (9, -1.5, 0.1)):
+        x = scale * (1.2 * draw.normal(count, dtype=torch.float64)).exp()
+        y = 5 * x**exponent * (0.2 * draw.normal(count, dtype=torch.float64)).exp()
+        cases.append(MeasuredCase((x, y), f"{count} points near a law with exponent {exponent}"))
+    flops = torch.tensor([3e11, 1e12, 4e12, 2e13])
+    cases.append(MeasuredCase((flops, 0.5 * (flops / 1e12) ** -0.125), "4 points of float32, x up to 2e13"))
+    return cases
+
+
+L_PLAIN = "this is a straight line through x and y: a power law is straight only in the logarithms of *both*"
+L_ONE_LOG = "only one of x and y is brought to logarithms: that fits an exponential or a logarithm, not a power"
+L_LOG = "the factor is still a logarithm: the line begins at log(factor), and exp undoes the log"
+L_BASE = "the logarithm and what undoes it have different bases: log goes with exp, log10 with 10 ** ..."
+L_ORDER = "factor and exponent are swapped: the factor comes first"
+L_TURNED = "x is fitted by y: it is y that depends on x"
+L_ZERO = "your line is forced through the origin: subtract the mean of log x first"
+L_ENDS = "only the first and the last point decide: least squares listens to all of them"
+L_SPREAD = "the exponent is divided by something else than the summed squares of log x about its mean"
+L_SIGN = "the exponent's sign is wrong: a law that falls has a negative one"
+
+fit_power_law = Exercise(
+    "fit_power_law",
+    reference=scaling.fit_power_law,
+    lesson="10",
+    partly=OTHERWISE,
+    cases=law_cases,
+    diagnoses=[
+        LooksLike(L_ORDER, lambda x, y: scaling.fit_power_law(x, y).flip(0)),
+        LooksLike(L_PLAIN, fitted(lambda x: x, lambda y: y, lambda start: start)),
+        LooksLike(L_PLAIN, fitted(lambda x: x, lambda y: y)),
+        LooksLike(L_ONE_LOG, fitted(before_x=lambda x: x)),
+        LooksLike(L_ONE_LOG, fitted(before_y=lambda y: y, after=lambda start: start)),
+        LooksLike(L_ONE_LOG, fitted(before_y=lambda y: y)),
+        LooksLike(L_LOG, fitted(after=lambda start: start)),
+        LooksLike(L_BASE, fitted(torch.log10, torch.log10)),
+        LooksLike(L_BASE, fitted(after=lambda start: 10**start)),
+        LooksLike(L_TURNED, fitted(fit=turned)),
+        LooksLike(L_TURNED, lambda x, y: scaling.fit_power_law(y, x)),
+        LooksLike(L_ZERO, fitted(fit=through_zero)),
+        LooksLike(L_ZERO, fitted(fit=lambda x, y: (torch.zeros(()).double(), through_zero(x, y)[1]))),
+        LooksLike(L_ENDS, fitted(fit=through_ends)),
+        LooksLike(L_SPREAD, fitted(fit=sloped(lambda x, y: (y - y.mean()).square().sum()))),
+        LooksLike(L_SPREAD, fitted(fit=sloped(lambda x, y: x.square().sum()))),
+        LooksLike(L_SPREAD, fitted(fit=sloped(lambda x, y: (x - x.mean()).square().mean()))),
+        LooksLike(L_SIGN, lambda x, y: scaling.fit_power_law(x, y) * torch.tensor([1.0, -1.0])),
+    ],
+    praise="The same law",
+)
+
+# -- Share -----------------------------------------------------------------------------------------
+
+
+def share_cases(draw: Draw) -> list[Case]:
+    """One process, several, several parts, both; then a batch that does not fit, one that is too small, and none."""
+    a, b, c = draw.sizes(3, 2, 5)
+    cases = []
+    for world, accumulate, batch in ((a, 1, 3 * a), (1, b, 2 * b), (a, b, c * a * b), (1, 1, 7)):
+        label = f"{batch} rows, {world} process{'es' * (world > 1)}, {accumulate} part{'s' * (accumulate > 1)} each"
+        cases.append(ShareCase((world, accumulate, batch), label))
+    cases.append(ShareCase((a, b, a * b * c + 1), "a batch that cannot be shared out evenly"))
+    cases.append(ShareCase((3, 2, 3), "a batch with fewer rows than there are parts"))
+    cases.append(ShareCase((2, 1, 0), "a batch of no rows: every part would be empty"))
+    return cases
+
+
+Share = Exercise(
+    "Share",
+    reference=parallel.Share,
+    lesson="10",
+    partly=OTHERWISE,
+    cases=share_cases,
+    praise="Every row is computed once, by one process",
+)
+
+# -- stretch: to_bfloat16 --------------------------------------------------------------------------
+
+
+def rounding_cases(draw: Draw) -> list[Case]:
+    """Numbers of all sizes, both signs, and many that lie exactly halfway."""
+    a, b = draw.sizes(2)
+    powers = 2.0 ** torch.arange(-20, 20).repeat(5)  # (200,)
+    halves = (1 + (2 * torch.arange(200) + 1) / 256) * powers * draw.normal(200).sign()
+    spread = draw.normal(400) * (8 * draw.normal(400)).exp()
+    return [
+        Case((draw.normal(a, b),), f"a table of {a}x{b} numbers"),
+        Case((spread,), "400 numbers, tiny to huge"),
+        Case((halves,), "200 numbers halfway between two"),
+        Case((torch.tensor([0.0, 1.0, -1.5, 256.0, 3.140625]),), "numbers that bfloat16 has"),
+    ]
+
+
+B_SAME = "your answer is its input, unchanged or nearly so: of the 32 bits the first 16 stay"
+B_BITS = "these are the bits, read as a whole number: a second `.view` turns them back"
+B_CUT = "the second half is cut off, so everything is rounded towards zero: go to the *nearest*"
+B_UP = "halfway always goes away from zero: it should go to the number whose last bit is 0"
+B_DOWN = "halfway always goes towards zero: it should go to the number whose last bit is 0"
+B_AWAY = "everything goes away from zero, even what is hardly over a number: go to the *nearest*"
+B_HALF = "that is float16: 5 bits of exponent and 10 behind the point; bfloat16 has 8 and 7"
+B_FIXED = "bfloat16 has 7 bits behind the *floating* point: its steps grow with the number, yours are equally wide"
+B_VALUE = (
+    "`.int()` and `.to(torch.int32)` convert the value, and drop what stands behind the point: `.view` keeps the bits"
+)
+
+to_bfloat16 = Exercise(
+    "to_bfloat16",
+    reference=scaling.to_bfloat16,
+    lesson="10",
+    partly=OTHERWISE,
+    tolerance=1e-7,
+    cases=rounding_cases,
+    diagnoses=[
+        LooksLike(B_SAME, lambda x: x),
+        LooksLike(B_BITS, lambda x: scaling.to_bfloat16(x).view(torch.int32)),
+        LooksLike(B_CUT, by_bits(0)),
+        LooksLike(B_UP, by_bits(0x8000)),
+        LooksLike(B_DOWN, by_bits(0x7FFF)),
+        LooksLike(B_AWAY, by_bits(0xFFFF)),
+        LooksLike(B_AWAY, by_bits(0x10000)),
+        LooksLike(B_HALF, lambda x: x.half().float()),
+        LooksLike(B_FIXED, lambda x: (x * 128).round() / 128),
+        LooksLike(B_VALUE, lambda x: by_value(x)),
+    ],
+    praise="The same as torch's own rounding",
+)
+
+
+def by_value(x: Tensor) -> Tensor:
+    """The recipe, with the value in place of its bits."""
+    whole = x.int()
+    return ((whole + 0x7FFF + ((whole >> 16) & 1)) >> 16 << 16).float()

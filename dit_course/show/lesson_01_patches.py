@@ -1,0 +1,211 @@
+"""Figures of lesson 01: a picture cut up, its tokens, small maps, and what tokens cost."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_course.patches import patch_grid
+from dit_course.show.arrays import enlarge, to_bytes
+from dit_course.show.layout import (
+    CAPTION,
+    DENSITY,
+    INK,
+    LETTER,
+    MARGIN,
+    PALETTE,
+    TEXT,
+    TITLE,
+    Picture,
+    Sheet,
+    blank_figure,
+    rendered,
+)
+
+FRAME = 0x8F  # a gray
+SIDE = 300  # of a picture that is cut up, in pixels of the page
+LABEL = {**TEXT, "fontsize": CAPTION}
+
+
+def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture:
+    """Show a picture cut into patches, moved apart and numbered in reading order.
+
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. Raises ValueError when it cannot be cut evenly.
+    """
+    pixels = one_image(image)
+    rows, columns = patch_grid(*pixels.shape[-2:], patch_size)
+    title = title or f"{rows} x {columns} = {rows * columns} patches of {patch_size} x {patch_size} pixels"
+    cut = cut_up(pixels, patch_size)
+    width = max(cut.shape[1] // DENSITY, int(LETTER * TITLE * len(title))) + 2 * MARGIN
+    height = cut.shape[0] // DENSITY + 3 * MARGIN + TITLE
+    figure = blank_figure(width, height)
+    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / height, title, fontsize=TITLE, **TEXT)
+    draw_cut(figure, cut, (rows, columns), (MARGIN, MARGIN))
+    return Picture.of(rendered(figure), f"{title}, numbered from left to right, top to bottom")
+
+
+def tokens(tokens: Tensor, title: str | None = None) -> Picture:
+    """Show tokens as a table of grays: a row for each token, a column for each of its numbers.
+
+    tokens: (N, D) or (1, N, D), any numbers: the smallest is black, the largest white.
+    """
+    table = tokens.detach().cpu().float()
+    table = table[0] if table.ndim == 3 and len(table) == 1 else table
+    if table.ndim != 2:
+        raise ValueError(f"the tokens of one picture are (tokens, features), not {tuple(tokens.shape)}: pick one")
+    title = title or f"{table.shape[0]} tokens of {table.shape[1]} numbers each"
+    height = min(420, max(120, 12 * len(table)))
+    figure = blank_figure(640, height + 90)
+    axes = figure.add_axes((0.09, 46 / (height + 90), 0.88, height / (height + 90)))
+    draw_table(axes, table)
+    _titled(axes, title)
+    return Picture.of(rendered(figure), f"{title}: a table of grays, one row a token")
+
+
+def maps(
+    values: Tensor | Sequence[Tensor],
+    captions: Sequence[str] | None = None,
+    columns: int | None = None,
+    title: str | None = None,
+    limit: float | None = None,
+) -> Picture:
+    """Show tables of numbers as small gray pictures: -limit is black, 0 the gray in the middle, limit white.
+
+    values: (N, H, W), or a list of (H, W), any numbers. limit: None takes the largest size among all of them.
+    """
+    values = torch.stack([torch.as_tensor(value).detach().cpu().float() for value in values])
+    if values.ndim != 3 or not values.numel():
+        raise ValueError(f"maps are (N, height, width), not {tuple(values.shape)}")
+    limit = float(values.abs().max()) if limit is None else limit
+    grays = (values / (2 * (limit or 1)) + 0.5).clamp(0, 1)[:, None]  # (n, h, w) -> (n, 1, h, w)
+    sheet = Sheet(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
+    painted = sheet.paint(to_bytes(grays))
+    height, width = (DENSITY * side for side in sheet.tile)
+    for top, left in sheet.corners:  # a frame: white maps would melt into the page
+        y, x = DENSITY * top, DENSITY * left
+        painted[[y - 1, y + height], x - 1 : x + width + 1] = FRAME
+        painted[y - 1 : y + height + 1, [x - 1, x + width]] = FRAME
+    named = ": " + ", ".join(captions) if captions else ""
+    return Picture.of(painted, f"{title or 'Maps'} ({len(values)}){named}")
+
+
+def difference(first: Tensor, second: Tensor, after: str = "the change", title: str | None = None) -> Picture:
+    """Show the tokens of two runs and what lies between them, all three on one scale, a column for each token.
+
+    What all tokens of the first run share is taken off both, so that one sees how they differ.
+    first, second: (N, D) or (1, N, D), of one shape. after: what was done before the second run.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"what is compared needs one shape, these have {tuple(first.shape)} and {tuple(second.shape)}")
+    pair = [x.detach().cpu().float().reshape(-1, x.shape[-1]).T for x in (first, second)]  # (1, n, d) -> (d, n)
+    shared = pair[0].mean(dim=1, keepdim=True)  # (d, 1)
+    pair = [x - shared for x in pair]
+    gap = float((pair[0] - pair[1]).abs().max())
+    size = float(torch.stack(pair).abs().max())
+    captions = ["before", f"after {after}", f"difference: at most {gap:.1g}"]
+    same = "No difference" if gap <= 1e-5 * size else "A difference"
+    zoom = max(1, min(330 // pair[0].shape[0], 260 // pair[0].shape[1]))  # there is room for three large ones
+    three = [enlarge(x, zoom) for x in (*pair, pair[0] - pair[1])]
+    return maps(three, captions, columns=3, title=title or f"{same} after {after}")
+
+
+def costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
+    """Show how long something takes against the number of tokens, both axes in factors.
+
+    counts: numbers of tokens, growing. seconds: for each name, as many times as counts.
+    title: None says how the first and the last compare.
+    """
+    for name, times in seconds.items():
+        if len(times) != len(counts) or len(counts) < 2:
+            raise ValueError(
+                f"{name}: {len(times)} times for {len(counts)} numbers of tokens; it needs one each, and 2"
+            )
+    factors = {name: times[-1] / times[0] for name, times in seconds.items()}
+    said = ", ".join(f"{name} × {factor:.0f}" for name, factor in factors.items())
+    title = title or f"Tokens × {counts[-1] / counts[0]:.0f}: {said}"
+    figure = blank_figure(640, 340)
+    axes = figure.add_axes((0.11, 0.15, 0.7, 0.74), facecolor="white")
+    styles = zip(seconds.items(), ("model", "noise", "guidance", "data"), "os^D", strict=False)
+    for (name, times), colour, marker in styles:
+        milliseconds = 1000 * np.asarray(times)
+        axes.loglog(counts, milliseconds, color=PALETTE[colour], marker=marker, linewidth=2)
+        axes.annotate(f"  {name}", (counts[-1], milliseconds[-1]), va="center", annotation_clip=False, **LABEL)
+    plain_axes(axes, counts, "tokens", "milliseconds")
+    _titled(axes, title)
+    return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes")
+
+
+def one_image(image: Tensor) -> Tensor:
+    """One picture as bytes, (C, H, W); ValueError when there are several."""
+    pixels = to_bytes(image)
+    if len(pixels) != 1:
+        raise ValueError(f"one picture at a time, please, not {len(pixels)}: take images[0]")
+    return pixels[0]
+
+
+def cut_up(pixels: Tensor, patch_size: int, side: int = SIDE) -> np.ndarray:
+    """Patches moved apart, about `side` wide on the page: (height, width, 3) uint8, drawn at `DENSITY`."""
+    height, width = pixels.shape[1:]
+    rows, columns = patch_grid(height, width, patch_size)
+    gap = DENSITY * (6 if columns <= 7 else 3 if columns <= 14 else 1)
+    zoom = max(1, (DENSITY * side - gap * (columns - 1)) // width)
+    large, patch = enlarge(pixels, zoom).expand(3, -1, -1), zoom * patch_size
+    sheet = torch.full((3, rows * (patch + gap) - gap, columns * (patch + gap) - gap), 255, dtype=torch.uint8)
+    for i in range(rows):
+        for j in range(columns):
+            there = large[:, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
+            sheet[:, i * (patch + gap) :, j * (patch + gap) :][:, :patch, :patch] = there
+    return sheet.permute(1, 2, 0).numpy()  # (3, h, w) -> (h, w, 3)
+
+
+def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float, float]) -> None:
+    """Put what `cut_up` made onto a figure, and number the patches where there is room.
+
+    corner: (x, y) of its lower left, in pixels of the page.
+    """
+    from matplotlib.patheffects import withStroke
+
+    rows, columns = grid
+    left, bottom = corner
+    figure.figimage(cut, DENSITY * left, DENSITY * bottom)  # pixel by pixel, never blurred
+    width, height = (side / DENSITY for side in figure.canvas.get_width_height())
+    step_y, step_x = cut.shape[0] / DENSITY / rows, cut.shape[1] / DENSITY / columns
+    if step_x < 24:
+        return
+    size = 12 if step_x > 36 else 9
+    for number in range(rows * columns):
+        x = left + number % columns * step_x + 3
+        y = bottom + cut.shape[0] / DENSITY - number // columns * step_y - size - 1
+        edge = [withStroke(linewidth=2.5, foreground=INK)]
+        figure.text(x / width, y / height, str(number), fontsize=size, **{**TEXT, "color": "white"}, path_effects=edge)
+
+
+def draw_table(axes, table: Tensor) -> None:
+    """Draw tokens (N, D) as grays."""
+    axes.imshow(table.numpy(), cmap="gray", aspect="auto", interpolation="nearest")
+    axes.set_xlabel("the numbers of a token", **LABEL)
+    axes.set_ylabel("tokens", **LABEL)
+    for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
+        axis.set_ticks(sorted({0, count - 1}))
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+
+
+def plain_axes(axes, ticks: Sequence[int], x: str, y: str) -> None:
+    """Logarithmic axes in the style of the course, with these ticks and these names."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.set_xlabel(x, **LABEL)
+    axes.set_ylabel(y, **LABEL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _titled(axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
