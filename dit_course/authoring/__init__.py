@@ -1,0 +1,1 @@
+"""For those who write lessons: learners' notebooks are derived from the authors'."""

@@ -1,0 +1,1 @@
+"""Exercises of lesson 04: registers and the whole DiT."""

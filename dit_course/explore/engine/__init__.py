@@ -1,0 +1,1 @@
+"""What sliders are made of: canvas, background work, views, charts, keyboard."""

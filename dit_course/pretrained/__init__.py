@@ -1,0 +1,1 @@
+"""Weights that others trained: the layouts of official and diffusers checkpoints, DDPM and DDIM, the VAE, the hub."""

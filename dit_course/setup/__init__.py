@@ -1,0 +1,1 @@
+"""What looks after the machine: the doctor, and JupyterLab's server without delay."""
