@@ -67,11 +67,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, tokens, width). Returns the same shape: each token, a mixture of what all tokens offer."""
-        query, key, value = self.heads_of(x)
+        query, key, value = self.project_qkv(x)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.output(merge_heads(mixed))  # (b, h, n, d) -> (b, n, w)
 
-    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x (batch, tokens, width): (batch, heads, tokens, width / heads) each."""
         parts = self.qkv(x).chunk(3, dim=-1)  # (b, n, 3 * w) -> 3 x (b, n, w)
         query, key, value = (split_heads(part, self.heads) for part in parts)  # 3 x (b, h, n, d)
@@ -79,7 +79,7 @@ class SelfAttention(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """Who looks at whom: (batch, heads, tokens, tokens), rows sum to 1. For looking only: `forward` is faster."""
-        query, key, _ = self.heads_of(x)
+        query, key, _ = self.project_qkv(x)
         return attention_weights(query, key)
 
 

@@ -30,7 +30,7 @@ def half_life(decay: Tensor) -> Tensor:
     return math.log(0.5) / torch.log(decay)
 
 
-def profile(decays: Tensor) -> Tensor:
+def averaging_weights(decays: Tensor) -> Tensor:
     """How much of each value is in a running average: its weights, which add up to 1.
 
     decays: (n,), the share of itself that the average kept at each of n updates, oldest first.
@@ -48,7 +48,7 @@ def post_hoc_average(snapshots: Tensor, decays: Tensor) -> Tensor:
     snapshots: (n + 1, parameters), the start and the weights at each of n updates. decays: (n,) of the updates.
     Returns (parameters,).
     """
-    return profile(decays).to(snapshots.dtype) @ snapshots  # (n + 1,) @ (n + 1, p) -> (p,)
+    return averaging_weights(decays).to(snapshots.dtype) @ snapshots  # (n + 1,) @ (n + 1, p) -> (p,)
 
 
 def warmup_decays(decay: float, updates: int) -> Tensor:

@@ -27,16 +27,16 @@ def first_state(noise: Tensor, ts: Tensor, callback: Callback | None) -> Tensor:
         raise ValueError(
             f"ts has shape {tuple(ts.shape)}, expected (steps + 1,), as in torch.linspace(1, 0, steps + 1)"
         )
-    report(callback, 0, ts[0], noise)
+    notify(callback, 0, ts[0], noise)
     return noise
 
 
-def same_time(t: Tensor, x: Tensor) -> Tensor:
+def expand_time(t: Tensor, x: Tensor) -> Tensor:
     """The same time for every picture: () -> (batch,)."""
     return t.to(x.device, x.dtype).expand(len(x))
 
 
-def report(callback: Callback | None, index: int, t: Tensor, x: Tensor) -> None:
+def notify(callback: Callback | None, index: int, t: Tensor, x: Tensor) -> None:
     """Tell the callback, where there is one, that state number `index` is x, at time t."""
     if callback is not None:
         callback(index, float(t), x)
@@ -52,8 +52,8 @@ def euler(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | No
     """
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x = step(x, velocity(x, same_time(t, x)), t, t_next)
-        report(callback, index, t_next, x)
+        x = step(x, velocity(x, expand_time(t, x)), t, t_next)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -65,10 +65,10 @@ def heun(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | Non
     """
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here = velocity(x, same_time(t, x))
-        there = velocity(step(x, here, t, t_next), same_time(t_next, x))
+        here = velocity(x, expand_time(t, x))
+        there = velocity(step(x, here, t, t_next), expand_time(t_next, x))
         x = step(x, (here + there) / 2, t, t_next)
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -81,11 +81,11 @@ def ab2(velocity: Velocity, noise: Tensor, ts: Tensor, callback: Callback | None
     x = first_state(noise, ts, callback)
     past, past_size = None, None
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here, size = velocity(x, same_time(t, x)), t_next - t
+        here, size = velocity(x, expand_time(t, x)), t_next - t
         middle = here if past is None else here + (here - past) * (size / past_size / 2)
         x = step(x, middle, t, t_next)
         past, past_size = here, size
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -257,7 +257,7 @@ def class_grid(sampler: BaseSampler, per_class: int, seed: int) -> Tensor:
     return torch.cat(rows)  # classes x (per_class, c, h, w) -> (classes * per_class, c, h, w)
 
 
-def find_noise(velocity: Velocity, pictures: Tensor, steps: int) -> Tensor:
+def invert(velocity: Velocity, pictures: Tensor, steps: int) -> Tensor:
     """The noise that leads to these pictures: the same road, walked from t = 0 to t = 1, in steps of `heun`.
 
     pictures: (batch, ...) in [-1, 1]. Returns noise of the same shape (Song et al. 2020, arXiv 2010.02502, section

@@ -20,13 +20,13 @@ from torch.optim import AdamW, Optimizer
 
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
 from dit_course.distributed.batching import batch_indices, checked, prepare, randomness
-from dit_course.distributed.single import Crew, Share, crew_for
+from dit_course.distributed.single import BatchShard, SingleProcess, process_group
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.flow import RectifiedFlow
 
 
 @dataclass
-class Plan:
+class StepBudget:
     """How many steps there will be, how many of them decay, and after which one the time was over."""
 
     total: int | None
@@ -34,7 +34,7 @@ class Plan:
     last: int | None = None
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Plan":
+    def of(cls, config: TrainConfig) -> "StepBudget":
         """What the configuration alone says."""
         total = config.steps if config.minutes is None else None
         decay_steps = round(config.decay * config.steps) if config.decay_steps is None else config.decay_steps
@@ -124,7 +124,7 @@ def train(
     ema: Any = None,
     folder: str | Path | None = None,
     about: dict[str, Any] | None = None,
-    crew: Crew | None = None,
+    group: SingleProcess | None = None,
 ) -> Iterator[Step]:
     """Train `model`, in place, and yield a `Step` after each optimizer step.
 
@@ -138,25 +138,25 @@ def train(
     Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data, model and the folder's run do not fit,
     PeerLost when another process has gone.
     """
-    crew, flow = crew or crew_for(next(model.parameters()).device, config.shard), flow or RectifiedFlow()
-    parts = len(Share(crew.rank, crew.world, config.accumulate).parts(config.batch_size)) * crew.world
-    device = crew.place(model, ema)
+    group, flow = group or process_group(next(model.parameters()).device, config.shard), flow or RectifiedFlow()
+    parts = len(BatchShard(group.rank, group.world, config.accumulate).parts(config.batch_size)) * group.world
+    device = group.place(model, ema)
     images, labels = (tensor.to(device) for tensor in checked(model, dataset))
     optimizer = AdamW(model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
-    plan, done, seconds = Plan.of(config), 0, 0.0
+    plan, done, seconds = StepBudget.of(config), 0, 0.0
     if folder is not None:
-        plan, done, seconds = _resume(Path(folder), model, optimizer, ema, config, plan, crew)
+        plan, done, seconds = _resume(Path(folder), model, optimizer, ema, config, plan, group)
     bf16 = _use_bf16(config, device)
-    learner, optimizer = crew.share_out(model, optimizer, ema, bf16)
+    learner, optimizer = group.prepare_training(model, optimizer, ema, bf16)
     learner = _InPrecision(torch.compile(learner) if config.compile else learner, bf16)
-    one_step = training_step if parts == 1 else partial(crew.step, accumulate=config.accumulate)
+    one_step = training_step if parts == 1 else partial(group.step, accumulate=config.accumulate)
     check_every = 1 if device.type == "cpu" else 25  # looking at the loss makes a GPU wait
     saved, speed = done, None
 
     def save() -> None:
         state = {"step": done, "seconds": seconds, "plan": asdict(plan), "train": asdict(config)}
-        with crew.watching(lambda: _newest(folder)):
-            save_checkpoint(Path(folder), model, optimizer, ema, state | (about or {}), gather=crew.gather)
+        with group.peer_errors(lambda: _newest(folder)):
+            save_checkpoint(Path(folder), model, optimizer, ema, state | (about or {}), gather=group.gather)
 
     try:
         while done < plan.end:
@@ -168,17 +168,17 @@ def train(
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
             look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.end
             guard = partial(_require_finite, step=done + 1, rate=rate, folder=folder) if look else None
-            with crew.watching(lambda: _newest(folder)), randomness(config.seed, done, device):
+            with group.peer_errors(lambda: _newest(folder)), randomness(config.seed, done, device):
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
                 x, y = prepare(images, labels, chosen.to(device), config.flip)
                 y = y if _has_classes(model) else None
                 loss, norm = one_step(learner, flow, optimizer, x, y, config.clip, guard)
                 if ema is not None:
-                    crew.update(ema, model)
+                    group.update(ema, model)
                 elapsed = time.perf_counter() - start
-                seconds = crew.agree(seconds + elapsed, look)
+                seconds = group.sync_clock_and_stop(seconds + elapsed, look)
             done += 1
-            if look or crew.world == 1:  # the clock of process 0 decides
+            if look or group.world == 1:  # the clock of process 0 decides
                 plan.fix(config, done, seconds)
             now, progress = config.batch_size / elapsed, plan.progress(config, done, seconds)
             speed = now if speed is None else 0.95 * speed + 0.05 * now
@@ -211,20 +211,26 @@ END = ("steps", "minutes", "decay", "decay_steps", "stop_after")  # these may ch
 
 
 def _resume(
-    folder: Path, model: nn.Module, optimizer: Optimizer, ema: Any, config: TrainConfig, plan: Plan, crew: Crew
-) -> tuple[Plan, int, float]:
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    ema: Any,
+    config: TrainConfig,
+    plan: StepBudget,
+    group: SingleProcess,
+) -> tuple[StepBudget, int, float]:
     """Go on from the newest complete checkpoint, if there is one."""
-    for leftover in folder.glob(".*.partial*") if crew.main else ():  # of a run that was killed while it wrote
+    for leftover in folder.glob(".*.partial*") if group.main else ():  # of a run that was killed while it wrote
         leftover.unlink(missing_ok=True)
     found = checkpoints_in(folder)
     number = int(found[0].name.rpartition("-")[2]) if found else 0
-    crew.require_same(number, f"the processes see different checkpoints in {folder}: let --out be a folder they share")
+    group.require_same(number, f"the processes see different checkpoints in {folder}: let --out be a folder they share")
     if not found:
         return plan, 0, 0.0
     about = load_checkpoint(found[0], model, optimizer, ema)
     now, before = asdict(config) | {"betas": list(config.betas)}, about["train"]
     changed = [name for name in now if now[name] != before.get(name) and name not in FREE]
-    old, done = Plan(**about["plan"]), about["step"]
+    old, done = StepBudget(**about["plan"]), about["step"]
     if changed and set(changed) <= set(END) and not old.falling(done):
         if plan.end <= done or about["seconds"] >= 60 * (config.minutes or math.inf):
             raise ValueError(

@@ -114,13 +114,13 @@ def test_weights_sum_to_one_and_reproduce_forward(perturbed, qk_norm):
     assert weights.shape == (2, 3, 5, 5)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5, dtype=torch.float64))
-    _, _, value = attention.heads_of(x)
+    _, _, value = attention.project_qkv(x)
     mixed = torch.einsum("bhnm,bhmd->bnhd", weights, value).reshape(2, 5, 12)
     torch.testing.assert_close(attention.output(mixed), attention(x))
 
 
 def logits(attention, x):
-    query, key, _ = attention.heads_of(x)
+    query, key, _ = attention.project_qkv(x)
     return query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
 
 

@@ -18,9 +18,18 @@ from dit_course import patches as course
 from dit_course.check.engine import limits as fence
 from dit_course.check.engine import verdict
 from dit_course.check.engine.compare import difference
-from dit_course.check.engine.exercise import OTHERWISE, SIZES, Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.engine.limits import fenced
-from dit_course.check.engine.modules import Complaint, matched
+from dit_course.check.engine.exercise import (
+    OTHERWISE,
+    SIZES,
+    Case,
+    Draw,
+    Exercise,
+    MatchesOutput,
+    MatchesRule,
+    ModuleCase,
+)
+from dit_course.check.engine.limits import run_limited
+from dit_course.check.engine.modules import AnswerError, matched
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +252,7 @@ def test_code_that_catches_everything_is_stopped_all_the_same():
             except:  # noqa: E722
                 continue
 
-    assert fenced(swallowing, seconds=0.1).stopped == "time"
+    assert run_limited(swallowing, seconds=0.1).stopped == "time"
     assert len(rounds) < 1000
 
 
@@ -267,7 +276,7 @@ def elsewhere(work):
 @pytest.mark.parametrize("work", [endless, stubborn, polite, lambda: time.sleep(600), threading.Event().wait])
 def test_what_never_ends_is_stopped_in_the_main_thread(work):
     start = time.monotonic()
-    outcome = fenced(work, seconds=0.1)
+    outcome = run_limited(work, seconds=0.1)
     assert outcome.stopped == "time"
     assert time.monotonic() - start < 20
 
@@ -276,14 +285,14 @@ def test_what_never_ends_is_stopped_in_the_main_thread(work):
 def test_what_never_ends_is_stopped_or_left_behind_in_another_thread(work, monkeypatch):
     monkeypatch.setattr(fence, "PATIENCE", 1.0)
     start = time.monotonic()
-    assert elsewhere(lambda: fenced(work, seconds=0.1)).stopped == "time"
+    assert elsewhere(lambda: run_limited(work, seconds=0.1)).stopped == "time"
     assert time.monotonic() - start < 20
 
 
 def test_without_signals_as_on_windows_limits_hold_in_the_main_thread_too(monkeypatch):
     monkeypatch.delattr(signal, "pthread_kill")
-    assert fenced(endless, seconds=0.1).stopped == "time"
-    assert fenced(lambda: 3).value == 3
+    assert run_limited(endless, seconds=0.1).stopped == "time"
+    assert run_limited(lambda: 3).value == 3
 
 
 def test_the_verdict_names_the_line_that_never_ends():
@@ -303,8 +312,8 @@ def growing():
 
 
 def test_a_growing_memory_is_stopped():
-    assert fenced(growing, grow=2**26).stopped == "memory"
-    assert elsewhere(lambda: fenced(growing, grow=2**26)).stopped == "memory"
+    assert run_limited(growing, grow=2**26).stopped == "memory"
+    assert elsewhere(lambda: run_limited(growing, grow=2**26)).stopped == "memory"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse no single request")
@@ -313,7 +322,7 @@ def test_one_huge_request_is_refused_and_the_limit_taken_back(work):
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_AS)
-    assert fenced(work).stopped == "memory"
+    assert run_limited(work).stopped == "memory"
     assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
@@ -326,10 +335,10 @@ def test_the_stop_button_still_stops():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            fenced(pressed)
+            run_limited(pressed)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert fenced(lambda: 3).value == 3
+    assert run_limited(lambda: 3).value == 3
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no alarms here")
@@ -337,8 +346,8 @@ def test_somebody_elses_alarm_still_rings():
     heard = []
     before = signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
     try:
-        fenced(lambda: signal.raise_signal(signal.SIGALRM))
-        assert fenced(endless, seconds=0.05).stopped == "time"
+        run_limited(lambda: signal.raise_signal(signal.SIGALRM))
+        assert run_limited(endless, seconds=0.05).stopped == "time"
         signal.raise_signal(signal.SIGALRM)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -348,7 +357,7 @@ def test_somebody_elses_alarm_still_rings():
 def test_nothing_is_left_running():
     before = set(threading.enumerate())  # some of other tests may still be ending
     for work in (endless, stubborn, lambda: 3):
-        fenced(work, seconds=0.05)
+        run_limited(work, seconds=0.05)
     assert sys.gettrace() is None or "trip" not in repr(sys.gettrace())
     assert set(threading.enumerate()) <= before
 
@@ -420,8 +429,8 @@ def exercise(**changes):
             Case((draw.normal(*draw.sizes(2)),), "any"),
         ],
         "diagnoses": [
-            LooksLike("you squared it", lambda x: x * x),
-            When("much too large", lambda got, right: got.shape == right.shape and bool((got.abs() > 50).any())),
+            MatchesOutput("you squared it", lambda x: x * x),
+            MatchesRule("much too large", lambda got, right: got.shape == right.shape and bool((got.abs() > 50).any())),
         ],
     }
     return Exercise("double", **(settings | changes))
@@ -438,7 +447,9 @@ def test_a_check_is_a_few_lines():
 
 
 def test_a_wrong_version_that_cannot_do_a_case_is_passed_over():
-    mine = exercise(diagnoses=[LooksLike("never", lambda x: x.reshape(7, 7)), LooksLike("squared", lambda x: x * x)])
+    mine = exercise(
+        diagnoses=[MatchesOutput("never", lambda x: x.reshape(7, 7)), MatchesOutput("squared", lambda x: x * x)]
+    )
     assert "squared" in str(mine.examine(lambda x: x * x))
 
 
@@ -491,9 +502,9 @@ def test_parameters_are_matched_by_shape_then_turned_then_by_number():
     (kernel, (_, value)), _ = matched(nn.Conv2d(2, 3, 2), model)
     assert value.shape == kernel.shape
     assert torch.equal(value.flatten(1), model.weight)
-    with pytest.raises(Complaint, match=r"no weight of shape \(3, 8\)"):
+    with pytest.raises(AnswerError, match=r"no weight of shape \(3, 8\)"):
         matched(nn.Linear(7, 3), model)
-    with pytest.raises(Complaint, match=r"does not need: 1\.weight"):
+    with pytest.raises(AnswerError, match=r"does not need: 1\.weight"):
         matched(nn.Sequential(nn.Linear(8, 3), nn.Linear(3, 3)), model)
 
 

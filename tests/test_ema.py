@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dit_course.dit import DiT
-from dit_course.ema import EMA, half_life, post_hoc_average, profile, running_average, warmup_decays
+from dit_course.ema import EMA, averaging_weights, half_life, post_hoc_average, running_average, warmup_decays
 
 
 class Scalar(nn.Module):
@@ -201,7 +201,7 @@ def test_a_profile_adds_up_to_one_and_is_what_a_loop_finds(decays):
     shares = [1.0]
     for decay in decays:
         shares = [decay * share for share in shares] + [1 - decay]
-    found = profile(torch.tensor(decays, dtype=torch.float64))
+    found = averaging_weights(torch.tensor(decays, dtype=torch.float64))
     assert found.tolist() == pytest.approx(shares, abs=1e-12)
     assert found.sum().item() == pytest.approx(1)
 
@@ -233,6 +233,6 @@ def test_warmup_decays_are_those_of_an_ema():
 def test_the_warmup_is_a_power_function_average_of_width_0_0905():
     """Karras et al. 2023, section 3.1: the profile grows as t**8, and this is its standard deviation."""
     n = 4000
-    shares, place = profile(warmup_decays(1.0, n)), torch.arange(n + 1, dtype=torch.float64) / n
+    shares, place = averaging_weights(warmup_decays(1.0, n)), torch.arange(n + 1, dtype=torch.float64) / n
     mean = (shares * place).sum()
     assert (shares * (place - mean) ** 2).sum().sqrt().item() == pytest.approx(0.0905, abs=2e-4)

@@ -6,7 +6,7 @@ import torch
 from canvas_pixels import decoded, pasted
 
 from dit_course.explore.engine.canvas import Canvas, changed
-from dit_course.show import Sheet
+from dit_course.show import ImageGrid
 
 
 def messages(canvas):
@@ -32,7 +32,7 @@ def messages(canvas):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tiles_on_a_sheet_add_up_to_the_sheet(channels):
-    sheet = Sheet((6, channels, 5, 7), ["a", "b", "c", "d", "e", "f"], 3)
+    sheet = ImageGrid((6, channels, 5, 7), ["a", "b", "c", "d", "e", "f"], 3)
     pixels = torch.randint(0, 255, (6, channels, 5, 7), dtype=torch.uint8)
     canvas = Canvas()
     canvas.show(sheet, pixels, "six pictures", "said")
@@ -42,7 +42,7 @@ def test_tiles_on_a_sheet_add_up_to_the_sheet(channels):
 
 
 def test_a_move_sends_the_tiles_and_not_the_paper():
-    sheet = Sheet((4, 1, 28, 28), ["a"] * 4)
+    sheet = ImageGrid((4, 1, 28, 28), ["a"] * 4)
     canvas = Canvas()
     canvas.show(sheet, torch.zeros(4, 1, 28, 28, dtype=torch.uint8), "", "")
     sent = messages(canvas)
@@ -54,7 +54,7 @@ def test_a_move_sends_the_tiles_and_not_the_paper():
 
 
 def test_a_film_has_a_picture_and_words_for_each_moment():
-    sheet = Sheet((2, 1, 4, 4), ["", ""])
+    sheet = ImageGrid((2, 1, 4, 4), ["", ""])
     film = torch.randint(0, 255, (5, 2, 1, 4, 4), dtype=torch.uint8)
     canvas = Canvas()
     canvas.film(sheet, film, [f"moment {i}" for i in range(5)], [str(i) for i in range(5)])
@@ -94,7 +94,7 @@ def test_of_a_drawing_only_what_changed_travels():
 
 def test_a_drawing_after_pictures_leaves_none_of_them():
     canvas = Canvas()
-    sheet = Sheet((1, 1, 4, 4))
+    sheet = ImageGrid((1, 1, 4, 4))
     canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
     drawing = np.full(sheet.blank.shape, 255, np.uint8)
     canvas.draw(drawing, "", "")
@@ -121,7 +121,7 @@ def test_a_screen_gets_no_more_pixels_than_it_has():
     for pixels, side in ((1, 1), (2, 2), (1, 2)):  # a paper that is fine enough stays
         canvas._handle_custom_msg({"pixels": pixels}, [])
         if pixels == 1 and side == 1:
-            sheet = Sheet((1, 1, 4, 4), ["one"])
+            sheet = ImageGrid((1, 1, 4, 4), ["one"])
         canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
         assert decoded(canvas.background).shape == (side * canvas.height, side * canvas.width, 3)
 

@@ -7,7 +7,7 @@ import torch
 
 from dit_course import load_pretrained
 from dit_course.dit import DiT, DiTConfig
-from dit_course.explore.engine.guidance_cache import Asked, Guesser, foresee, nearest_road, walk
+from dit_course.explore.engine.guidance_cache import Guesser, Request, extrapolate, integrate, nearest_trajectory
 from dit_course.sampling import Sampler
 
 EVERY = tuple(range(10))
@@ -31,55 +31,55 @@ def wrong(a, b):
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 2.5])
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.7)])
 def test_a_walk_ends_where_the_sampler_does(model, cfg, interval):
-    asked = Asked((3, 1, 1), 5, cfg, 6, interval)
+    asked = Request((3, 1, 1), 5, cfg, 6, interval)
     drawn = Sampler(model, 6, "ab2", cfg, interval).sample(3, [3, 1, 1], seed=5)
-    road = walk(model, asked)
-    assert torch.equal(road.pictures, (drawn * 255).round().byte())
-    assert road.times == pytest.approx([1 - k / 6 for k in range(6)])
-    assert all((a is not None) or (b is not None) for a, b in zip(road.with_label, road.without, strict=True))
+    path = integrate(model, asked)
+    assert torch.equal(path.pictures, (drawn * 255).round().byte())
+    assert path.times == pytest.approx([1 - k / 6 for k in range(6)])
+    assert all((a is not None) or (b is not None) for a, b in zip(path.with_label, path.without, strict=True))
 
 
 def test_on_the_way_there_is_a_picture_for_every_step_and_an_error_ends_it(model):
     seen = []
-    walk(model, Asked((1,), 0, 2.0, 5), lambda t, pixels: seen.append((round(t, 3), pixels.shape)))
+    integrate(model, Request((1,), 0, 2.0, 5), lambda t, pixels: seen.append((round(t, 3), pixels.shape)))
     assert seen == [(t, (1, 3, 8, 8)) for t in (0.8, 0.6, 0.4, 0.2)]
 
     def stop(t, pixels):
         raise KeyError
 
     with pytest.raises(KeyError):
-        walk(model, Asked((1,), 0, 2.0, 5), stop)
+        integrate(model, Request((1,), 0, 2.0, 5), stop)
 
 
 def test_a_known_way_is_foreseen_exactly(model):
-    for asked in (Asked((1, 2), 0, 2.0, 5), Asked((1, 2), 0, 1.0, 5), Asked((1, 2), 0, 3.0, 7, (0.2, 0.6))):
-        road = walk(model, asked)
-        assert (foresee(road, asked).int() - road.pictures.int()).abs().max() <= 1
+    for asked in (Request((1, 2), 0, 2.0, 5), Request((1, 2), 0, 1.0, 5), Request((1, 2), 0, 3.0, 7, (0.2, 0.6))):
+        path = integrate(model, asked)
+        assert (extrapolate(path, asked).int() - path.pictures.int()).abs().max() <= 1
 
 
 def test_what_is_not_known_is_not_foreseen(model):
-    assert foresee(walk(model, Asked((1,), 0, 1.0, 3)), Asked((1,), 0, 2.0, 3)) is None
-    assert foresee(walk(model, Asked((1,), 0, 0.0, 3)), Asked((1,), 0, 2.0, 3)) is None
-    assert foresee(walk(model, Asked((1,), 0, 2.0, 3, (0.5, 0.8))), Asked((1,), 0, 2.0, 9)) is not None
+    assert extrapolate(integrate(model, Request((1,), 0, 1.0, 3)), Request((1,), 0, 2.0, 3)) is None
+    assert extrapolate(integrate(model, Request((1,), 0, 0.0, 3)), Request((1,), 0, 2.0, 3)) is None
+    assert extrapolate(integrate(model, Request((1,), 0, 2.0, 3, (0.5, 0.8))), Request((1,), 0, 2.0, 9)) is not None
 
 
 def test_foreseeing_asks_the_network_nothing(model):
-    road = walk(model, Asked((1,), 0, 2.0, 3))
+    path = integrate(model, Request((1,), 0, 2.0, 3))
     model.register_forward_pre_hook(lambda *_: pytest.fail("the network was asked"))
-    assert foresee(road, Asked((1,), 0, 4.0, 3)).shape == (1, 3, 8, 8)
+    assert extrapolate(path, Request((1,), 0, 4.0, 3)).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("change", [{"cfg": 3.0}, {"cfg": 2.0}, {"cfg": 5.0}, {"cfg": 0.5}, {"interval": (0.2, 0.8)}])
 def test_what_is_foreseen_is_nearer_than_what_was_shown(trained, change):
-    asked = Asked(EVERY, 2, 2.5, 8)
-    road, there = walk(trained, asked), replace(asked, **change)
-    truth = walk(trained, there).pictures
-    assert wrong(foresee(road, there), truth) < 0.92 * wrong(road.pictures, truth)
+    asked = Request(EVERY, 2, 2.5, 8)
+    path, there = integrate(trained, asked), replace(asked, **change)
+    truth = integrate(trained, there).pictures
+    assert wrong(extrapolate(path, there), truth) < 0.92 * wrong(path.pictures, truth)
 
 
 def test_a_first_guess_costs_one_evaluation_and_looks_like_the_answer(trained):
-    guesser, asked = Guesser(), Asked(EVERY, 2, 2.5, 8)
-    before = walk(trained, asked)
+    guesser, asked = Guesser(), Request(EVERY, 2, 2.5, 8)
+    before = integrate(trained, asked)
     guesser.learn(before)
     counted = []
     hook = trained.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
@@ -87,21 +87,23 @@ def test_a_first_guess_costs_one_evaluation_and_looks_like_the_answer(trained):
     guess = guesser.guess(trained, there)
     hook.remove()
     assert counted == [10]
-    truth = walk(trained, there).pictures
+    truth = integrate(trained, there).pictures
     assert wrong(guess, truth) < 0.8 * wrong(before.pictures, truth)
 
 
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 4.0])
 def test_a_guess_is_made_with_and_without_memory(model, cfg):
-    guesser, asked = Guesser(), Asked((4, 4), 1, cfg, 3)
+    guesser, asked = Guesser(), Request((4, 4), 1, cfg, 3)
     assert guesser.guess(model, asked).shape == (2, 3, 8, 8)
-    guesser.learn(walk(model, asked))
+    guesser.learn(integrate(model, asked))
     assert guesser.guess(model, replace(asked, seed=2)).shape == (2, 3, 8, 8)
 
 
 def test_the_nearest_road_has_the_same_noise_and_classes(model):
-    base = Asked((1, 2), 0, 2.0, 3)
-    roads = [walk(model, replace(base, **change)) for change in ({"cfg": 6.0}, {"seed": 1}, {"cfg": 3.0}, {"steps": 1})]
-    assert nearest_road(roads, replace(base, cfg=3.5)) is roads[2]
-    assert nearest_road(roads, replace(base, labels=(1, 1))) is None
-    assert nearest_road([], base) is None
+    base = Request((1, 2), 0, 2.0, 3)
+    trajectories = [
+        integrate(model, replace(base, **change)) for change in ({"cfg": 6.0}, {"seed": 1}, {"cfg": 3.0}, {"steps": 1})
+    ]
+    assert nearest_trajectory(trajectories, replace(base, cfg=3.5)) is trajectories[2]
+    assert nearest_trajectory(trajectories, replace(base, labels=(1, 1))) is None
+    assert nearest_trajectory([], base) is None

@@ -16,7 +16,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.trajectory import Listening, record
+from dit_course.explore.trajectory import RecordingModel, record
 from dit_course.flow import data_from_velocity
 from dit_course.sampling import Sampler, guided
 
@@ -59,7 +59,7 @@ def test_the_film_is_what_the_sampler_passes_through(model, solver):
 
 
 def test_the_last_word_at_a_time_counts():
-    listening = Listening(lambda x, t: x)
+    listening = RecordingModel(lambda x, t: x)
     listening(torch.zeros(1, 2), torch.ones(1))  # a look ahead
     listening(torch.full((1, 2), 4.0), torch.full((1,), 0.5))
     listening(torch.full((1, 2), 6.0), torch.full((1,), 0.5))

@@ -346,7 +346,7 @@ def watched(view):
 def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.05)
     view = watched(explore.guidance(model, steps=2))
-    view.roads.limit = 200_000
+    view.trajectories.limit = 200_000
     for number in range(200):
         view.seed.value = number % 90 + 1
         if number % 10 == 0:
@@ -355,11 +355,11 @@ def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monke
     assert len(threads()) <= 1
     assert f"seed {199 % 90 + 1}," in view.said
     assert not view.canvas.rough
-    assert view.roads.size <= 200_000
-    assert view.roads.size > 0
+    assert view.trajectories.size <= 200_000
+    assert view.trajectories.size > 0
     view.close()
     assert until(lambda: not threads())
-    assert (view.roads.size, view.weights._copy) == (0, None)  # though a notebook keeps it as Out[...]
+    assert (view.trajectories.size, view.weights._copy) == (0, None)  # though a notebook keeps it as Out[...]
     gone = weakref.ref(view)
     del view
     gc.collect()

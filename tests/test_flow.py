@@ -26,7 +26,7 @@ from dit_course.flow import (
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
 
-def road(shape):
+def path(shape):
     """Data, noise and times for a batch, in float64."""
     return (
         torch.randn(shape, dtype=torch.float64),
@@ -37,7 +37,7 @@ def road(shape):
 
 @given(shapes)
 def test_time_zero_is_data_and_time_one_is_noise(shape):
-    x, noise, _ = road(shape)
+    x, noise, _ = path(shape)
     assert torch.equal(interpolate(x, noise, torch.zeros(shape[0])), x)
     assert torch.equal(interpolate(x, noise, torch.ones(shape[0])), noise)
 
@@ -51,7 +51,7 @@ def test_each_picture_has_a_time_of_its_own():
 @given(st.integers(1, 20))
 def test_velocity_is_the_derivative_of_interpolate(n):
     """By autograd: n pictures of one pixel each, so that the gradient of the sum holds every derivative."""
-    x, noise, t = road((n,))
+    x, noise, t = path((n,))
     t.requires_grad_()
     interpolate(x, noise, t).sum().backward()
     torch.testing.assert_close(t.grad, velocity_target(x, noise))
@@ -59,7 +59,7 @@ def test_velocity_is_the_derivative_of_interpolate(n):
 
 @given(shapes)
 def test_a_velocity_knows_both_ends_of_its_road(shape):
-    x, noise, t = road(shape)
+    x, noise, t = path(shape)
     x_t, velocity = interpolate(x, noise, t), velocity_target(x, noise)
     torch.testing.assert_close(data_from_velocity(x_t, velocity, t), x)
     torch.testing.assert_close(noise_from_velocity(x_t, velocity, t), noise)
@@ -68,7 +68,7 @@ def test_a_velocity_knows_both_ends_of_its_road(shape):
 @given(shapes)
 def test_step_follows_the_road(shape):
     """The step of the solvers agrees with the interpolation of the loss: from any time to any other."""
-    x, noise, t = road(shape)
+    x, noise, t = path(shape)
     t_next = torch.rand(shape[0], dtype=torch.float64)
     stepped = step(interpolate(x, noise, t), velocity_target(x, noise), t, t_next)
     torch.testing.assert_close(stepped, interpolate(x, noise, t_next))
@@ -77,7 +77,7 @@ def test_step_follows_the_road(shape):
 
 
 def test_one_time_may_serve_the_whole_batch():
-    x, noise, _ = road((3, 2, 4))
+    x, noise, _ = path((3, 2, 4))
     expected = interpolate(x, noise, torch.full((3,), 0.3))
     torch.testing.assert_close(interpolate(x, noise, torch.tensor(0.3)), expected)
     torch.testing.assert_close(interpolate(x, noise, 0.3), expected, atol=1e-7, rtol=0)

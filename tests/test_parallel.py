@@ -18,7 +18,7 @@ from together import CONFIG, SIZES, run
 from dit_course import DiT, DiTConfig, RectifiedFlow, TrainConfig, train
 from dit_course.__main__ import main
 from dit_course.checkpoints import checkpoints_in, load_pretrained
-from dit_course.distributed.single import Share
+from dit_course.distributed.single import BatchShard
 
 TESTS = Path(__file__).parent
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "PORT"]
@@ -91,12 +91,12 @@ def same_weights(folder: Path, other: Path, tolerance=1e-5) -> None:
 
 
 def test_a_batch_is_shared_out_without_gaps():
-    rows = [list(range(24))[part] for rank in range(3) for part in Share(rank, 3, 2).parts(24)]
+    rows = [list(range(24))[part] for rank in range(3) for part in BatchShard(rank, 3, 2).parts(24)]
     assert sorted(row for part in rows for row in part) == list(range(24))
     assert {len(part) for part in rows} == {4}
-    assert Share().parts(7) == [slice(0, 7)]
+    assert BatchShard().parts(7) == [slice(0, 7)]
     with pytest.raises(ValueError, match="take a multiple of 6"):
-        Share(0, 3, 2).parts(20)
+        BatchShard(0, 3, 2).parts(20)
 
 
 @pytest.mark.parametrize("parts", [2, 4, 8])

@@ -122,7 +122,7 @@ def test_to_bytes_names_what_is_no_picture(x, error, message):
 @pytest.mark.parametrize("shape", [(10, 1, 28, 28), (3, 3, 32, 32), (1, 1, 28, 28), (7, 3, 24, 40), (2, 3, 300, 200)])
 def test_every_pixel_of_a_picture_is_a_square_of_its_own_colour(shape):
     x = torch.randint(0, 255, shape, dtype=torch.uint8)
-    sheet = show.Sheet(shape, ["a name"] * shape[0], title="A title")
+    sheet = show.ImageGrid(shape, ["a name"] * shape[0], title="A title")
     painted = sheet.paint(x)
     size = sheet.zoom * DENSITY
     for (top, left), picture in zip(sheet.corners, x, strict=True):
@@ -137,7 +137,7 @@ def test_every_pixel_of_a_picture_is_a_square_of_its_own_colour(shape):
 def test_texts_never_lie_under_pictures():
     white = torch.full((4, 1, 28, 28), 255, dtype=torch.uint8)
     texts = ["a very long caption indeed", "b", "", "Ärmel"]
-    sheet = show.Sheet(
+    sheet = show.ImageGrid(
         white.shape, texts, columns=2, title="A title that is much longer than two small pictures are wide"
     )
     assert (sheet.paint(white) < 128).sum() == (sheet.blank < 128).sum() > 0
@@ -157,7 +157,7 @@ def test_too_many_pictures_for_one_figure():
 
 @pytest.mark.parametrize("shape", [(10, 1, 28, 28), (100, 1, 28, 28), (8, 3, 32, 32), (4, 3, 256, 256), (9, 3, 64, 64)])
 def test_figures_fit_the_page(shape):
-    assert show.Sheet(shape).width <= PAGE_WIDTH
+    assert show.ImageGrid(shape).width <= PAGE_WIDTH
 
 
 def test_gray_pictures_make_gray_files_and_colours_stay():

@@ -95,13 +95,15 @@ def test_an_attention_map_shows_the_picture_the_weights_and_the_frames():
 
 def test_looks_stand_side_by_side():
     rows = [torch.rand(6), torch.rand(6), torch.rand(8)]
-    picture = show.looks(rows, ["left", "up", "both"], grid=(2, 3), query=1)
+    picture = show.attention_from_patch(rows, ["left", "up", "both"], grid=(2, 3), query=1)
     assert picture.alt == "Where token 1 looks: maps of weights: left, up, both"
     assert picture.width <= PAGE_WIDTH
     assert (decoded(picture) == ORANGE).all(axis=2).any()
-    assert not (decoded(show.looks(rows, ["left", "up", "both"], grid=(2, 3))) == ORANGE).all(axis=2).any()
+    assert (
+        not (decoded(show.attention_from_patch(rows, ["left", "up", "both"], grid=(2, 3))) == ORANGE).all(axis=2).any()
+    )
     with pytest.raises(ValueError, match="3 rows of weights and 2 captions"):
-        show.looks(rows, ["left", "up"], grid=(2, 3))
+        show.attention_from_patch(rows, ["left", "up"], grid=(2, 3))
 
 
 def test_a_table_has_a_row_for_each_query():

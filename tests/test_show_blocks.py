@@ -58,10 +58,10 @@ def test_changes_of_blocks_are_bars_and_zeros_are_written():
 
 
 def test_a_race_says_where_each_ends():
-    picture = show.race({"first": [2.0] * 20 + [1.0] * 9, "second": [3.0] * 29})
+    picture = show.init_race({"first": [2.0] * 20 + [1.0] * 9, "second": [3.0] * 29})
     assert picture.alt.endswith("first ends at 1.00, second ends at 3.00")
     assert decoded(picture).ndim == 3
-    assert "a ends at 1.00" in show.race({"a": [1.0, 1.0]}).alt  # shorter than the running mean
+    assert "a ends at 1.00" in show.init_race({"a": [1.0, 1.0]}).alt  # shorter than the running mean
 
 
 def test_names_at_the_end_of_a_race_do_not_cover_each_other():

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dit_course import show
-from dit_course.ema import profile, running_average, warmup_decays
+from dit_course.ema import averaging_weights, running_average, warmup_decays
 from dit_course.show.layout import PAGE_WIDTH
 
 
@@ -31,15 +31,15 @@ def test_running_averages_are_drawn_over_their_signal():
 
 def test_a_walk_says_how_much_closer_its_average_is():
     path = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(10, 1)
-    picture = show.bowl(path, path / 2)
+    picture = show.quadratic_trajectories(path, path / 2)
     assert picture.alt.startswith("The walk stays 2.0 times as far from the bottom as its average")
     assert decoded(picture).ndim == 3
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
-        show.bowl(path, path[1:])
+        show.quadratic_trajectories(path, path[1:])
 
 
 def test_profiles_say_what_is_left_of_the_start():
-    shares = {"0.5": profile(torch.full((50,), 0.9)), "warm-up": profile(warmup_decays(0.9999, 50))}
+    shares = {"0.5": averaging_weights(torch.full((50,), 0.9)), "warm-up": averaging_weights(warmup_decays(0.9999, 50))}
     assert show.profiles({"all": torch.tensor([1.0, 0.0])}).alt.startswith("Left of the start: all 100%")
     assert show.profiles(shares).alt.startswith("Left of the start: 0.5 1%, warm-up less than 1%")
     assert show.profiles(shares, title="Three").alt.startswith("Three.")

@@ -9,7 +9,9 @@ from dit_course.show.layout import PAGE_WIDTH
 
 def test_clouds_have_a_panel_each():
     real = torch.randn(200, 8)
-    picture = show.clouds(real, {"other real ones": real[:50], "cfg 1": real[:50] + 1, "cheater": real[:3], "x": real})
+    picture = show.feature_clouds(
+        real, {"other real ones": real[:50], "cfg 1": real[:50] + 1, "cheater": real[:3], "x": real}
+    )
     assert picture.alt.endswith("in two of 8 dimensions: other real ones, cfg 1, cheater, x")
     assert picture.width <= PAGE_WIDTH
 
@@ -21,10 +23,10 @@ def test_distances_are_said_in_words():
 
 
 def test_bias_says_from_where_to_where():
-    picture = show.bias([100, 1000], [5.0, 0.6], 0.1, 490.0)
+    picture = show.frechet_bias([100, 1000], [5.0, 0.6], 0.1, 490.0)
     assert picture.alt == "Real against real: 5.0 with 100 samples, 0.6 with 1,000. The fitted curve ends at 0.10"
     with pytest.raises(ValueError, match="1 distances for 2 numbers of samples"):
-        show.bias([1, 2], [1.0], 0, 0)
+        show.frechet_bias([1, 2], [1.0], 0, 0)
 
 
 def test_balls_count_as_the_measure_does():
@@ -32,11 +34,11 @@ def test_balls_count_as_the_measure_does():
 
     real, drawn = torch.randn(50, 2), 0.5 * torch.randn(40, 2)
     precision, recall = precision_recall(real, drawn)
-    assert show.balls(real, drawn).alt.startswith(f"Precision {precision:.0%}, recall {recall:.0%}")
+    assert show.knn_balls(real, drawn).alt.startswith(f"Precision {precision:.0%}, recall {recall:.0%}")
 
 
 def test_nearness_says_the_medians():
-    picture = show.nearness({"real test pictures": torch.tensor([0.1, 0.2, 0.3]), "memoriser": torch.zeros(4)})
+    picture = show.nearest_distances({"real test pictures": torch.tensor([0.1, 0.2, 0.3]), "memoriser": torch.zeros(4)})
     assert "real test pictures 0.20, memoriser 0.00" in picture.alt
     assert picture.width <= PAGE_WIDTH
 

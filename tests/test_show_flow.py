@@ -98,7 +98,7 @@ def test_points_paths_and_arrows_in_the_plane():
     points = torch.randn(20, 2, requires_grad=True)
     for picture in (
         show.plane({"one": points, "two": 2 * points}, "A title", behind=points),
-        show.roads({"one": torch.stack([points, 2 * points]), "two": torch.stack([points] * 3)}, "A title"),
+        show.trajectories({"one": torch.stack([points, 2 * points]), "two": torch.stack([points] * 3)}, "A title"),
         show.field({"one": (points, points), "two": (points, -points)}, "A title", behind=points),
     ):
         assert picture.alt.startswith("A title. ")
@@ -111,4 +111,4 @@ def test_the_plane_has_two_coordinates():
     with pytest.raises(ValueError, match=r"are \(n, 2\), not \(5, 3\)"):
         show.plane({"a": torch.zeros(5, 3)}, "t")
     with pytest.raises(ValueError, match=r"are \(moments, n, 2\), not \(5, 2\)"):
-        show.roads({"a": torch.zeros(5, 2)}, "t")
+        show.trajectories({"a": torch.zeros(5, 2)}, "t")

@@ -75,7 +75,7 @@ def test_tokens_are_a_table_with_a_row_for_each():
 
 
 def test_maps_are_gray_from_black_to_white_with_zero_in_the_middle():
-    picture = show.maps(torch.tensor([[[-2.0, 0.0], [1.0, 2.0]]]), ["a map"], title="Numbers")
+    picture = show.heatmaps(torch.tensor([[[-2.0, 0.0], [1.0, 2.0]]]), ["a map"], title="Numbers")
     pixels = decoded(picture)
     assert picture.alt == "Numbers (1): a map"
     values, counts = np.unique(pixels, return_counts=True)
@@ -86,12 +86,12 @@ def test_maps_are_gray_from_black_to_white_with_zero_in_the_middle():
 
 
 def test_maps_of_other_kinds():
-    grays = decoded(show.maps([torch.ones(3, 5), -torch.ones(3, 5)], limit=2))
+    grays = decoded(show.heatmaps([torch.ones(3, 5), -torch.ones(3, 5)], limit=2))
     assert {64, 191} <= set(np.unique(grays))
-    assert show.maps(torch.zeros(1, 2, 2)).alt == "Maps (1)"  # nothing but zeros is no division by zero
-    assert show.maps(torch.ones(2, 2, 2, requires_grad=True)).alt == "Maps (2)"
+    assert show.heatmaps(torch.zeros(1, 2, 2)).alt == "Maps (1)"  # nothing but zeros is no division by zero
+    assert show.heatmaps(torch.ones(2, 2, 2, requires_grad=True)).alt == "Maps (2)"
     with pytest.raises(ValueError, match=r"\(N, height, width\)"):
-        show.maps(torch.zeros(2, 3))
+        show.heatmaps(torch.zeros(2, 3))
 
 
 def test_a_difference_says_whether_there_is_one():
@@ -106,10 +106,10 @@ def test_a_difference_says_whether_there_is_one():
 
 
 def test_costs_say_how_the_first_and_the_last_compare():
-    picture = show.costs([10, 100, 1000], {"pairs": [1.0, 99.0, 9900.0], "rest": [0.1, 1.0, 11.0]})
+    picture = show.token_costs([10, 100, 1000], {"pairs": [1.0, 99.0, 9900.0], "rest": [0.1, 1.0, 11.0]})
     assert picture.alt.startswith("Tokens × 100: pairs × 9900, rest × 110")
     assert picture.width <= PAGE_WIDTH
     assert decoded(picture).ndim == 3
     for counts, times in (([1, 2], [1.0]), ([1], [1.0])):
         with pytest.raises(ValueError, match=re.escape(f"attention: {len(times)} times for {len(counts)} numbers")):
-            show.costs(counts, {"attention": times})
+            show.token_costs(counts, {"attention": times})

@@ -13,16 +13,16 @@ from dit_course.show.lesson_04_registers import _percent, short
 def test_lengths_say_how_registers_and_patches_compare():
     lengths = torch.ones(3, 6)
     lengths[:, 4:] = torch.tensor([0.5, 2.0, 3.0])[:, None]  # two registers
-    picture = show.lengths(lengths, registers=2)
+    picture = show.token_norms(lengths, registers=2)
     assert picture.alt.startswith("In the end registers are 3.0 times as long as patches")
     assert "patches from 1.0 to 1.0 (median), registers from 0.5 to 3.0 (mean)" in picture.alt
     assert picture.width <= PAGE_WIDTH
     batch = lengths[:, None].expand(-1, 5, -1)
-    assert show.lengths(batch, registers=2).alt == picture.alt
+    assert show.token_norms(batch, registers=2).alt == picture.alt
 
 
 def test_lengths_of_a_network_without_registers():
-    picture = show.lengths(torch.rand(3, 2, 6, requires_grad=True), registers=0)
+    picture = show.token_norms(torch.rand(3, 2, 6, requires_grad=True), registers=0)
     assert picture.alt.startswith("How long the tokens are")
     assert "registers" not in picture.alt
 
@@ -30,7 +30,7 @@ def test_lengths_of_a_network_without_registers():
 @pytest.mark.parametrize(("shape", "registers"), [((6,), 1), ((1, 6), 1), ((3, 6), 6), ((3, 6), -1), ((2, 3, 4, 5), 1)])
 def test_lengths_need_blocks_and_patches(shape, registers):
     with pytest.raises(ValueError, match=re.escape(f"got {shape}")):
-        show.lengths(torch.ones(shape), registers)
+        show.token_norms(torch.ones(shape), registers)
 
 
 def test_shares_of_attention_say_from_where_to_where():
@@ -47,14 +47,14 @@ def test_shares_lie_between_nothing_and_all(wrong):
 
 
 def test_parts_name_the_one_that_differs_most():
-    picture = show.parts({"work": {"a": 5, "b": 1, "c": 4}, "size": {"b": 60, "a": 40}})
+    picture = show.parameter_shares({"work": {"a": 5, "b": 1, "c": 4}, "size": {"b": 60, "a": 40}})
     assert picture.alt.startswith("b: 10% of the work, 60% of the size. Bars: a: 50% of the work, 40% of the size; b:")
     assert picture.alt.endswith("c: 40% of the work, 0% of the size")
     assert picture.width <= PAGE_WIDTH
-    assert show.parts({"work": {"a": 1}}, title="Mine").alt.startswith("Mine. Bars: a: 100% of the work")
+    assert show.parameter_shares({"work": {"a": 1}}, title="Mine").alt.startswith("Mine. Bars: a: 100% of the work")
     for nothing in ({}, {"work": {}}, {"work": {"a": 0}}, {"work": {"a": 1}, "size": {"a": 0}}):
         with pytest.raises(ValueError, match="nothing to compare"):
-            show.parts(nothing)
+            show.parameter_shares(nothing)
 
 
 def test_numbers_are_short():

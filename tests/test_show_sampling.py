@@ -14,18 +14,20 @@ TIMES = torch.linspace(1, 0, 11)
 
 def test_roads_say_what_runs_from_where_to_where():
     places = torch.linspace(1, 0.5, 11)[:, None] * torch.tensor([-1.0, 2.0])
-    alone = show.solver_roads((TIMES, places))
+    alone = show.solver_trajectories((TIMES, places))
     assert alone.alt == "2 numbers on their way from noise to data. Lines from t = 1 to t = 0: the road"
-    both = show.solver_roads((TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "walked"))
+    both = show.solver_trajectories(
+        (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "walked")
+    )
     assert both.alt == "A message. Lines from t = 1 to t = 0: true and walked"
     assert both.width <= PAGE_WIDTH
-    assert both.png != show.solver_roads((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
+    assert both.png != show.solver_trajectories((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
 
 
 @pytest.mark.parametrize("places", [torch.zeros(11), torch.zeros(10, 2), torch.zeros(11, 2, 2)])
 def test_roads_need_a_place_for_each_time(places):
     with pytest.raises(ValueError, match=r"times \(n,\) and places \(n, roads\)"):
-        show.solver_roads((TIMES, places))
+        show.solver_trajectories((TIMES, places))
 
 
 def test_by_evaluations_measures_slopes():

@@ -35,7 +35,7 @@ def test_a_power_law_with_points_outside():
 
 def test_phases_find_the_sinusoid_that_is_furthest_off():
     right = DiT(DiTConfig(image_size=8, width=16, depth=1, heads=2)).time_embed.frequencies
-    picture = show.phases({"float32": right, "bfloat16": right.bfloat16()})
+    picture = show.step_phases({"float32": right, "bfloat16": right.bfloat16()})
     turns = (1000 * (right.bfloat16().float() - right).abs().max() / (2 * torch.pi)).item()
     assert f"{turns:.1g} turns off" in picture.alt
     assert "float32, bfloat16" in picture.alt

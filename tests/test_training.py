@@ -15,7 +15,7 @@ import torch
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, overfit, train, training_step
 from dit_course.checkpoints import checkpoints_in
 from dit_course.distributed.batching import batch_indices, randomness
-from dit_course.training import Plan
+from dit_course.training import StepBudget
 
 CONFIG = DiTConfig(image_size=8, patch_size=4, channels=1, width=16, depth=2, heads=2, num_classes=3)
 
@@ -255,7 +255,7 @@ def test_one_batch_is_learned_by_heart_and_the_callers_randomness_is_left_alone(
 
 def test_warm_up_then_flat_then_a_straight_line_to_zero():
     config = TrainConfig(steps=100, lr=1.0, warmup=9, decay=0.5)
-    rates = [Plan.of(config).learning_rate(config, done) for done in range(100)]
+    rates = [StepBudget.of(config).learning_rate(config, done) for done in range(100)]
     assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
     assert rates[9:51] == [1.0] * 42
     assert rates[50:] == pytest.approx([1 - i / 50 for i in range(50)])
@@ -298,7 +298,7 @@ def test_a_training_by_minutes_ends_in_time_on_a_machine_that_grows_slower_and_c
 
 def test_minutes_fix_the_steps_when_the_decay_begins_and_can_be_repeated_by_number():
     config = TrainConfig(minutes=1, decay=0.4, lr=1.0, warmup=0)
-    plan = Plan.of(config)
+    plan = StepBudget.of(config)
     plan.fix(config, 100, 35.9)
     assert plan.total is None
     plan.fix(config, 101, 36.36)  # 60 % of the time is over at 2.78 steps a second
@@ -307,7 +307,7 @@ def test_minutes_fix_the_steps_when_the_decay_begins_and_can_be_repeated_by_numb
     assert plan.total == 167  # fixed is fixed
     repeat = TrainConfig(steps=167, decay_steps=66, lr=1.0, warmup=0)
     for done in range(167):
-        assert plan.learning_rate(config, done) == Plan.of(repeat).learning_rate(repeat, done)
+        assert plan.learning_rate(config, done) == StepBudget.of(repeat).learning_rate(repeat, done)
 
 
 def test_minutes_end_in_time():

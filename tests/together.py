@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
-from dit_course.distributed.single import crew_for
+from dit_course.distributed.single import process_group
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 1, "width": 16, "depth": 2, "heads": 2, "num_classes": 3}
 CONFIG = DiTConfig(**SIZES, label_dropout=0.3)
@@ -61,7 +61,7 @@ def uneven() -> str:
 
 
 def main(folder: Path) -> None:
-    crew = crew_for("cpu")
+    group = process_group("cpu")
     results = {
         "two": run(folder / "two"),
         "few": run(folder / "few", data_size=5),  # fewer pictures than a batch: drawn at random
@@ -78,8 +78,8 @@ def main(folder: Path) -> None:
         "broken": broken(),
         "uneven": uneven(),
     }
-    (folder / f"process-{crew.rank}.json").write_text(json.dumps(results))
-    crew.close()
+    (folder / f"process-{group.rank}.json").write_text(json.dumps(results))
+    group.close()
 
 
 def from_a_notebook(folder: Path, port: str) -> None:

@@ -37,12 +37,12 @@ from dit_course.check.lesson_06_training.exercises import (
     overfit,
     training_step,
 )
-from dit_course.check.lesson_07_ema.exercises import EMA, half_life, power_decays, profile, running_average
-from dit_course.check.lesson_08_cfg_sampling.sampling import Sampler, ab2, class_grid, euler, find_noise, guided, heun
+from dit_course.check.lesson_07_ema.exercises import EMA, averaging_weights, half_life, power_decays, running_average
+from dit_course.check.lesson_08_cfg_sampling.sampling import Sampler, ab2, class_grid, euler, guided, heun, invert
 from dit_course.check.lesson_09_evaluation.distances import gaussian_distance, nearest_neighbours, precision_recall
 from dit_course.check.lesson_09_evaluation.measures import kernel_distance, measure, pareto_front
 from dit_course.check.lesson_10_scaling_up.exercises import (
-    Share,
+    BatchShard,
     even_tokens,
     fit_power_law,
     to_bfloat16,
@@ -51,6 +51,7 @@ from dit_course.check.lesson_10_scaling_up.exercises import (
 
 __all__ = [
     "EMA",
+    "BatchShard",
     "DiT",
     "DiTBlock",
     "FinalLayer",
@@ -60,13 +61,13 @@ __all__ = [
     "RectifiedFlow",
     "Sampler",
     "SelfAttention",
-    "Share",
     "TimestepEmbedder",
     "ab2",
     "accumulate_gradients",
     "append_registers",
     "attention_in_chunks",
     "attention_weights",
+    "averaging_weights",
     "block_changes",
     "class_grid",
     "clip_gradients",
@@ -76,13 +77,13 @@ __all__ = [
     "drop_registers",
     "euler",
     "even_tokens",
-    "find_noise",
     "fit_power_law",
     "gaussian_distance",
     "guided",
     "half_life",
     "heun",
     "interpolate",
+    "invert",
     "kernel_distance",
     "learning_rate",
     "logit_normal",
@@ -97,7 +98,6 @@ __all__ = [
     "patchify",
     "power_decays",
     "precision_recall",
-    "profile",
     "progress",
     "resized",
     "running_average",

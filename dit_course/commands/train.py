@@ -18,7 +18,7 @@ from dit_course.commands._network import Network, named_device
 from dit_course.commands._progress import Gallery, Log, advance, progress_bar
 from dit_course.commands._tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
-from dit_course.distributed.single import Crew, crew_for, stops_gently
+from dit_course.distributed.single import SingleProcess, graceful_interrupt, process_group
 from dit_course.distributed.train_config import Step, TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
@@ -89,71 +89,71 @@ class Train:
             raise ValueError(f"sample_every = {self.sample_every}, but it must be at least 1")
         dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
         config = self.model.config_for(dataset)
-        crew = crew_for(named_device(self.device), self.train.shard)
-        if crew.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        group = process_group(named_device(self.device), self.train.shard)
+        if group.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
         out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
         try:
-            with crew.watching(lambda: next(map(str, checkpoints_in(out)), "none was written")):
-                self._run(out, crew, dataset, config)
+            with group.peer_errors(lambda: next(map(str, checkpoints_in(out)), "none was written")):
+                self._run(out, group, dataset, config)
         finally:
-            crew.close()
+            group.close()
 
-    def _run(self, out: Path, crew: Crew, dataset: Dataset, config: DiTConfig) -> None:
-        if self.fresh and crew.main:
+    def _run(self, out: Path, group: SingleProcess, dataset: Dataset, config: DiTConfig) -> None:
+        if self.fresh and group.main:
             _forget(out)
-        crew.wait()
+        group.wait()
         facts = {"data": self.data, "model": asdict(config), "timesteps": self.timesteps}
         _require_same_run(out / "config.json", facts)
-        crew.wait()  # all have looked
-        if crew.main:
+        group.wait()  # all have looked
+        if group.main:
             atomic_write(out / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
-        model = DiT(config).to("cpu" if crew.sharded else crew.device or named_device(self.device))
+        model = DiT(config).to("cpu" if group.sharded else group.device or named_device(self.device))
         model.class_names = dataset.class_names if config.num_classes else None
         ema = EMA(model, self.ema_decay)
         flow = RectifiedFlow(self.timesteps)
         gallery = Gallery(out, self.sample_steps, self.sample_cfg, self.train.seed)
-        if crew.main:
+        if group.main:
             millions = sum(p.numel() for p in model.parameters()) / 1e6
-            together = f" in {crew.world} processes" if crew.world > 1 else ""
+            together = f" in {group.world} processes" if group.world > 1 else ""
             print(f"{self.data}: {len(dataset.images)} images; {millions:.2f} M parameters; run in {out}{together}")
 
         options = {**asdict(config), **asdict(self.train), "data": self.data}
-        tracker = make_tracker(self.track if crew.main else "none", out, options)
+        tracker = make_tracker(self.track if group.main else "none", out, options)
 
         def draw(index: int) -> None:
-            networks = crew.whole(model), crew.whole(ema.model)
-            if crew.main:
+            networks = group.whole(model), group.whole(ema.model)
+            if group.main:
                 tracker.images(index, gallery.draw(*networks, index))
 
-        with tracker, stops_gently(crew):
-            with progress_bar(self.train, crew.main) as bar:
+        with tracker, graceful_interrupt(group):
+            with progress_bar(self.train, group.main) as bar:
                 about = {"model": asdict(config), "class_names": model.class_names, **self._facts()}
-                steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about, crew=crew)
-                for step in self._watched(steps, out, bar, tracker) if crew.main else steps:
+                steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about, group=group)
+                for step in self._watched(steps, out, bar, tracker) if group.main else steps:
                     if step.index % self.sample_every == 0 and step.index != step.total:
                         draw(step.index)
-                    if crew.stopping:
+                    if group.stopping:
                         steps.close()  # saves
                         break
-            crew.wait()  # until process 0 has written its checkpoint
+            group.wait()  # until process 0 has written its checkpoint
             newest = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())
-            if crew.stopping:
-                if crew.main:
+            if group.stopping:
+                if group.main:
                     print(f"stopped and saved after step {newest['step']}; the same command goes on from there")
             elif (out / "model.json").exists():
-                if crew.main:
+                if group.main:
                     print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
                     print(f"draw from it: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
             else:
-                if crew.main:
+                if group.main:
                     print("drawing grids and GIFs ...", flush=True)
-                crew.wait()  # all have seen that there is no model.json yet
+                group.wait()  # all have seen that there is no model.json yet
                 draw(newest["step"])
-                average = crew.whole(ema.model)
-                if crew.main:
+                average = group.whole(ema.model)
+                if group.main:
                     self._finish(out, model, average, newest)
 
     def _watched(self, steps: Iterator[Step], out: Path, bar: tqdm, tracker) -> Iterator[Step]:

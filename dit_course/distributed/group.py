@@ -14,10 +14,10 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from dit_course.distributed.single import Crew, PeerLost
+from dit_course.distributed.single import PeerLost, SingleProcess
 
 
-class Team(Crew):
+class Distributed(SingleProcess):
     """Several processes, started by `torchrun`, `accelerate launch` or `notebook_launcher`."""
 
     def __init__(self, cpu: bool, shard: bool = False):
@@ -47,7 +47,7 @@ class Team(Crew):
         """Whether all processes know that they stop after this step."""
         return self._stopping
 
-    def share_out(
+    def prepare_training(
         self, model: nn.Module, optimizer: Optimizer, ema: Any, bf16: bool = False
     ) -> tuple[nn.Module, Optimizer]:
         """DDP copies of the model, or FSDP2 shards of model, optimizer and average; what was loaded stays."""
@@ -66,7 +66,7 @@ class Team(Crew):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
         return self.learner, optimizer
 
-    def quiet(self, inside: bool):
+    def no_sync(self, inside: bool):
         """A context in which gradients are only collected, and not yet exchanged."""
         if not self.sharded:
             return self.learner.no_sync() if inside else nullcontext()
@@ -88,7 +88,7 @@ class Team(Crew):
         finally:
             ema.model = whole
 
-    def agree(self, seconds: float, now: bool = True) -> float:
+    def sync_clock_and_stop(self, seconds: float, now: bool = True) -> float:
         """Process 0's clock for all; and whether any of them wants to stop, which sets `stopping`."""
         if not now:
             return seconds
@@ -133,7 +133,7 @@ class Team(Crew):
             dist.destroy_process_group()
 
     @contextmanager
-    def watching(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
+    def peer_errors(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
         """Inside, a process that has gone becomes PeerLost, one line that names the last checkpoint."""
         try:
             yield

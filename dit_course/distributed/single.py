@@ -31,7 +31,7 @@ class PeerLost(ConnectionError):
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """Which rows of a batch are whose: process `rank` of `world`, each going through its rows in `accumulate` parts."""
 
     rank: int = 0
@@ -70,14 +70,14 @@ def loss_of_rows(
 
 
 @contextmanager
-def same_draws(device: torch.device) -> Iterator[None]:
+def rng_restored(device: torch.device) -> Iterator[None]:
     """Inside, random numbers are drawn as always; afterwards the next ones are the same again."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 @contextmanager
-def resting_dropout(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
+def dropout_disabled(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     """Inside, the model hides no labels by itself: it gives what it would do to the labels of a whole batch."""
     embedders = [part for part in model.modules() if isinstance(part, LabelEmbedder)]
     rates = [part.dropout for part in embedders]
@@ -98,7 +98,7 @@ def resting_dropout(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
             part.dropout = rate
 
 
-class Crew:
+class SingleProcess:
     """The processes that train together. This one is a process on its own: nothing has to be agreed on."""
 
     rank, world, main, sharded = 0, 1, True, False
@@ -121,7 +121,7 @@ class Crew:
                 module.to(self.device)
         return self.device
 
-    def share_out(
+    def prepare_training(
         self, model: nn.Module, optimizer: Optimizer, ema: Any, bf16: bool = False
     ) -> tuple[nn.Module, Optimizer]:
         """Prepare model, optimizer and average for the work together; returns what to call and what to step.
@@ -146,11 +146,11 @@ class Crew:
 
         x: (batch, C, H, W), y: (batch,) or None: the whole batch, the same in every process.
         """
-        parts = Share(self.rank, self.world, accumulate).parts(len(x))
+        parts = BatchShard(self.rank, self.world, accumulate).parts(len(x))
         loss = torch.zeros((), device=x.device)
-        with resting_dropout(self.model) as hide:
+        with dropout_disabled(self.model) as hide:
             for rows in parts:
-                with self.quiet(rows is not parts[-1]), same_draws(x.device):
+                with self.no_sync(rows is not parts[-1]), rng_restored(x.device):
                     part = loss_of_rows(flow, learner, x, y, rows, hide) / accumulate
                     part.backward()
                 loss += part.detach()
@@ -162,7 +162,7 @@ class Crew:
         optimizer.zero_grad()
         return loss, norm.detach()
 
-    def quiet(self, inside: bool):
+    def no_sync(self, inside: bool):
         """A context in which gradients are only collected, and not yet exchanged."""
         return nullcontext()
 
@@ -174,7 +174,7 @@ class Crew:
         """Move the average, whole or in shards."""
         ema.update(model)
 
-    def agree(self, seconds: float, now: bool = True) -> float:
+    def sync_clock_and_stop(self, seconds: float, now: bool = True) -> float:
         """Process 0's clock for all; and whether any of them wants to stop, which sets `stopping`.
 
         now: False leaves it for a later step, because it makes a GPU wait.
@@ -199,7 +199,7 @@ class Crew:
         """Leave the group."""
 
     @contextmanager
-    def watching(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
+    def peer_errors(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
         """Inside, a process that has gone becomes PeerLost, one line that names the last checkpoint."""
         yield
 
@@ -210,20 +210,20 @@ def processes() -> int:
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), 1)
 
 
-def crew_for(device: str | torch.device, shard: bool = False) -> Crew:
+def process_group(device: str | torch.device, shard: bool = False) -> SingleProcess:
     """The crew that this process belongs to: a team under a launcher, itself alone without one.
 
     Raises ValueError when a launcher has started several processes and accelerate is not installed.
     """
     if processes() == 1:
-        return Crew()
-    from dit_course.distributed.group import Team
+        return SingleProcess()
+    from dit_course.distributed.group import Distributed
 
-    return Team(torch.device(device).type == "cpu", shard)
+    return Distributed(torch.device(device).type == "cpu", shard)
 
 
 @contextmanager
-def stops_gently(crew: Crew) -> Iterator[None]:
+def graceful_interrupt(group: SingleProcess) -> Iterator[None]:
     """Ctrl-C ends the training after the step in hand, so that nothing is lost; a second one ends it at once.
 
     In a team the launcher sends the signal again, and SIGTERM where a cluster takes the machine back: all of them mean
@@ -231,15 +231,15 @@ def stops_gently(crew: Crew) -> Iterator[None]:
     """
 
     def stop(number, _) -> None:
-        again = crew.world == 1
-        if crew.main and not crew.stop_wanted:
+        again = group.world == 1
+        if group.main and not group.stop_wanted:
             more = " (Ctrl-C again loses what is not saved)" if again else ""
             print(f"\nstopping after this step, then saving{more}", flush=True)
-        crew.stop_wanted = True
+        group.stop_wanted = True
         if again:
             signal.signal(number, before[number])
 
-    signals = [signal.SIGINT] if crew.world == 1 else [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT] if group.world == 1 else [signal.SIGINT, signal.SIGTERM]
     before = {number: signal.signal(number, stop) for number in signals}
     try:
         yield

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
-from dit_course.ema import profile, warmup_decays
+from dit_course.ema import averaging_weights, warmup_decays
 from dit_course.explore.engine.view import View, beside
 from dit_course.explore.engine.worker import Cache, Job
 from dit_course.sampling import Sampler
@@ -49,7 +49,9 @@ def ema(
 
 def shares_of(steps: int, decay: float, warmup: bool) -> Tensor:
     """What is in the average after so many steps: (steps + 1,), the start first."""
-    return profile(warmup_decays(decay, steps) if warmup else torch.full((steps,), decay, dtype=torch.float64))
+    return averaging_weights(
+        warmup_decays(decay, steps) if warmup else torch.full((steps,), decay, dtype=torch.float64)
+    )
 
 
 @torch.no_grad()

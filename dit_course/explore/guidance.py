@@ -8,11 +8,18 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.engine.guidance_cache import Asked, Guesser, Road, foresee, nearest_road, walk
+from dit_course.explore.engine.guidance_cache import (
+    Guesser,
+    Request,
+    Trajectory,
+    extrapolate,
+    integrate,
+    nearest_trajectory,
+)
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
-from dit_course.show import Picture, Sheet, to_bytes
+from dit_course.show import ImageGrid, Picture, to_bytes
 
 MOST_PICTURES = 10
 EVERY_CLASS = "every class"
@@ -84,10 +91,10 @@ class Guidance(View):
         if label not in (None, *self.names, *range(len(self.names))):
             raise ValueError(f"unknown class {label!r}; this model knows {', '.join(self.names)}")
         label = self.names.index(label) if isinstance(label, str) else label
-        self.roads, self.guesser = Cache(), Guesser()
+        self.trajectories, self.guesser = Cache(), Guesser()
         self.guesses = Cache(MEMORY_OF_GUESSES)  # made ahead
         self._version, self._seconds = 0, 0.0  # of the weights that the roads belong to; that a full drawing took
-        self._sheets: dict[tuple[int, ...], Sheet] = {}
+        self._sheets: dict[tuple[int, ...], ImageGrid] = {}
         wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
         classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
         self.cfg = widgets.FloatSlider(
@@ -110,30 +117,30 @@ class Guidance(View):
         """The pictures on show, with what was asked for as their title: the still for where no kernel runs."""
         self.settle()
         pixels, labels, caption = self._shown
-        sheet = Sheet(pixels.shape, [self.names[i] for i in labels], 5, caption)
+        sheet = ImageGrid(pixels.shape, [self.names[i] for i in labels], 5, caption)
         return Picture.of(sheet.paint(pixels), caption)
 
-    def state(self) -> Asked:
+    def state(self) -> Request:
         """What the controls say."""
         label = self.label.value
         every = tuple(range(min(len(self.names), MOST_PICTURES)))
         labels = every if label == EVERY_CLASS else (label,) * MOST_PICTURES
-        return Asked(labels, self.seed.value, self.cfg.value, self.steps.value, tuple(self.interval.value))
+        return Request(labels, self.seed.value, self.cfg.value, self.steps.value, tuple(self.interval.value))
 
-    def answer(self, job: Job, state: Asked) -> None:
+    def answer(self, job: Job, state: Request) -> None:
         """First what can be told from earlier drawings, then the way there, then the pictures in full quality."""
         model = self._model()
-        road, start = self.roads.get(state), time.perf_counter()
-        if road is None:
+        path, start = self.trajectories.get(state), time.perf_counter()
+        if path is None:
             if job.live and self._seconds > AT_ONCE:
                 self._first(job, model, state)
             with job.within(model):
-                road = walk(model, state, partial(self._progress, job, state))
+                path = integrate(model, state, partial(self._progress, job, state))
             self._seconds = time.perf_counter() - start
-            self._keep(road)
-        self._show(state, road.pictures, f"drawn in {road.seconds:.2f} s")
+            self._keep(path)
+        self._show(state, path.pictures, f"drawn in {path.seconds:.2f} s")
 
-    def ahead(self, job: Job, state: Asked) -> None:
+    def ahead(self, job: Job, state: Request) -> None:
         """Draw what one more move of a slider would ask for, as far as that takes little time."""
         model, until = self._model(), time.perf_counter() + AHEAD
         seeds = [seed for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max]
@@ -147,50 +154,50 @@ class Guidance(View):
         with job.within(model):
             for asked in (*seeds, *others):  # first guesses are quickly made
                 job.check()
-                if self.roads.get(asked) is None and time.perf_counter() < until:
+                if self.trajectories.get(asked) is None and time.perf_counter() < until:
                     self._guess(model, asked)
             for asked in (*scales, *seeds):
                 job.check()
-                if self.roads.get(asked) is None and time.perf_counter() + self._seconds < until:
-                    self._keep(walk(model, asked))
+                if self.trajectories.get(asked) is None and time.perf_counter() + self._seconds < until:
+                    self._keep(integrate(model, asked))
 
     def _model(self) -> nn.Module:
         """The model as it is now; what was drawn with other weights is forgotten."""
         model = self.weights.copy()
         if self._version != self.weights.version:
-            self.roads.clear()
+            self.trajectories.clear()
             self.guesses.clear()
             self.guesser = Guesser()
             self._version = self.weights.version
         return model
 
-    def _keep(self, road: Road) -> None:
-        self.roads.put(road.asked, road)
-        self.guesser.learn(road)
+    def _keep(self, path: Trajectory) -> None:
+        self.trajectories.put(path.asked, path)
+        self.guesser.learn(path)
 
-    def _first(self, job: Job, model: nn.Module, state: Asked) -> None:
+    def _first(self, job: Job, model: nn.Module, state: Request) -> None:
         """A first answer, at once; the real one waits until the hand rests."""
-        road = nearest_road([road for _, road in self.roads.items()], state)
-        pixels = None if road is None else foresee(road, state)
+        path = nearest_trajectory([path for _, path in self.trajectories.items()], state)
+        pixels = None if path is None else extrapolate(path, state)
         known = pixels is not None
         self._show(state, pixels if known else self._guess(model, state), FIRST_GUESS, rough=True)
         job.answered = True
         job.rest(RESTING if known else 0.0)
 
-    def _guess(self, model: nn.Module, state: Asked) -> Tensor:
+    def _guess(self, model: nn.Module, state: Request) -> Tensor:
         pixels = self.guesses.get(state)
         if pixels is None:
             pixels = self.guesser.guess(model, state)
             self.guesses.put(state, pixels)
         return pixels
 
-    def _progress(self, job: Job, state: Asked, t: float, pixels: Tensor) -> None:
+    def _progress(self, job: Job, state: Request, t: float, pixels: Tensor) -> None:
         job.check()
         if job.live and t <= HALFWAY:
             self._show(state, pixels, ON_THE_WAY, rough=True)
             job.answered = True
 
-    def _show(self, state: Asked, pixels: Tensor, remark: str, rough: bool = False) -> None:
+    def _show(self, state: Request, pixels: Tensor, remark: str, rough: bool = False) -> None:
         label = self.names[state.labels[0]] if len(set(state.labels)) == 1 and len(self.names) > 1 else EVERY_CLASS
         caption = f"{label}, guidance {state.cfg:.1f}, seed {state.seed}, {state.steps} steps"
         if self.interval in self.controls:
@@ -201,11 +208,11 @@ class Guidance(View):
         alt = f"{len(state.labels)} pictures: {caption}"
         self.canvas.show(self._sheet(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)
 
-    def _sheet(self, pixels: Tensor, labels: tuple[int, ...]) -> Sheet:
+    def _sheet(self, pixels: Tensor, labels: tuple[int, ...]) -> ImageGrid:
         """The captions are drawn once for each choice of the class. pixels: (..., C, H, W), as large as the rest."""
         if labels not in self._sheets:
             shape = (len(labels), *pixels.shape[1:])
-            self._sheets[labels] = Sheet(shape, [self.names[i] for i in labels], columns=5)
+            self._sheets[labels] = ImageGrid(shape, [self.names[i] for i in labels], columns=5)
         return self._sheets[labels]
 
 

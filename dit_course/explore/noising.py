@@ -8,7 +8,7 @@ from dit_course.data import to_float
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job, Weights
 from dit_course.flow import data_from_velocity, interpolate
-from dit_course.show import Picture, Sheet
+from dit_course.show import ImageGrid, Picture
 from dit_course.show.lesson_01_patches import one_image
 
 PARTS = ("(1 - t) picture", "t noise", "the sum: x_t")
@@ -74,14 +74,14 @@ class Noising(View):
         """What is on show, with t as its title: the still for where no kernel runs."""
         self.settle()
         pixels, names, caption = self._shown
-        return Picture.of(Sheet(pixels.shape, names, len(names), caption).paint(pixels), caption)
+        return Picture.of(ImageGrid(pixels.shape, names, len(names), caption).paint(pixels), caption)
 
     def answer(self, job: Job, state: tuple[float]) -> None:
         """Mix picture and noise; a model takes one evaluation."""
         (t,) = state
         model = None if self.weights is None else self.weights.copy()
         pixels, names = draw(self.pixels, self.noise, t, model, self.label)
-        self._sheet = self._sheet or Sheet(pixels.shape, names, len(names))
+        self._sheet = self._sheet or ImageGrid(pixels.shape, names, len(names))
         caption = f"t = {t:.2f}: {1 - t:.2f} of the picture and {t:.2f} of the noise"
         self._shown = pixels, names, caption
         self.canvas.show(self._sheet, pixels, caption, caption)

@@ -12,7 +12,7 @@ from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.flow import data_from_velocity
 from dit_course.sampling import Sampler, Velocity
-from dit_course.show import Picture, Sheet, save_animation, to_bytes
+from dit_course.show import ImageGrid, Picture, save_animation, to_bytes
 
 MILLISECONDS = 150  # between two states when it plays
 STILL = (0, 0.2, 0.4, 0.6, 0.8, 1)  # how far along the way the moments of the still picture lie
@@ -60,7 +60,7 @@ class Film:
         return [self.frame(index) for index in range(len(self.times))]
 
 
-class Listening:
+class RecordingModel:
     """A velocity that remembers, for every time, to which data it pointed.
 
     A solver may look ahead: it asks at a time first for a guess and then for the state itself, so the last word counts.
@@ -81,7 +81,7 @@ def record(model, labels, n, seed, steps, solver, cfg, cfg_interval) -> Film:
     states, times, heard = [], [], []
 
     def listening_solver(velocity, noise, ts, callback=None):
-        heard.append(Listening(velocity))
+        heard.append(RecordingModel(velocity))
         return sampler_solver(heard[0], noise, ts, callback)
 
     def keep(index: int, t: float, x: Tensor) -> None:
@@ -105,7 +105,7 @@ class Trajectory(View):
 
     def __init__(self, film: Film):
         self.film = film
-        self.sheet = Sheet(film.frame(0).shape, captions(film.states.shape[1]), film.states.shape[1])
+        self.sheet = ImageGrid(film.frame(0).shape, captions(film.states.shape[1]), film.states.shape[1])
         last = len(film.times) - 1
         wide = {"style": {"description_width": "50px"}, "layout": {"width": "420px"}}
         self.index = widgets.IntSlider(0, min=0, max=last, description="step", **wide)
@@ -136,7 +136,7 @@ class Trajectory(View):
         times = [f"t = {self.film.times[i]:.2f}" for i in chosen]
         pixels = torch.stack([*rows[0], *rows[1]])  # (2 * moments, c, h, w)
         title = "Above the state, below the picture that it points to"
-        sheet = Sheet(pixels.shape, [""] * len(chosen) + times, len(chosen), title)
+        sheet = ImageGrid(pixels.shape, [""] * len(chosen) + times, len(chosen), title)
         return Picture.of(sheet.paint(pixels), f"{title}, at {', '.join(times)}: {self.film.about}")
 
     def save(self, path: str | Path, fps: float = 8) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dit_course.sampling import BaseSampler, Callback, Interval, Model, has_labels, report
+from dit_course.sampling import BaseSampler, Callback, Interval, Model, has_labels, notify
 
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (x, t) -> noise, variance between its bounds
 
@@ -203,12 +203,12 @@ class DiffusionSampler(BaseSampler):
         denoise = denoiser(self.model, y, self.cfg, self.guided_channels, self.cfg_interval)
         generators = [_generator_of(picture) for picture in noise]
         x, steps = noise.to(torch.promote_types(noise.dtype, torch.float32)), self.schedule.steps
-        report(callback, 0, torch.tensor(steps[-1] / self.schedule.total), x)
+        notify(callback, 0, torch.tensor(steps[-1] / self.schedule.total), x)
         for index in reversed(range(len(steps))):
             t = torch.full((len(x),), steps[index] / self.schedule.total, device=x.device)  # (batch,)
             x = self._step(x, denoise(x, t), index, generators)
             ahead = steps[index - 1] / self.schedule.total if index else 0.0
-            report(callback, len(steps) - index, torch.tensor(ahead), x)
+            notify(callback, len(steps) - index, torch.tensor(ahead), x)
         return x if self.decode is None else self.decode(x)
 
     def _step(self, x: Tensor, answer: tuple[Tensor, Tensor | None], index: int, generators) -> Tensor:

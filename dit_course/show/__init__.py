@@ -10,12 +10,12 @@ from dit_course.show.animation import Recorder, animation, save_animation
 from dit_course.show.arrays import grid, to_bytes
 from dit_course.show.experiment import experiment, paired_losses
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
-from dit_course.show.layout import PALETTE, Picture, Sheet, to_png
-from dit_course.show.lesson_01_patches import costs, difference, maps, patches, tokens
-from dit_course.show.lesson_02_attention import attention_map, attention_table, looks, side_by_side
-from dit_course.show.lesson_03_adaln_blocks import block_changes, components, modulations, race, sinusoids
-from dit_course.show.lesson_04_registers import attention_shares, lengths, parts
-from dit_course.show.lesson_05_flow_loss import densities, field, over_time, plane, roads
+from dit_course.show.layout import PALETTE, ImageGrid, Picture, to_png
+from dit_course.show.lesson_01_patches import difference, heatmaps, patches, token_costs, tokens
+from dit_course.show.lesson_02_attention import attention_from_patch, attention_map, attention_table, side_by_side
+from dit_course.show.lesson_03_adaln_blocks import block_changes, components, init_race, modulations, sinusoids
+from dit_course.show.lesson_04_registers import attention_shares, parameter_shares, token_norms
+from dit_course.show.lesson_05_flow_loss import densities, field, over_time, plane, trajectories
 from dit_course.show.lesson_06_training import (
     gradient_norms,
     loss_and_pictures,
@@ -25,70 +25,77 @@ from dit_course.show.lesson_06_training import (
     recipes,
     training,
 )
-from dit_course.show.lesson_07_ema import bowl, profiles, raw_and_averaged, running_averages
-from dit_course.show.lesson_08_cfg_sampling import by_evaluations, solver_roads, table
-from dit_course.show.lesson_09_evaluation import balls, bias, clouds, distances, nearness, trade_off
-from dit_course.show.lesson_10_scaling_up import phases, power_law, scaling
+from dit_course.show.lesson_07_ema import profiles, quadratic_trajectories, raw_and_averaged, running_averages
+from dit_course.show.lesson_08_cfg_sampling import by_evaluations, solver_trajectories, table
+from dit_course.show.lesson_09_evaluation import (
+    distances,
+    feature_clouds,
+    frechet_bias,
+    knn_balls,
+    nearest_distances,
+    trade_off,
+)
+from dit_course.show.lesson_10_scaling_up import power_law, scaling, step_phases
 
 __all__ = [
     "PALETTE",
+    "ImageGrid",
     "Picture",
     "Recorder",
-    "Sheet",
     "animation",
+    "attention_from_patch",
     "attention_map",
     "attention_shares",
     "attention_table",
-    "balls",
-    "bias",
     "block_changes",
-    "bowl",
     "by_evaluations",
-    "clouds",
     "components",
-    "costs",
     "densities",
     "difference",
     "distances",
     "experiment",
+    "feature_clouds",
     "field",
+    "frechet_bias",
     "gradient_norms",
     "grid",
+    "heatmaps",
     "images",
-    "lengths",
-    "looks",
+    "init_race",
+    "knn_balls",
     "loss_and_pictures",
     "loss_by_time",
     "loss_curve",
     "loss_curves",
-    "maps",
     "modulations",
-    "nearness",
+    "nearest_distances",
     "over_time",
     "paired_losses",
-    "parts",
+    "parameter_shares",
     "patches",
-    "phases",
     "plane",
     "power_law",
     "profiles",
-    "race",
+    "quadratic_trajectories",
     "rates",
     "raw_and_averaged",
     "recipes",
-    "roads",
     "running_averages",
     "save_animation",
     "save_image",
     "scaling",
     "side_by_side",
     "sinusoids",
-    "solver_roads",
+    "solver_trajectories",
+    "step_phases",
     "table",
     "to_bytes",
     "to_png",
+    "token_costs",
+    "token_norms",
     "tokens",
     "trade_off",
     "training",
+    "trajectories",
     "trajectory",
 ]

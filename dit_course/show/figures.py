@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit_course.show.arrays import to_bytes
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, Sheet, blank_figure, rendered
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, ImageGrid, Picture, blank_figure, rendered
 
 
 def images(
@@ -25,7 +25,7 @@ def images(
     """
     pixels = to_bytes(x)
     captions = _captions(labels, class_names, len(pixels))
-    sheet = Sheet(pixels.shape, captions, columns, title)
+    sheet = ImageGrid(pixels.shape, captions, columns, title)
     named = ": " + ", ".join(captions) if captions else ""
     return Picture.of(sheet.paint(pixels), f"{title or 'Pictures'} ({len(pixels)}){named}")
 
@@ -53,7 +53,7 @@ def trajectory(
     rows = len(pixels)
     pixels = pixels.flatten(0, 1)  # -> (n * moments, c, h, w)
     captions = [""] * (rows - 1) * len(chosen) + [f"t = {float(times[i]):.2f}" for i in chosen]
-    sheet = Sheet(pixels.shape, captions, len(chosen), title)
+    sheet = ImageGrid(pixels.shape, captions, len(chosen), title)
     moments = ", ".join(f"{float(times[i]):.2f}" for i in chosen)
     return Picture.of(sheet.paint(pixels), f"{title}: {rows} picture(s) at t = {moments}")
 

@@ -66,7 +66,7 @@ class Picture:
         return data, {"image/png": {"width": self.width, "height": self.height, "alt": self.alt}}
 
 
-class Sheet:
+class ImageGrid:
     """Where pictures of one shape go: captions and title are drawn once, pixels put in as often as a slider moves.
 
     shape: (N, C, H, W) of the pictures. captions: one each, "" for none. columns: None chooses.

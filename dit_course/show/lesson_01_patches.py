@@ -17,8 +17,8 @@ from dit_course.show.layout import (
     PALETTE,
     TEXT,
     TITLE,
+    ImageGrid,
     Picture,
-    Sheet,
     blank_figure,
     rendered,
 )
@@ -63,7 +63,7 @@ def tokens(tokens: Tensor, title: str | None = None) -> Picture:
     return Picture.of(rendered(figure), f"{title}: a table of grays, one row a token")
 
 
-def maps(
+def heatmaps(
     values: Tensor | Sequence[Tensor],
     captions: Sequence[str] | None = None,
     columns: int | None = None,
@@ -79,7 +79,7 @@ def maps(
         raise ValueError(f"maps are (N, height, width), not {tuple(values.shape)}")
     limit = float(values.abs().max()) if limit is None else limit
     grays = (values / (2 * (limit or 1)) + 0.5).clamp(0, 1)[:, None]  # (n, h, w) -> (n, 1, h, w)
-    sheet = Sheet(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
+    sheet = ImageGrid(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
     painted = sheet.paint(to_bytes(grays))
     height, width = (DENSITY * side for side in sheet.tile)
     for top, left in sheet.corners:  # a frame: white maps would melt into the page
@@ -107,10 +107,10 @@ def difference(first: Tensor, second: Tensor, after: str = "the change", title: 
     same = "No difference" if gap <= 1e-5 * size else "A difference"
     zoom = max(1, min(330 // pair[0].shape[0], 260 // pair[0].shape[1]))  # there is room for three large ones
     three = [enlarge(x, zoom) for x in (*pair, pair[0] - pair[1])]
-    return maps(three, captions, columns=3, title=title or f"{same} after {after}")
+    return heatmaps(three, captions, columns=3, title=title or f"{same} after {after}")
 
 
-def costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
+def token_costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
     """Show how long something takes against the number of tokens, both axes in factors.
 
     counts: numbers of tokens, growing. seconds: for each name, as many times as counts.

@@ -116,7 +116,7 @@ def attention_map(image: Tensor, weights: Tensor, query: int, patch_size: int, t
     return _panels(pair, ["the picture", most], title, f"{title}: a picture, and beside it a map of weights, {most}")
 
 
-def looks(
+def attention_from_patch(
     weights: Sequence[Tensor],
     captions: Sequence[str],
     grid: tuple[int, int],

@@ -123,7 +123,7 @@ def block_changes(runs: Mapping[str, Sequence[float]], title: str | None = None)
     return Picture.of(rendered(figure), f"{title} {said}")
 
 
-def race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
+def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
     """Show the losses of several trainings, step by step, as running means with the steps faint behind them.
 
     runs: for each name its losses, all as long. A mean is drawn in the middle of the steps that it is taken over. The

@@ -25,7 +25,7 @@ TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
 MOST_MAPS = 4
 
 
-def lengths(lengths: Tensor, registers: int, title: str | None = None) -> Picture:
+def token_norms(lengths: Tensor, registers: int, title: str | None = None) -> Picture:
     """Show how long the tokens of a network are, before its first block and after each.
 
     lengths: (depth + 1, tokens) or (depth + 1, batch, tokens); the last `registers` tokens are the registers.
@@ -93,7 +93,7 @@ def attention_shares(shares: Sequence[float] | Tensor, fair: float, title: str |
     return Picture.of(rendered(figure), f"{title}. Bars for the blocks: {each}; an even share would be {fair:.1%}")
 
 
-def parts(quantities: Mapping[str, Mapping[str, float]], title: str | None = None) -> Picture:
+def parameter_shares(quantities: Mapping[str, Mapping[str, float]], title: str | None = None) -> Picture:
     """Show what each part has of two or more quantities: bars side by side, in percent of each quantity.
 
     quantities: for each name, numbers by part, as `count_parameters` gives them; a part that one lacks has 0 there.

@@ -142,7 +142,7 @@ def share(p: float) -> str:
     return f"1 in {round(1 / p, -digits):,.0f}"
 
 
-def roads(paths: Mapping[str, Tensor], title: str) -> Picture:
+def trajectories(paths: Mapping[str, Tensor], title: str) -> Picture:
     """Show paths in the plane from noise (gray dots) to data (blue dots), a panel for each name.
 
     paths: (moments, n, 2) each, from noise to data.

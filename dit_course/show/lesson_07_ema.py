@@ -31,7 +31,7 @@ def running_averages(values: Tensor, averages: Mapping[str, Tensor], title: str 
     return Picture.of(rendered(figure), f"{title}: {len(values)} noisy values, and averages: {', '.join(averages)}")
 
 
-def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
+def quadratic_trajectories(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
     """Show a walk in the plane around the bottom of a bowl at (0, 0), and the running average of its points.
 
     path, averages: (n, 2) each.
@@ -67,7 +67,7 @@ def bowl(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
 def profiles(shares: Mapping[str, Tensor], title: str | None = None) -> Picture:
     """Show how much of the weights of each step is in an average.
 
-    shares: for each name (steps + 1,), the share of the start first, as `profile` gives them; at most three.
+    shares: for each name (steps + 1,), the share of the start first, as `averaging_weights` gives them; at most three.
     title: None says how much of the start is left in each.
     """
     shares = {name: share.detach().double() for name, share in shares.items()}

@@ -30,7 +30,7 @@ STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"),
 DARK = {"noise": "#5f5f5f"}  # a gray that can be read as text
 
 
-def solver_roads(
+def solver_trajectories(
     exact: tuple[Tensor, Tensor],
     walked: tuple[Tensor, Tensor] | None = None,
     title: str | None = None,

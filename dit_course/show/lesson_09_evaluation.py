@@ -18,7 +18,7 @@ GOALS = {
 }
 
 
-def clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
+def feature_clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
     """Show sets of features in the two directions in which the real ones spread most: a panel each, real ones in gray.
 
     real: (n, d). sets: by name, (m, d) each.
@@ -71,7 +71,7 @@ def distances(values: Mapping[str, float], title: str | None = None) -> Picture:
     return Picture.of(rendered(figure), f"{title}. Bars: {said}")
 
 
-def bias(
+def frechet_bias(
     counts: Sequence[int], values: Sequence[float], limit: float, slope: float, title: str | None = None
 ) -> Picture:
     """Show distances against the number of samples, and the fitted curve limit + slope / N.
@@ -108,7 +108,7 @@ def bias(
     return Picture.of(rendered(figure), f"{title}. The fitted curve ends at {limit:.2f}")
 
 
-def balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> Picture:
+def knn_balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> Picture:
     """Show points in the plane with their balls: left precision, the balls of the real; right recall, of the drawn.
 
     real, drawn: (n, 2) and (m, 2). What lies in no ball of the other kind is drawn hollow.
@@ -142,7 +142,7 @@ def balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> 
     return Picture.of(rendered(figure), f"{title}. Two panels of points with balls around one kind each")
 
 
-def nearness(sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
+def nearest_distances(sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
     """Show how far pictures are from their nearest training picture: a row of ticks for each set, and its median.
 
     sets: by name, (n,) distances each; the first is the one to compare with.

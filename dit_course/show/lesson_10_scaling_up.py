@@ -98,7 +98,7 @@ def power_law(
     )
 
 
-def phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> Picture:
+def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> Picture:
     """Show one sinusoid of the time embedding, as several sets of frequencies make it: cos(1000 t f) for t in [0, 1].
 
     frequencies: by name, (n,) each, from high to low; the first name is the right one. The one shown is that where the

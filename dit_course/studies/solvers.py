@@ -16,7 +16,7 @@ from dit_course.checkpoints import load_classifier, load_pretrained
 from dit_course.data import data_root, load_dataset
 from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
 from dit_course.flow import step
-from dit_course.sampling import SOLVERS, Sampler, same_time
+from dit_course.sampling import SOLVERS, Sampler, expand_time
 
 EVALUATIONS = (4, 8, 16, 32)
 PICTURES, COMPARED, EXACT_STEPS = 500, 50, 128
@@ -27,7 +27,7 @@ def slipped(velocity, noise: Tensor, ts: Tensor, callback=None) -> Tensor:
     """Euler's steps with the labels of another grid, linspace(1, 0, steps): they slip ahead, up to a whole step."""
     x, labels = noise, torch.linspace(1, 0, len(ts) - 1)
     for label, (t, t_next) in zip(labels, pairwise(ts), strict=True):
-        x = step(x, velocity(x, same_time(label, x)), t, t_next)
+        x = step(x, velocity(x, expand_time(label, x)), t, t_next)
     return x
 
 

@@ -531,7 +531,7 @@ class Layers(nn.Module):
     def parts(self, x):
         return self.qkv(x).split(x.shape[-1], dim=-1)
 
-    def heads_of(self, x):
+    def project_qkv(self, x):
         query, key, value = map(self.split, self.parts(x))
         return self.norm_q(query), self.norm_k(key), value
 
@@ -542,12 +542,12 @@ class Layers(nn.Module):
         return by_cat(x)
 
     def forward(self, x):
-        return self.output(self.merge(self.mix(*self.heads_of(x))))
+        return self.output(self.merge(self.mix(*self.project_qkv(x))))
 
 
 @right_answer(exercise="SelfAttention")
 class AtOnce(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         batch, tokens, width = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -564,7 +564,7 @@ class WithTheTable(Layers):
 class NormsTheOtherWayRound(Layers):
     """The product of both scales is what counts, so this is no mistake."""
 
-    def heads_of(self, x):
+    def project_qkv(self, x):
         query, key, value = map(self.split, self.parts(x))
         return self.norm_k(query), self.norm_q(key), value
 
@@ -572,34 +572,34 @@ class NormsTheOtherWayRound(Layers):
 @right_answer(exercise="SelfAttention")
 class HeadByHead(Layers):
     def forward(self, x):
-        heads = [self.mix(*(part[:, head] for part in self.heads_of(x))) for head in range(self.heads)]
+        heads = [self.mix(*(part[:, head] for part in self.project_qkv(x))) for head in range(self.heads)]
         return self.output(torch.cat(heads, -1))
 
 
 @mutant(exercise="SelfAttention", hint="queries and keys are not normed")
 class NormForgotten(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         return tuple(map(self.split, self.parts(x)))
 
 
 @mutant(exercise="SelfAttention", hint="only one of queries and keys is normed")
 class OnlyQueries(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         query, key, value = map(self.split, self.parts(x))
         return self.norm_q(query), key, value
 
 
 @mutant(exercise="SelfAttention", hint="only one of queries and keys is normed")
 class OnlyKeys(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         query, key, value = map(self.split, self.parts(x))
         return query, self.norm_k(key), value
 
 
 @mutant(exercise="SelfAttention", hint="the values are normed, too")
 class ValuesNormed(Layers):
-    def heads_of(self, x):
-        query, key, value = super().heads_of(x)
+    def project_qkv(self, x):
+        query, key, value = super().project_qkv(x)
         return query, key, self.norm_k(value)
 
 
@@ -620,7 +620,7 @@ class ValuesFirst(Layers):
 @mutant(exercise="SelfAttention", hint="the output's linear map is missing")
 class OutputForgotten(Layers):
     def forward(self, x):
-        return self.merge(self.mix(*self.heads_of(x)))
+        return self.merge(self.mix(*self.project_qkv(x)))
 
 
 @mutant(exercise="SelfAttention", hint="put together without moving their axis back")
@@ -631,7 +631,7 @@ class MergedByReshape(Layers):
 
 @mutant(exercise="SelfAttention", hint="the heads are split before queries, keys and values are told apart")
 class HeadsBeforeParts(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         batch, tokens, width = x.shape
         both = self.qkv(x).reshape(batch, tokens, self.heads, 3 * width // self.heads).transpose(1, 2)
         query, key, value = both.chunk(3, dim=-1)
@@ -640,7 +640,7 @@ class HeadsBeforeParts(Layers):
 
 @mutant(exercise="SelfAttention", hint="the heads are split before queries, keys and values are told apart")
 class ReshapedAtOnce(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         batch, tokens, width = x.shape
         query, key, value = self.qkv(x).reshape(3, batch, self.heads, tokens, width // self.heads)
         return self.norm_q(query), self.norm_k(key), value
@@ -708,38 +708,38 @@ class FirstOfTheBatch(Layers):
 
 @mutant(exercise="SelfAttention", hint="the norms come too early")
 class NormedBeforeTheSplit(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         query, key, value = self.parts(x)
         return self.split(self.norm_q(query)), self.split(self.norm_k(key)), self.split(value)
 
 
-@mutant(exercise="SelfAttention", hint="`heads_of` is right. now `forward`")
+@mutant(exercise="SelfAttention", hint="`project_qkv` is right. now `forward`")
 class ForwardToDo(Layers):
     def forward(self, x):
         raise NotImplementedError
 
 
-@mutant(exercise="SelfAttention", hint="`forward` calls `heads_of`, which still raises")
+@mutant(exercise="SelfAttention", hint="`forward` calls `project_qkv`, which still raises")
 class HeadsToDo(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         raise NotImplementedError
 
 
-@mutant(exercise="SelfAttention", hint="`heads_of` returns the right shapes, but not the right values")
+@mutant(exercise="SelfAttention", hint="`project_qkv` returns the right shapes, but not the right values")
 class NoNormAndForwardToDo(ForwardToDo):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         return tuple(map(self.split, self.parts(x)))
 
 
-@mutant(exercise="SelfAttention", hint="of `heads_of` the query has shape")
+@mutant(exercise="SelfAttention", hint="of `project_qkv` the query has shape")
 class NoSplitAndForwardToDo(ForwardToDo):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         return self.parts(x)
 
 
-@mutant(exercise="SelfAttention", hint="`heads_of` should return three tensors")
+@mutant(exercise="SelfAttention", hint="`project_qkv` should return three tensors")
 class OneTensorAndForwardToDo(ForwardToDo):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         return self.qkv(x)
 
 
@@ -757,19 +757,19 @@ class NotMerged(Layers):
 
 @mutant(exercise="SelfAttention", hint="not tried yet")
 class NothingDone(Layers):
-    def heads_of(self, x):
+    def project_qkv(self, x):
         raise NotImplementedError
 
     def forward(self, x):
         raise NotImplementedError
 
 
-@mutant(exercise="SelfAttention", hint="but `heads_of` does not return")
+@mutant(exercise="SelfAttention", hint="but `project_qkv` does not return")
 class HeadsForgotten(Layers):
     def forward(self, x):
-        return self.output(self.merge(self.mix(*Layers.heads_of(self, x))))
+        return self.output(self.merge(self.mix(*Layers.project_qkv(self, x))))
 
-    def heads_of(self, x):
+    def project_qkv(self, x):
         return self.parts(x)
 
 

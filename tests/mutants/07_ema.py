@@ -238,7 +238,7 @@ def math_of_a_tensor(decay):
 # -- profile ---------------------------------------------------------------------------------------
 
 
-@right_answer(exercise="profile")
+@right_answer(exercise="averaging_weights")
 def by_a_loop(decays):
     shares = [torch.ones_like(decays[0])]
     for decay in decays:
@@ -246,7 +246,7 @@ def by_a_loop(decays):
     return torch.stack(shares)
 
 
-@right_answer(exercise="profile")
+@right_answer(exercise="averaging_weights")
 def by_products(decays):
     shares = [decays.prod()]
     for i in range(len(decays)):
@@ -254,7 +254,7 @@ def by_products(decays):
     return torch.stack(shares)
 
 
-@right_answer(exercise="profile")
+@right_answer(exercise="averaging_weights")
 def by_averaging_unit_vectors(decays):
     units = torch.eye(len(decays) + 1, dtype=decays.dtype)
     average = units[0]
@@ -263,77 +263,77 @@ def by_averaging_unit_vectors(decays):
     return average
 
 
-@right_answer(exercise="profile")
+@right_answer(exercise="averaging_weights")
 def by_differences(decays):
     """What is left of everything up to i, less what is left of everything before it."""
     kept = torch.cat([decays.flip(0).cumprod(0).flip(0), torch.ones_like(decays[:1])])
     return torch.cat([kept[:1], kept[1:] - kept[:-1]])
 
 
-@mutant(exercise="profile", hint="the start is missing")
+@mutant(exercise="averaging_weights", hint="the start is missing")
 def no_start(decays):
     return by_a_loop(decays)[1:]
 
 
-@mutant(exercise="profile", hint="your shares run backwards")
+@mutant(exercise="averaging_weights", hint="your shares run backwards")
 def newest_first(decays):
     return by_a_loop(decays).flip(0)
 
 
-@mutant(exercise="profile", hint="shrunk by its own update, too")
+@mutant(exercise="averaging_weights", hint="shrunk by its own update, too")
 def own_decay_too(decays):
     return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[i:].prod() for i in range(len(decays))]])
 
 
-@mutant(exercise="profile", hint="a value came in with the share 1 - decay")
+@mutant(exercise="averaging_weights", hint="a value came in with the share 1 - decay")
 def not_taken(decays):
     return torch.stack([decays.prod(), *[decays[i + 1 :].prod() for i in range(len(decays))]])
 
 
-@mutant(exercise="profile", hint="only what came in is there")
+@mutant(exercise="averaging_weights", hint="only what came in is there")
 def only_taken(decays):
     return torch.cat([torch.ones(1), 1 - decays])
 
 
-@mutant(exercise="profile", hint="only what came in is there")
+@mutant(exercise="averaging_weights", hint="only what came in is there")
 def only_one_minus(decays):
     return 1 - decays
 
 
-@mutant(exercise="profile", hint="the products run from the wrong side")
+@mutant(exercise="averaging_weights", hint="the products run from the wrong side")
 def forwards(decays):
     return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[:i].prod() for i in range(len(decays))]])
 
 
-@mutant(exercise="profile", hint="the products run from the wrong side")
+@mutant(exercise="averaging_weights", hint="the products run from the wrong side")
 def forwards_by_cumprod(decays):
     kept = torch.cat([torch.ones(1), decays.cumprod(0)])
     return torch.cat([torch.ones(1), 1 - decays]) * kept
 
 
-@mutant(exercise="profile", hint="one decay is used for all updates")
+@mutant(exercise="averaging_weights", hint="one decay is used for all updates")
 def first_decay(decays):
     n, d = len(decays), decays[0]
     return torch.stack([d**n, *[(1 - d) * d ** (n - 1 - i) for i in range(n)]])
 
 
-@mutant(exercise="profile", hint="one decay is used for all updates")
+@mutant(exercise="averaging_weights", hint="one decay is used for all updates")
 def last_decay(decays):
     return first_decay(decays.flip(0))
 
 
-@mutant(exercise="profile", hint="the start still counts whole")
+@mutant(exercise="averaging_weights", hint="the start still counts whole")
 def whole_start(decays):
     return torch.cat([torch.ones(1), by_a_loop(decays)[1:]])
 
 
-@mutant(exercise="profile", hint="scaled so that they add up to 1")
+@mutant(exercise="averaging_weights", hint="scaled so that they add up to 1")
 def scaled_to_one(decays):
     shares = own_decay_too(decays)
     return shares / shares.sum()
 
 
-@mutant(exercise="profile", hint="your shares do not add up to 1")
+@mutant(exercise="averaging_weights", hint="your shares do not add up to 1")
 def next_updates_share(decays):
     return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[i + 2 :].prod() for i in range(len(decays))]])
 

@@ -6,7 +6,7 @@ import torch
 
 from dit_course import sampling
 from dit_course.flow import per_image, step
-from dit_course.sampling import BaseSampler, first_state, report, same_time
+from dit_course.sampling import BaseSampler, expand_time, first_state, notify
 from mutants import mutant, right_answer
 
 
@@ -16,8 +16,8 @@ def solver(rule):
     def answer(velocity, noise, ts, callback=None):
         x = first_state(noise, ts, callback)
         for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-            x = rule(lambda x, t: velocity(x, same_time(t, x)), x, t, t_next)
-            report(callback, index, t_next, x)
+            x = rule(lambda x, t: velocity(x, expand_time(t, x)), x, t, t_next)
+            notify(callback, index, t_next, x)
         return x
 
     answer.__name__ = rule.__name__
@@ -53,7 +53,7 @@ def by_index(velocity, noise, ts, callback=None):
     for i in range(len(ts) - 1):
         t = torch.full((x.shape[0],), float(ts[i]))
         x = torch.add(x, velocity(x, t), alpha=float(ts[i + 1] - ts[i]))
-        report(callback, i + 1, ts[i + 1], x)
+        notify(callback, i + 1, ts[i + 1], x)
     return x
 
 
@@ -88,8 +88,8 @@ def late(v, x, t, t_next):
 def one_over_steps(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x = x - velocity(x, same_time(t, x)) / (len(ts) - 1)
-        report(callback, index, t_next, x)
+        x = x - velocity(x, expand_time(t, x)) / (len(ts) - 1)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -102,8 +102,8 @@ def jump(v, x, t, t_next):
 def asked_at_the_noise(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x = step(x, velocity(noise, same_time(t, x)), t, t_next)
-        report(callback, index, t_next, x)
+        x = step(x, velocity(noise, expand_time(t, x)), t, t_next)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -111,8 +111,8 @@ def asked_at_the_noise(velocity, noise, ts, callback=None):
 def from_the_noise(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x = step(noise, velocity(x, same_time(t, x)), t, t_next)
-        report(callback, index, t_next, x)
+        x = step(noise, velocity(x, expand_time(t, x)), t, t_next)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -151,8 +151,8 @@ def a_plain_number(velocity, noise, ts, callback=None):
 def in_place(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        x += (t_next - t) * velocity(x, same_time(t, x))
-        report(callback, index, t_next, x)
+        x += (t_next - t) * velocity(x, expand_time(t, x))
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -160,7 +160,7 @@ def in_place(velocity, noise, ts, callback=None):
 def not_kept(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for t, t_next in pairwise(ts):
-        step(x, velocity(x, same_time(t, x)), t, t_next)
+        step(x, velocity(x, expand_time(t, x)), t, t_next)
     return x
 
 
@@ -168,7 +168,7 @@ def not_kept(velocity, noise, ts, callback=None):
 def all_states(velocity, noise, ts, callback=None):
     states = [noise]
     for t, t_next in pairwise(ts):
-        states.append(step(states[-1], velocity(states[-1], same_time(t, noise)), t, t_next))
+        states.append(step(states[-1], velocity(states[-1], expand_time(t, noise)), t, t_next))
     return states
 
 
@@ -181,8 +181,8 @@ def silent(velocity, noise, ts, callback=None):
 def another_name(velocity, noise, ts, callback=None):
     x = y = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        y = step(y, velocity(y, same_time(t, x)), t, t_next)
-        report(callback, index, t_next, x)
+        y = step(y, velocity(y, expand_time(t, x)), t, t_next)
+        notify(callback, index, t_next, x)
     return y
 
 
@@ -204,7 +204,7 @@ def never_asked(velocity, noise, ts, callback=None):
 def time_first(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for t, t_next in pairwise(ts):
-        x = step(x, velocity(x, same_time(x, t)), t, t_next)
+        x = step(x, velocity(x, expand_time(x, t)), t, t_next)
     return x
 
 
@@ -265,11 +265,11 @@ def from_ahead(v, x, t, t_next):
 def overwritten(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here = velocity(x, same_time(t, x))
+        here = velocity(x, expand_time(t, x))
         x = step(x, here, t, t_next)
-        there = velocity(x, same_time(t_next, x))
+        there = velocity(x, expand_time(t_next, x))
         x = step(x, (here + there) / 2, t, t_next)
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -342,10 +342,10 @@ def remembering(middle, first=lambda here: here):
         x = first_state(noise, ts, callback)
         past, past_size = None, None
         for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-            here, size = velocity(x, same_time(t, x)), t_next - t
+            here, size = velocity(x, expand_time(t, x)), t_next - t
             x = step(x, first(here) if past is None else middle(here, past, size, past_size), t, t_next)
             past, past_size = here, size
-            report(callback, index, t_next, x)
+            notify(callback, index, t_next, x)
         return x
 
     answer.__name__ = middle.__name__
@@ -362,11 +362,11 @@ def by_weights(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     past = past_size = None
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here, size = velocity(x, same_time(t, x)), t_next - t
+        here, size = velocity(x, expand_time(t, x)), t_next - t
         weight = 0 if past is None else float(size / (2 * past_size))
         x = x + size * ((1 + weight) * here - weight * (here if past is None else past))
         past, past_size = here, size
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -374,10 +374,10 @@ def by_weights(velocity, noise, ts, callback=None):
 def by_slope(velocity, noise, ts, callback=None):
     x, past = first_state(noise, ts, callback), None
     for i in range(len(ts) - 1):
-        here, size = velocity(x, same_time(ts[i], x)), ts[i + 1] - ts[i]
+        here, size = velocity(x, expand_time(ts[i], x)), ts[i + 1] - ts[i]
         slope = 0 if past is None else (here - past) / (ts[i] - ts[i - 1])
         x, past = x + size * (here + slope * size / 2), here
-        report(callback, i + 1, ts[i + 1], x)
+        notify(callback, i + 1, ts[i + 1], x)
     return x
 
 
@@ -451,10 +451,10 @@ def no_first_step(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     past, past_size = None, None
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here, size = velocity(x, same_time(t, x)), t_next - t
+        here, size = velocity(x, expand_time(t, x)), t_next - t
         x = step(x, here + (here - past) * (size / past_size / 2), t, t_next)
         past, past_size = here, size
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -463,10 +463,10 @@ def if_past(velocity, noise, ts, callback=None):
     x = first_state(noise, ts, callback)
     past, past_size = None, None
     for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-        here, size = velocity(x, same_time(t, x)), t_next - t
+        here, size = velocity(x, expand_time(t, x)), t_next - t
         x = step(x, here + (here - past) * (size / past_size / 2) if past else here, t, t_next)
         past, past_size = here, size
-        report(callback, index, t_next, x)
+        notify(callback, index, t_next, x)
     return x
 
 
@@ -512,11 +512,11 @@ def by_the_clock(start):
         x = first_state(noise, ts, callback)
         past, past_size = None, None
         for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-            here, size = velocity(x, same_time(t, x)), t_next - t
+            here, size = velocity(x, expand_time(t, x)), t_next - t
             ahead = 0 if past is None else (here - past) / past_size * (t + size / 2)
             x = step(x, (past if past is not None and start == "past" else here) + ahead, t, t_next)
             past, past_size = here, size
-            report(callback, index, t_next, x)
+            notify(callback, index, t_next, x)
         return x
 
     answer.__name__ = f"by_the_clock_from_{start}"
@@ -534,13 +534,13 @@ def half_the_way(first):
         x = first_state(noise, ts, callback)
         past, past_size = None, None
         for index, (t, t_next) in enumerate(pairwise(ts), start=1):
-            here, size = velocity(x, same_time(t, x)), t_next - t
+            here, size = velocity(x, expand_time(t, x)), t_next - t
             if past is None:
                 x = step(x, here, t, t + size / 2 if first else t_next)
             else:
                 x = step(x, here + (here - past) * (size / past_size / 2), t, t + size / 2)
             past, past_size = here, size
-            report(callback, index, t_next, x)
+            notify(callback, index, t_next, x)
         return x
 
     answer.__name__ = "half_of_each_way" if first else "half_the_way"
@@ -962,12 +962,12 @@ def one_a_class(sampler, per_class, seed):
 # -- find_noise ------------------------------------------------------------------------------------
 
 
-@right_answer(exercise="find_noise")
+@right_answer(exercise="invert")
 def by_flip(velocity, pictures, steps):
     return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1).flip(0))
 
 
-@right_answer(exercise="find_noise")
+@right_answer(exercise="invert")
 def step_by_step(velocity, pictures, steps):
     x = pictures
     for k in range(steps):
@@ -977,41 +977,41 @@ def step_by_step(velocity, pictures, steps):
     return x
 
 
-@mutant(exercise="find_noise", hint="as if the pictures were noise")
+@mutant(exercise="invert", hint="as if the pictures were noise")
 def forwards(velocity, pictures, steps):
     return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1))
 
 
-@mutant(exercise="find_noise", hint="one step is missing")
+@mutant(exercise="invert", hint="one step is missing")
 def a_step_less(velocity, pictures, steps):
     return sampling.heun(velocity, pictures, torch.linspace(0, 1, steps))
 
 
-@mutant(exercise="find_noise", hint="where Euler's steps end")
+@mutant(exercise="invert", hint="where Euler's steps end")
 def by_euler(velocity, pictures, steps):
     return sampling.euler(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
-@mutant(exercise="find_noise", hint="the velocity is turned around")
+@mutant(exercise="invert", hint="the velocity is turned around")
 def turned_around(velocity, pictures, steps):
     return sampling.heun(lambda x, t: -velocity(x, t), pictures, torch.linspace(0, 1, steps + 1))
 
 
-@mutant(exercise="find_noise", hint="asked at run the wrong way")
+@mutant(exercise="invert", hint="asked at run the wrong way")
 def labels_turned(velocity, pictures, steps):
     return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))
 
 
-@mutant(exercise="find_noise", hint="where the steps of `ab2` end")
+@mutant(exercise="invert", hint="where the steps of `ab2` end")
 def by_ab2(velocity, pictures, steps):
     return sampling.ab2(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
-@mutant(exercise="find_noise", hint="a solver wants a row of times")
+@mutant(exercise="invert", hint="a solver wants a row of times")
 def a_number_of_steps(velocity, pictures, steps):
     return sampling.heun(velocity, pictures, steps)
 
 
-@mutant(exercise="find_noise", hint="`velocity` is a function here")
+@mutant(exercise="invert", hint="`velocity` is a function here")
 def minus_a_function(velocity, pictures, steps):
     return sampling.heun(-velocity, pictures, torch.linspace(0, 1, steps + 1))

@@ -292,7 +292,7 @@ def share(parts):
     """A class whose `parts` is made by a function of rank, world, accumulate and batch_size."""
 
     @dataclass(frozen=True)
-    class Share:
+    class BatchShard:
         rank: int = 0
         world: int = 1
         accumulate: int = 1
@@ -300,7 +300,7 @@ def share(parts):
         def parts(self, batch_size):
             return parts(self.rank, self.world, self.accumulate, batch_size)
 
-    return Share
+    return BatchShard
 
 
 def answer_of(parts):
@@ -309,7 +309,7 @@ def answer_of(parts):
     return made
 
 
-@right_answer(exercise="Share")
+@right_answer(exercise="BatchShard")
 @answer_of
 def one_block_each(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -318,7 +318,7 @@ def one_block_each(rank, world, accumulate, batch_size):
     return [slice(first + k * size, first + (k + 1) * size) for k in range(accumulate)]
 
 
-@right_answer(exercise="Share")
+@right_answer(exercise="BatchShard")
 @answer_of
 def part_after_part(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -327,7 +327,7 @@ def part_after_part(rank, world, accumulate, batch_size):
     return tuple(every[rank::world])
 
 
-@mutant(exercise="Share", hint="all processes compute the same rows")
+@mutant(exercise="BatchShard", hint="all processes compute the same rows")
 @answer_of
 def without_rank(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -335,14 +335,14 @@ def without_rank(rank, world, accumulate, batch_size):
     return [slice(k * size, (k + 1) * size) for k in range(accumulate)]
 
 
-@mutant(exercise="Share", hint="parts are not of the right size")
+@mutant(exercise="BatchShard", hint="parts are not of the right size")
 @answer_of
 def whole_batches(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
     return [slice(0, batch_size)] * accumulate
 
 
-@mutant(exercise="Share", hint="the parts of a process are all the same rows")
+@mutant(exercise="BatchShard", hint="the parts of a process are all the same rows")
 @answer_of
 def one_part_again(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -350,7 +350,7 @@ def one_part_again(rank, world, accumulate, batch_size):
     return [slice(rank * size, (rank + 1) * size)] * accumulate
 
 
-@mutant(exercise="Share", hint="not every row is computed once")
+@mutant(exercise="BatchShard", hint="not every row is computed once")
 @answer_of
 def overlapping(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -358,7 +358,7 @@ def overlapping(rank, world, accumulate, batch_size):
     return [slice((rank + k) * size, (rank + k + 1) * size) for k in range(accumulate)]
 
 
-@mutant(exercise="Share", hint="not every row is computed once")
+@mutant(exercise="BatchShard", hint="not every row is computed once")
 @answer_of
 def ranks_from_one(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -367,7 +367,7 @@ def ranks_from_one(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="not every row is computed once")
+@mutant(exercise="BatchShard", hint="not every row is computed once")
 @answer_of
 def parts_for_processes(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -376,7 +376,7 @@ def parts_for_processes(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="each process has")
+@mutant(exercise="BatchShard", hint="each process has")
 @answer_of
 def one_slice_in_a_list(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -384,14 +384,14 @@ def one_slice_in_a_list(rank, world, accumulate, batch_size):
     return [slice(rank * size, (rank + 1) * size)]
 
 
-@mutant(exercise="Share", hint="your answer is one slice")
+@mutant(exercise="BatchShard", hint="your answer is one slice")
 @answer_of
 def one_slice(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
     return one_slice_in_a_list(rank, world, accumulate).parts(batch_size)[0]
 
 
-@mutant(exercise="Share", hint="parts are not of the right size")
+@mutant(exercise="BatchShard", hint="parts are not of the right size")
 @answer_of
 def shared_among_processes_only(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -399,7 +399,7 @@ def shared_among_processes_only(rank, world, accumulate, batch_size):
     return [slice(rank * size, (rank + 1) * size) for _ in range(accumulate)]
 
 
-@mutant(exercise="Share", hint="is accepted: either rows would be lost")
+@mutant(exercise="BatchShard", hint="is accepted: either rows would be lost")
 @answer_of
 def rest_lost(rank, world, accumulate, batch_size):
     size = batch_size // (world * accumulate)
@@ -407,7 +407,7 @@ def rest_lost(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="is accepted: either rows would be lost")
+@mutant(exercise="BatchShard", hint="is accepted: either rows would be lost")
 @answer_of
 def too_few_accepted(rank, world, accumulate, batch_size):
     if batch_size > world * accumulate and batch_size % (world * accumulate):
@@ -417,7 +417,7 @@ def too_few_accepted(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="is accepted: either rows would be lost")
+@mutant(exercise="BatchShard", hint="is accepted: either rows would be lost")
 @answer_of
 def none_accepted(rank, world, accumulate, batch_size):
     if batch_size % (world * accumulate):
@@ -427,7 +427,7 @@ def none_accepted(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="it should raise a ValueError that says what would fit")
+@mutant(exercise="BatchShard", hint="it should raise a ValueError that says what would fit")
 @answer_of
 def asserted(rank, world, accumulate, batch_size):
     assert batch_size % (world * accumulate) == 0, "does not fit"
@@ -436,7 +436,7 @@ def asserted(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="yours holds a range")
+@mutant(exercise="BatchShard", hint="yours holds a range")
 @answer_of
 def ranges(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -445,7 +445,7 @@ def ranges(rank, world, accumulate, batch_size):
     return [range(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="rows are counted in whole numbers")
+@mutant(exercise="BatchShard", hint="rows are counted in whole numbers")
 @answer_of
 def true_division(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
@@ -454,14 +454,14 @@ def true_division(rank, world, accumulate, batch_size):
     return [slice(start, start + size) for start in starts]
 
 
-@mutant(exercise="Share", hint="and no step")
+@mutant(exercise="BatchShard", hint="and no step")
 @answer_of
 def every_nth_row(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)
     return [slice(k * world + rank, batch_size, world * accumulate) for k in range(accumulate)]
 
 
-@mutant(exercise="Share", hint="a generator")
+@mutant(exercise="BatchShard", hint="a generator")
 @answer_of
 def yielded(rank, world, accumulate, batch_size):
     refuse(world, accumulate, batch_size)

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
-from dit_course.check.engine.limits import Outcome, fenced, undisturbed
-from dit_course.check.engine.modules import Complaint, build, perturb
+from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
+from dit_course.check.engine.modules import AnswerError, load_reference_weights, randomize_parameters
 from dit_course.check.engine.verdict import (
     NOT_TRIED,
     NOT_YET,
@@ -94,12 +94,12 @@ class ModuleCase(Case):
     draw: Draw = None
 
     def __post_init__(self):
-        perturb(self.module, self.draw.normal)
+        randomize_parameters(self.module, self.draw.normal)
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call."""
         given = _copied(self.given, track)
-        return build(answer, self.args, self.module)(*given), given
+        return load_reference_weights(answer, self.args, self.module)(*given), given
 
     def inputs(self) -> tuple:
         """What the module is called with."""
@@ -111,7 +111,7 @@ class ModuleCase(Case):
 
 
 @dataclass(frozen=True)
-class LooksLike:
+class MatchesOutput:
     """A mistake recognised by its result: the answer equals that of a wrong version."""
 
     hint: str
@@ -126,7 +126,7 @@ class LooksLike:
 
 
 @dataclass(frozen=True)
-class When:
+class MatchesRule:
     """A mistake recognised by a rule: `rule(got, expected)`, both tensors."""
 
     hint: str
@@ -162,7 +162,7 @@ class Exercise:
     reference: Callable
     lesson: str
     cases: Callable[[Draw], Sequence[Case]]
-    diagnoses: Sequence[LooksLike | When] = ()
+    diagnoses: Sequence[MatchesOutput | MatchesRule] = ()
     praise: str = "Same as the course's"
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
@@ -236,7 +236,7 @@ class Exercise:
             result, given = case.use(answer)
             return result.detach() if isinstance(result, Tensor) else result
 
-        trial = Trial(case, fenced(work, seconds), expected.detach())
+        trial = Trial(case, run_limited(work, seconds), expected.detach())
         trial.fault, trial.text = self._fault(trial, given)
         return trial
 
@@ -247,7 +247,7 @@ class Exercise:
             return "time", f"your code took too long and was stopped{at}: is there a loop that never ends?"
         if outcome.stopped == "memory":
             return "memory", f"your code wanted too much memory and was stopped{at}: does something grow without end?"
-        if isinstance(outcome.error, Complaint):
+        if isinstance(outcome.error, AnswerError):
             return "built", str(outcome.error)
         if isinstance(outcome.error, NotImplementedError) and not outcome.error.args:
             return "stub", ""
@@ -295,7 +295,7 @@ class Exercise:
         with torch.enable_grad():
             if not case.use(self.reference, track=True)[0].requires_grad:
                 return ""
-        if fenced(lambda: case.use(answer, track=True)[0].requires_grad, seconds).value:
+        if run_limited(lambda: case.use(answer, track=True)[0].requires_grad, seconds).value:
             return ""
         advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
         return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"

@@ -51,7 +51,7 @@ class Outcome:
     printed: str = ""
 
 
-def fenced(work: Callable[[], object], seconds: float | None = None, grow: int | None = None) -> Outcome:
+def run_limited(work: Callable[[], object], seconds: float | None = None, grow: int | None = None) -> Outcome:
     """Run `work()`; never raises, but for the stop button (KeyboardInterrupt).
 
     seconds, grow: limits of time and of memory in bytes. In the main thread of Linux and macOS even code that sleeps is
@@ -59,11 +59,11 @@ def fenced(work: Callable[[], object], seconds: float | None = None, grow: int |
     A single operation of C code, such as one of torch, is never interrupted, but on Linux one that asks for too much
     memory is refused.
     """
-    outcome, ears = Outcome(), Ears()
+    outcome, ears = Outcome(), CapturedOutput()
     watchdog = Watchdog(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
     here = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
     with undisturbed(), bounded_memory(), contextlib.redirect_stdout(ears), contextlib.redirect_stderr(ears):
-        (watched_here if here else watched_aside)(lambda: _fill(outcome, work, watchdog), watchdog)
+        (run_in_main_thread if here else run_in_thread)(lambda: _fill(outcome, work, watchdog), watchdog)
     outcome = replace(outcome, printed=ears.heard)  # a copy: code that was left behind may still write into the other
     if watchdog.reason:
         outcome.value, outcome.error, outcome.stopped = None, None, watchdog.reason
@@ -81,16 +81,16 @@ def _fill(outcome: Outcome, work: Callable[[], object], watchdog: "Watchdog") ->
         raise
     except Stopped as stop:
         watchdog.rest()  # before anything else: what follows must not be stopped
-        outcome.where = blame(stop.__traceback__)
+        outcome.where = learner_line(stop.__traceback__)
     except BaseException as error:  # SystemExit is what `exit()` raises
         watchdog.rest()
-        outcome.where = blame(error.__traceback__)
+        outcome.where = learner_line(error.__traceback__)
         outcome.error = error if isinstance(error, Exception) else RuntimeError("it ends the whole program")
         outcome.error.__traceback__ = None  # its frames hold on to everything that they computed
         outcome.error.__context__ = None
 
 
-def blame(traceback: TracebackType | None) -> str:
+def learner_line(traceback: TracebackType | None) -> str:
     """The innermost line that the learner wrote, or "" when there is none."""
     frame, line = None, 0
     while traceback is not None:
@@ -126,7 +126,7 @@ def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
-class Ears(io.TextIOBase):
+class CapturedOutput(io.TextIOBase):
     """Stands in for standard output and keeps the beginning of what it hears."""
 
     heard = ""
@@ -164,7 +164,7 @@ class Watchdog(threading.Thread):
                 self.stop()
 
 
-def watched_here(work: Callable[[], None], watchdog: Watchdog) -> None:
+def run_in_main_thread(work: Callable[[], None], watchdog: Watchdog) -> None:
     """Run in this, the main thread; a signal stops it, even when it sleeps."""
     tracing = sys.gettrace()
 
@@ -204,7 +204,7 @@ def _set_tripwires(frame: FrameType | None, trip: Callable) -> None:
     sys.settrace(lambda *_: None)  # switches tracing on; functions that are called from now on run as they are
 
 
-def watched_aside(work: Callable[[], None], watchdog: Watchdog) -> None:
+def run_in_thread(work: Callable[[], None], watchdog: Watchdog) -> None:
     """Run in a thread of its own; an exception from outside stops it at its next line."""
 
     def run() -> None:

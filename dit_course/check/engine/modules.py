@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 
-class Complaint(Exception):
+class AnswerError(Exception):
     """Something about an answer that is said to the learner as it is."""
 
 
 @contextlib.contextmanager
-def explained(hints: Mapping[str, str]) -> Iterator[None]:
+def explain_errors(hints: Mapping[str, str]) -> Iterator[None]:
     """Behind the words of an error that holds a key of `hints` its hint is put; the error goes on."""
     try:
         yield
-    except Complaint:
+    except AnswerError:
         raise
     except Exception as error:
         hint = next((hint for words, hint in hints.items() if words in str(error)), "")
@@ -25,21 +25,21 @@ def explained(hints: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-def perturb(module: nn.Module, normal: Callable[..., Tensor]) -> None:
+def randomize_parameters(module: nn.Module, normal: Callable[..., Tensor]) -> None:
     """Give all parameters random values, in place: what starts at zero hides what comes after it."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(normal(*parameter.shape) / max(1, parameter[:1].numel()) ** 0.5)
 
 
-def build(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:
+def load_reference_weights(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:
     """An instance of a learner's class with the weights of the course's module, in its dtype.
 
     Raises Complaint when it is no module, or has other parameters.
     """
     module = answer(*args)
     if not isinstance(module, nn.Module):
-        raise Complaint(f"`{answer.__name__}` is no module: let the class inherit from nn.Module")
+        raise AnswerError(f"`{answer.__name__}` is no module: let the class inherit from nn.Module")
     module.to(next(model.parameters()).dtype).train(model.training)
     with torch.no_grad():
         for own, (_, value) in matched(module, model):
@@ -67,13 +67,13 @@ def matched(module: nn.Module, model: nn.Module) -> list[tuple[Tensor, tuple[str
             if found is not None:
                 break
         else:
-            raise Complaint(_missing(wanted, value, module))
+            raise AnswerError(_missing(wanted, value, module))
         own = left.pop(found)
         turned = own.shape != value.shape and value.ndim == 2 and own.shape == value.T.shape
         pairs.append((own, (wanted, value.T if turned else value.reshape(own.shape))))
     if left:
         names = ", ".join(f"{name} {tuple(own.shape)}" for name, own in left.items())
-        raise Complaint(f"your module has parameters that it does not need: {names}")
+        raise AnswerError(f"your module has parameters that it does not need: {names}")
     return pairs
 
 

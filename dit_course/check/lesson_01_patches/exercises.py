@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_course import patches
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
 from dit_course.check.lesson_01_patches.mistakes import (
     altered,
     convolved,
@@ -68,7 +68,7 @@ TOKEN_MISTAKES = (
 )
 
 
-def token_sheet(tokens: Tensor) -> Tensor:
+def token_layout(tokens: Tensor) -> Tensor:
     """The first drawing's tokens, each as the patch that it holds, with gaps: (1, 34, 34)."""
     squares = tokens[0].reshape(7, 7, 4, 4)
     return F.pad(squares, (0, 1, 0, 1), value=0.6).permute(0, 2, 1, 3).reshape(1, 35, 35)[:, :34, :34]
@@ -80,17 +80,17 @@ patchify = Exercise(
     lesson="01",
     cases=lambda draw: [Case((images, p), label(images, p)) for images, p in pictures(draw)],
     diagnoses=[
-        *[LooksLike(hint, wrong) for hint, wrong in TOKEN_MISTAKES],
-        LooksLike(STILL_CUT, reordered(0, 2, 4, 1, 3, 5, flat=False)),
-        LooksLike(STILL_CUT, cut),
-        LooksLike(STILL_GRID, lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3)),
-        LooksLike(TOKENS_LAST, lambda images, p: patches.patchify(images, p).transpose(1, 2)),
-        LooksLike(TOKENS_FIRST, lambda images, p: patches.patchify(images, p).transpose(0, 1)),
-        LooksLike(MERGED_BATCH, lambda images, p: patches.patchify(images, p).flatten(0, 1)),
-        LooksLike(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[:1]),
-        LooksLike(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[0]),
+        *[MatchesOutput(hint, wrong) for hint, wrong in TOKEN_MISTAKES],
+        MatchesOutput(STILL_CUT, reordered(0, 2, 4, 1, 3, 5, flat=False)),
+        MatchesOutput(STILL_CUT, cut),
+        MatchesOutput(STILL_GRID, lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3)),
+        MatchesOutput(TOKENS_LAST, lambda images, p: patches.patchify(images, p).transpose(1, 2)),
+        MatchesOutput(TOKENS_FIRST, lambda images, p: patches.patchify(images, p).transpose(0, 1)),
+        MatchesOutput(MERGED_BATCH, lambda images, p: patches.patchify(images, p).flatten(0, 1)),
+        MatchesOutput(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[0]),
     ],
-    picture=token_sheet,
+    picture=token_layout,
 )
 
 
@@ -124,24 +124,26 @@ unpatchify = Exercise(
     lesson="01",
     cases=token_cases,
     diagnoses=[
-        LooksLike(UN_GRID, joined(0, 3, 2, 4, 1, 5, down=True)),
-        LooksLike(UN_IN_PATCH, joined(0, 3, 1, 5, 2, 4)),
-        LooksLike(UN_BOTH, joined(0, 3, 2, 5, 1, 4, down=True)),
-        LooksLike(UN_BOTH, joined(0, 3, 2, 5, 1, 4)),
-        LooksLike(UN_BOTH, lambda *args: patches.unpatchify(*args).transpose(2, 3)),
-        LooksLike(UN_CHANNELS, joined(0, 5, 1, 3, 2, 4, token="hwc")),
-        LooksLike(UN_NO_PERMUTE, joined(0, 1, 2, 3, 4, 5)),
-        LooksLike(UN_SIDE, joined(0, 3, 1, 2, 4, 5)),
-        LooksLike(UN_THERE, joined(0, 2, 4, 1, 3, 5)),
-        LooksLike(UN_SIDE, joined(0, 3, 4, 1, 5, 2)),
-        LooksLike(UN_GRID, joined(0, 3, 2, 4, 1, 5)),
-        LooksLike(
+        MatchesOutput(UN_GRID, joined(0, 3, 2, 4, 1, 5, down=True)),
+        MatchesOutput(UN_IN_PATCH, joined(0, 3, 1, 5, 2, 4)),
+        MatchesOutput(UN_BOTH, joined(0, 3, 2, 5, 1, 4, down=True)),
+        MatchesOutput(UN_BOTH, joined(0, 3, 2, 5, 1, 4)),
+        MatchesOutput(UN_BOTH, lambda *args: patches.unpatchify(*args).transpose(2, 3)),
+        MatchesOutput(UN_CHANNELS, joined(0, 5, 1, 3, 2, 4, token="hwc")),
+        MatchesOutput(UN_NO_PERMUTE, joined(0, 1, 2, 3, 4, 5)),
+        MatchesOutput(UN_SIDE, joined(0, 3, 1, 2, 4, 5)),
+        MatchesOutput(UN_THERE, joined(0, 2, 4, 1, 3, 5)),
+        MatchesOutput(UN_SIDE, joined(0, 3, 4, 1, 5, 2)),
+        MatchesOutput(UN_GRID, joined(0, 3, 2, 4, 1, 5)),
+        MatchesOutput(
             UN_CHANNELS_LAST,
             lambda *args: patches.unpatchify(*args).permute(0, 2, 3, 1),
         ),
-        LooksLike(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[:1]),
-        LooksLike(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[0]),
-        LooksLike(UN_STILL_CUT, lambda t, p, c, h, w: t.reshape(-1, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5)),
+        MatchesOutput(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[0]),
+        MatchesOutput(
+            UN_STILL_CUT, lambda t, p, c, h, w: t.reshape(-1, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5)
+        ),
     ],
     praise="The pictures come back whole",
     picture=lambda images: images[0],
@@ -183,21 +185,21 @@ PatchEmbed = Exercise(
     lesson="01",
     cases=embed_cases,
     diagnoses=[
-        *[LooksLike(hint, embedded(wrong)) for hint, wrong in TOKEN_MISTAKES],
-        LooksLike(EMBED_GRID, lambda model, images: model(images).transpose(1, 2)),
-        LooksLike(EMBED_2D, lambda model, images: convolved(model, images)),
-        LooksLike(EMBED_2D, lambda model, images: convolved(model, images).movedim(1, 3)),
-        LooksLike(EMBED_STRIDE, lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2)),
-        LooksLike(EMBED_NO_BIAS, lambda model, images: model(images) - model.projection.bias),
-        LooksLike(EMBED_NO_WEIGHT, lambda model, images: patches.patchify(images, model.patch_size)),
+        *[MatchesOutput(hint, embedded(wrong)) for hint, wrong in TOKEN_MISTAKES],
+        MatchesOutput(EMBED_GRID, lambda model, images: model(images).transpose(1, 2)),
+        MatchesOutput(EMBED_2D, lambda model, images: convolved(model, images)),
+        MatchesOutput(EMBED_2D, lambda model, images: convolved(model, images).movedim(1, 3)),
+        MatchesOutput(EMBED_STRIDE, lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2)),
+        MatchesOutput(EMBED_NO_BIAS, lambda model, images: model(images) - model.projection.bias),
+        MatchesOutput(EMBED_NO_WEIGHT, lambda model, images: patches.patchify(images, model.patch_size)),
         *[
-            LooksLike(EMBED_BEND, lambda model, images, bend=bend: bend(model(images)))
+            MatchesOutput(EMBED_BEND, lambda model, images, bend=bend: bend(model(images)))
             for bend in (F.relu, F.gelu, F.silu, torch.tanh)
         ],
-        LooksLike(EMBED_RESIDUAL, lambda model, images: F.layer_norm(model(images), model(images).shape[-1:])),
-        LooksLike(FIRST_ONLY, lambda model, images: model(images)[:1]),
-        LooksLike(FIRST_ONLY, lambda model, images: model(images)[0]),
-        LooksLike(MERGED_BATCH, lambda model, images: model(images).flatten(0, 1)),
+        MatchesOutput(EMBED_RESIDUAL, lambda model, images: F.layer_norm(model(images), model(images).shape[-1:])),
+        MatchesOutput(FIRST_ONLY, lambda model, images: model(images)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda model, images: model(images)[0]),
+        MatchesOutput(MERGED_BATCH, lambda model, images: model(images).flatten(0, 1)),
     ],
 )
 
@@ -251,24 +253,26 @@ sincos_position_embedding = Exercise(
     lesson="01",
     cases=position_cases,
     diagnoses=[
-        LooksLike(POS_HALVES, altered(first="row")),
-        LooksLike(POS_DOWN, downwards),
-        LooksLike(POS_INTERLEAVED, interleaved),
-        LooksLike(POS_ORDER, altered(order="cs")),
-        LooksLike(POS_1D, one_dimensional),
-        LooksLike(POS_LAST, altered(frequency=lambda k, n: 10000 ** (-k / (n - 1)))),
-        LooksLike(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (2 * n)))),
-        LooksLike(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (4 * n)))),
-        LooksLike(POS_GROW, altered(frequency=lambda k, n: 10000 ** (k / n))),
-        LooksLike(POS_START, altered(start=1)),
-        LooksLike(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 0)),
-        LooksLike(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 1)),
-        LooksLike(POS_TURNS, altered(scale=2 * math.pi)),
-        LooksLike(POS_SINES, altered(order="ss")),
-        LooksLike(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
-        LooksLike(POS_T, lambda *args: exact(*args).T),
-        LooksLike(POS_PARTS, lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1)),
-        When(POS_ORIGIN, from_the_second_on),
+        MatchesOutput(POS_HALVES, altered(first="row")),
+        MatchesOutput(POS_DOWN, downwards),
+        MatchesOutput(POS_INTERLEAVED, interleaved),
+        MatchesOutput(POS_ORDER, altered(order="cs")),
+        MatchesOutput(POS_1D, one_dimensional),
+        MatchesOutput(POS_LAST, altered(frequency=lambda k, n: 10000 ** (-k / (n - 1)))),
+        MatchesOutput(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (2 * n)))),
+        MatchesOutput(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (4 * n)))),
+        MatchesOutput(POS_GROW, altered(frequency=lambda k, n: 10000 ** (k / n))),
+        MatchesOutput(POS_START, altered(start=1)),
+        MatchesOutput(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 0)),
+        MatchesOutput(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 1)),
+        MatchesOutput(POS_TURNS, altered(scale=2 * math.pi)),
+        MatchesOutput(POS_SINES, altered(order="ss")),
+        MatchesOutput(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
+        MatchesOutput(POS_T, lambda *args: exact(*args).T),
+        MatchesOutput(
+            POS_PARTS, lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1)
+        ),
+        MatchesRule(POS_ORIGIN, from_the_second_on),
     ],
     picture=lambda positions: positions.T[None].repeat_interleave(2, dim=2),  # (49, 64) -> (1, 64, 98): a row a feature
     tolerance=1e-3,  # angles in float32 are fine
@@ -300,18 +304,18 @@ overlapping_patches = Exercise(
     lesson="01",
     cases=overlapping_cases,
     diagnoses=[
-        LooksLike(IN_PATCH, rearranged(0, 2, 3, 1, 5, 4)),
-        LooksLike(GRID, rearranged(0, 3, 2, 1, 4, 5)),
-        LooksLike(BOTH, rearranged(0, 3, 2, 1, 5, 4)),
-        LooksLike(CHANNELS_LAST, rearranged(0, 2, 3, 4, 5, 1)),
-        LooksLike(CHANNELS_OUTSIDE, rearranged(0, 1, 2, 3, 4, 5)),
-        LooksLike(OVER_STRIDE, lambda images, p, stride: overlapping(images, p, p)),
-        LooksLike(OVER_TOO_FEW, too_few),
-        LooksLike(OVER_PADDED, lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT),
-        LooksLike(OVER_SWAPPED, lambda images, p, stride: overlapping(images, stride, p)),
-        LooksLike(TOKENS_LAST, lambda *args: overlapping(*args).transpose(1, 2)),
-        LooksLike(STILL_GRID, lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3)),
-        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[:1]),
-        LooksLike(FIRST_ONLY, lambda *args: overlapping(*args)[0]),
+        MatchesOutput(IN_PATCH, rearranged(0, 2, 3, 1, 5, 4)),
+        MatchesOutput(GRID, rearranged(0, 3, 2, 1, 4, 5)),
+        MatchesOutput(BOTH, rearranged(0, 3, 2, 1, 5, 4)),
+        MatchesOutput(CHANNELS_LAST, rearranged(0, 2, 3, 4, 5, 1)),
+        MatchesOutput(CHANNELS_OUTSIDE, rearranged(0, 1, 2, 3, 4, 5)),
+        MatchesOutput(OVER_STRIDE, lambda images, p, stride: overlapping(images, p, p)),
+        MatchesOutput(OVER_TOO_FEW, too_few),
+        MatchesOutput(OVER_PADDED, lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT),
+        MatchesOutput(OVER_SWAPPED, lambda images, p, stride: overlapping(images, stride, p)),
+        MatchesOutput(TOKENS_LAST, lambda *args: overlapping(*args).transpose(1, 2)),
+        MatchesOutput(STILL_GRID, lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3)),
+        MatchesOutput(FIRST_ONLY, lambda *args: overlapping(*args)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda *args: overlapping(*args)[0]),
     ],
 )

@@ -8,7 +8,7 @@ from dit_course import patches
 from dit_course.check.engine.exercise import Draw
 from dit_course.check.stretch_solutions import overlapping_patches
 
-PENNANT = """
+FLAG = """
 ..........................
 .####################.....
 .######################...
@@ -28,7 +28,7 @@ PENNANT = """
 
 def drawing() -> Tensor:
     """A flag on its pole, on a sky that grows brighter: (1, 28, 28), not the same from any two sides."""
-    lines = PENNANT.split()
+    lines = FLAG.split()
     flag = torch.tensor([[float(mark == "#") for mark in line] for line in lines])  # (14, 26)
     sky = torch.linspace(0, 0.4, 28)[:, None] + torch.linspace(0, 0.1, 28)
     sky[1:27, 1:27] += 0.5 * flag.repeat_interleave(2, dim=0)[:26]

@@ -9,8 +9,8 @@ import torch
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, LooksLike, ModuleCase
-from dit_course.check.engine.modules import Complaint, build, explained
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention.mistakes import by_spread, mean_first, otherwise
 
 
@@ -21,23 +21,23 @@ class NormCase(ModuleCase):
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call. Raises Complaint for parameters that should not be, and for squares that overflow."""
         if self.module.weight is not None:
-            module = build(answer, self.args, self.module)
+            module = load_reference_weights(answer, self.args, self.module)
         else:
             module = answer(*self.args)
             found = [name for name, _ in module.named_parameters()] if isinstance(module, torch.nn.Module) else []
             if found:
-                raise Complaint(f"with scale=False there is nothing to learn, but your module has {', '.join(found)}")
+                raise AnswerError(f"with scale=False there is nothing to learn, but your module has {', '.join(found)}")
         given = (self.given[0].clone().requires_grad_(track),)
         try:
-            with explained(NORM_ERRORS):
+            with explain_errors(NORM_ERRORS):
                 result = module(*given)
         except RuntimeError as error:
             if "Boolean value of Tensor" in str(error):
-                raise Complaint(NORM_IF) from None
+                raise AnswerError(NORM_IF) from None
             raise
         except TypeError as error:
             if self.module.weight is None and "NoneType" in str(error):
-                raise Complaint(NORM_NONE) from None
+                raise AnswerError(NORM_NONE) from None
             raise
         last = given[0].dtype == torch.float64  # by then it is right in all other ways
         if last and not track and same(result, self.module(*self.given)):
@@ -51,9 +51,9 @@ class NormCase(ModuleCase):
             with warnings.catch_warnings(action="ignore"):  # torch's own norm warns of two dtypes
                 result = module.to(dtype)(x)
             if not (result.isfinite().all() and result.count_nonzero()):
-                raise Complaint(NORM_HALF)
+                raise AnswerError(NORM_HALF)
             if result.dtype != x.dtype:
-                raise Complaint(hint)
+                raise AnswerError(hint)
 
 
 def norm_cases(draw: Draw) -> list[NormCase]:
@@ -107,21 +107,23 @@ RMSNorm = Exercise(
     partly=OTHERWISE,
     cases=norm_cases,
     diagnoses=[
-        *[LooksLike(NORM_CENTRED, otherwise(centred=True, eps=eps)) for eps in EPS],
-        *[LooksLike(NORM_CENTRED, by_spread(k, eps, centred=True)) for k in (0, 1) for eps in EPS],
-        *[LooksLike(NORM_SPREAD, by_spread(k, eps)) for k in (0, 1) for eps in EPS],
-        *[LooksLike(NORM_SUM, otherwise(mean=False, eps=eps)) for eps in EPS],
-        *[LooksLike(NORM_ROOT, otherwise(root=False, eps=eps)) for eps in EPS],
-        *[LooksLike(NORM_AXIS, otherwise(dim=dim, eps=eps)) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
-        LooksLike(NORM_FIRST, mean_first),
-        LooksLike(NORM_FIRST, lambda norm, x: mean_first(norm, x, eps="none")),
-        LooksLike(NORM_SCALE, lambda norm, x: norm(x) / norm.weight),
-        LooksLike(NORM_SCALE, otherwise(scaled=False)),
-        LooksLike(
+        *[MatchesOutput(NORM_CENTRED, otherwise(centred=True, eps=eps)) for eps in EPS],
+        *[MatchesOutput(NORM_CENTRED, by_spread(k, eps, centred=True)) for k in (0, 1) for eps in EPS],
+        *[MatchesOutput(NORM_SPREAD, by_spread(k, eps)) for k in (0, 1) for eps in EPS],
+        *[MatchesOutput(NORM_SUM, otherwise(mean=False, eps=eps)) for eps in EPS],
+        *[MatchesOutput(NORM_ROOT, otherwise(root=False, eps=eps)) for eps in EPS],
+        *[MatchesOutput(NORM_AXIS, otherwise(dim=dim, eps=eps)) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
+        MatchesOutput(NORM_FIRST, mean_first),
+        MatchesOutput(NORM_FIRST, lambda norm, x: mean_first(norm, x, eps="none")),
+        MatchesOutput(NORM_SCALE, lambda norm, x: norm(x) / norm.weight),
+        MatchesOutput(NORM_SCALE, otherwise(scaled=False)),
+        MatchesOutput(
             NORM_SIZE, lambda norm, x: x / x.abs().mean(-1, keepdim=True) * (1 if norm.weight is None else norm.weight)
         ),
-        LooksLike(NORM_TIMES, lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2)),
-        LooksLike(NORM_EPS, otherwise(eps="none")),
-        LooksLike(NORM_EPS, otherwise(eps="outside")),
+        MatchesOutput(
+            NORM_TIMES, lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2)
+        ),
+        MatchesOutput(NORM_EPS, otherwise(eps="none")),
+        MatchesOutput(NORM_EPS, otherwise(eps="outside")),
     ],
 )

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.engine.modules import Complaint, build, explained
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
+from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention.mistakes import (
     attended,
     causal,
@@ -44,60 +44,62 @@ from dit_course.check.stretch_solutions import attention_in_chunks as in_chunks
 
 @dataclass(frozen=True)
 class AttentionCase(ModuleCase):
-    """`forward` is compared; `heads_of` is looked at where `forward` says nothing of it."""
+    """`forward` is compared; `project_qkv` is looked at where `forward` says nothing of it."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call. Raises Complaint when only one of the two methods is done."""
-        module = build(answer, self.args, self.module)
+        module = load_reference_weights(answer, self.args, self.module)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
         for norm in (getattr(module, name, None) for name in ("norm_q", "norm_k")):
             if isinstance(norm, torch.nn.Module):
                 norm.register_forward_pre_hook(self._fits_a_head)
         try:
-            with explained(SELF_ERRORS):
+            with explain_errors(SELF_ERRORS):
                 result = module(*given)
         except NotImplementedError as error:
             if not error.args:
                 self._say_which_is_left(module, error)
             raise
         if same(result, self.module(*self.given)) and not self._heads_are_right(module):
-            raise Complaint("`forward` is right, but `heads_of` does not return queries, keys and values as it should")
+            raise AnswerError(
+                "`forward` is right, but `project_qkv` does not return queries, keys and values as it should"
+            )
         return result, given
 
     def _fits_a_head(self, _norm: torch.nn.Module, inputs: tuple) -> None:
         """A hook: norms before the split would stop with an error that says nothing."""
         width, heads, _ = self.args
         if inputs[0].shape[-1] != width // heads:
-            raise Complaint(SELF_CUT if inputs[0].shape[-1] in (3 * width, 3 * width // heads) else SELF_EARLY)
+            raise AnswerError(SELF_CUT if inputs[0].shape[-1] in (3 * width, 3 * width // heads) else SELF_EARLY)
 
     def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
         """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
-        if type(module).heads_of is attention.SelfAttention.heads_of:
+        if type(module).project_qkv is attention.SelfAttention.project_qkv:
             return
         if traceback.extract_tb(error.__traceback__)[-1].name == "heads_of":  # `forward` has called it
-            raise Complaint(
-                "`forward` calls `heads_of`, which still raises NotImplementedError: write it, too"
+            raise AnswerError(
+                "`forward` calls `project_qkv`, which still raises NotImplementedError: write it, too"
             ) from None
         try:
-            heads = module.heads_of(*self.given)
+            heads = module.project_qkv(*self.given)
         except NotImplementedError:
             return
         if self._heads_are_right(module):
-            raise Complaint("`heads_of` is right. Now `forward`, which still raises NotImplementedError") from None
+            raise AnswerError("`project_qkv` is right. Now `forward`, which still raises NotImplementedError") from None
         if not (isinstance(heads, tuple | list) and len(heads) == 3 and all(isinstance(x, Tensor) for x in heads)):
-            raise Complaint("`heads_of` should return three tensors: query, key, value") from None
-        wanted = tuple(self.module.heads_of(*self.given)[0].shape)
+            raise AnswerError("`project_qkv` should return three tensors: query, key, value") from None
+        wanted = tuple(self.module.project_qkv(*self.given)[0].shape)
         for name, got in zip(("query", "key", "value"), heads, strict=True):
             if tuple(got.shape) != wanted:
-                said = f"of `heads_of` the {name} has shape {tuple(got.shape)}, it should have {wanted}"
-                raise Complaint(f"{said} (batch, heads, tokens, width / heads)") from None
-        raise Complaint(SELF_HEADS) from None
+                said = f"of `project_qkv` the {name} has shape {tuple(got.shape)}, it should have {wanted}"
+                raise AnswerError(f"{said} (batch, heads, tokens, width / heads)") from None
+        raise AnswerError(SELF_HEADS) from None
 
     def _heads_are_right(self, module: torch.nn.Module) -> bool:
         """By the weights that come of them: which of the two norms is whose makes no difference."""
         try:
-            (query, key, value), (_, _, expected) = (one.heads_of(*self.given) for one in (module, self.module))
+            (query, key, value), (_, _, expected) = (one.project_qkv(*self.given) for one in (module, self.module))
         except Exception:
             return False
         weights = attention.attention_weights(query, key)
@@ -118,7 +120,7 @@ def attention_cases(draw: Draw) -> list[AttentionCase]:
 
 SELF_CUT = "queries, keys and values are cut along another axis: of `self.qkv(x)` it is the *last* that holds all three"
 SELF_HEADS = (
-    "`heads_of` returns the right shapes, but not the right values: are queries and keys normed and values not? Are "
+    "`project_qkv` returns the right shapes, but not the right values: are queries and keys normed and values not? Are "
     "the parts taken in the order query, key, value?"
 )
 SELF_ERRORS = {
@@ -151,28 +153,28 @@ SelfAttention = Exercise(
     partly=OTHERWISE,
     cases=attention_cases,
     diagnoses=[
-        LooksLike(SELF_NO_NORM, self_attention(norm="")),
-        LooksLike(SELF_HALF_NORM, self_attention(norm="q")),
-        LooksLike(SELF_HALF_NORM, self_attention(norm="k")),
-        LooksLike(SELF_VALUE, self_attention(norm="qkv")),
-        *[LooksLike(SELF_ORDER, self_attention(order=order)) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
-        LooksLike(SELF_OUTPUT, attended),
-        LooksLike(SELF_MERGE, self_attention(merge=merge_reshaped)),
-        LooksLike(SELF_TURNS, taken_in_turns),
-        LooksLike(SELF_TURNS, reshaped_in_three),
-        LooksLike(SELF_TWICE, self_attention(mix=scaled_twice)),
-        LooksLike(SELF_UNSCALED, self_attention(mix=unscaled)),
-        LooksLike(SELF_QUERIES, self_attention(mix=over_queries)),
-        LooksLike(SELF_CAUSAL, self_attention(mix=causal)),
-        LooksLike(SELF_RESIDUAL, lambda layer, x: x + layer(x)),
-        LooksLike(SELF_ONE, self_attention(norm="", split=lambda x, h: x[:, None])),
-        LooksLike(SELF_INTERLEAVED, self_attention(split=unequal_heads)),
-        LooksLike(
+        MatchesOutput(SELF_NO_NORM, self_attention(norm="")),
+        MatchesOutput(SELF_HALF_NORM, self_attention(norm="q")),
+        MatchesOutput(SELF_HALF_NORM, self_attention(norm="k")),
+        MatchesOutput(SELF_VALUE, self_attention(norm="qkv")),
+        *[MatchesOutput(SELF_ORDER, self_attention(order=order)) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
+        MatchesOutput(SELF_OUTPUT, attended),
+        MatchesOutput(SELF_MERGE, self_attention(merge=merge_reshaped)),
+        MatchesOutput(SELF_TURNS, taken_in_turns),
+        MatchesOutput(SELF_TURNS, reshaped_in_three),
+        MatchesOutput(SELF_TWICE, self_attention(mix=scaled_twice)),
+        MatchesOutput(SELF_UNSCALED, self_attention(mix=unscaled)),
+        MatchesOutput(SELF_QUERIES, self_attention(mix=over_queries)),
+        MatchesOutput(SELF_CAUSAL, self_attention(mix=causal)),
+        MatchesOutput(SELF_RESIDUAL, lambda layer, x: x + layer(x)),
+        MatchesOutput(SELF_ONE, self_attention(norm="", split=lambda x, h: x[:, None])),
+        MatchesOutput(SELF_INTERLEAVED, self_attention(split=unequal_heads)),
+        MatchesOutput(
             SELF_INTERLEAVED, self_attention(split=unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2))
         ),
-        LooksLike(SELF_MIXED, self_attention(mix=lambda query, key, value: value)),
-        LooksLike(FIRST_ONLY, lambda layer, x: layer(x)[:1]),
-        LooksLike(FIRST_ONLY, lambda layer, x: layer(x)[0]),
+        MatchesOutput(SELF_MIXED, self_attention(mix=lambda query, key, value: value)),
+        MatchesOutput(FIRST_ONLY, lambda layer, x: layer(x)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda layer, x: layer(x)[0]),
     ],
     praise="The same tokens come out",
 )
@@ -186,11 +188,11 @@ class ChunkCase(Case):
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
         try:
-            with explained(CHUNK_ERRORS):
+            with explain_errors(CHUNK_ERRORS):
                 return super().use(answer, track)
         except RuntimeError as error:
             if "non-singleton dimension 0" in str(error):
-                raise Complaint(CHUNK_AXIS) from None
+                raise AnswerError(CHUNK_AXIS) from None
             raise
 
     def words(self, got: Tensor, expected: Tensor) -> str:
@@ -249,18 +251,20 @@ attention_in_chunks = Exercise(
     lesson="02",
     cases=chunk_cases,
     diagnoses=[
-        LooksLike(CHUNK_EACH, softmax_each),
-        LooksLike(CHUNK_EACH, lambda *args: softmax_each(*args, average=False)),
-        LooksLike(CHUNK_SHRINK, not_shrunk),
-        LooksLike(CHUNK_KEPT, lambda *args: online(*args, keep="never")),
-        LooksLike(CHUNK_BEFORE, lambda *args: online(*args, keep="before")),
-        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="total")),
-        LooksLike(CHUNK_HALF, lambda *args: online(*args, shrunk="mixed")),
-        When(CHUNK_FIRST, lambda got, expected: got.shape == expected.shape and bool(got.isnan().all())),
-        LooksLike(CHUNK_REST, whole_pieces_only),
-        LooksLike(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
-        LooksLike(CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v),
-        When(CHUNK_OVERFLOW, overflown),
+        MatchesOutput(CHUNK_EACH, softmax_each),
+        MatchesOutput(CHUNK_EACH, lambda *args: softmax_each(*args, average=False)),
+        MatchesOutput(CHUNK_SHRINK, not_shrunk),
+        MatchesOutput(CHUNK_KEPT, lambda *args: online(*args, keep="never")),
+        MatchesOutput(CHUNK_BEFORE, lambda *args: online(*args, keep="before")),
+        MatchesOutput(CHUNK_HALF, lambda *args: online(*args, shrunk="total")),
+        MatchesOutput(CHUNK_HALF, lambda *args: online(*args, shrunk="mixed")),
+        MatchesRule(CHUNK_FIRST, lambda got, expected: got.shape == expected.shape and bool(got.isnan().all())),
+        MatchesOutput(CHUNK_REST, whole_pieces_only),
+        MatchesOutput(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
+        MatchesOutput(
+            CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v
+        ),
+        MatchesRule(CHUNK_OVERFLOW, overflown),
     ],
     praise="The same as attention at once",
 )

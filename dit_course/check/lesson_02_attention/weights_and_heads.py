@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, When
-from dit_course.check.engine.modules import Complaint, explained
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.modules import AnswerError, explain_errors
 from dit_course.check.lesson_02_attention.mistakes import (
     four_heads,
     heads_reshaped,
@@ -47,15 +47,15 @@ class WeightCase(Case):
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Raises Complaint for what is right only as long as there are axes in front, or as long as there are none."""
         try:
-            with explained(WEIGHTS_ERRORS):
+            with explain_errors(WEIGHTS_ERRORS):
                 return super().use(answer, track)
         except IndexError as error:
             if self.args[0].ndim == 2 and "Dimension out of range" in str(error):
-                raise Complaint(WEIGHTS_AHEAD) from None
+                raise AnswerError(WEIGHTS_AHEAD) from None
             raise
         except Exception:
             if self.args[0].ndim > 2 and self._is_right_without_axes_in_front(answer):
-                raise Complaint(WEIGHTS_FRONT) from None
+                raise AnswerError(WEIGHTS_FRONT) from None
             raise
 
     def _is_right_without_axes_in_front(self, answer: Callable) -> bool:
@@ -115,27 +115,27 @@ attention_weights = Exercise(
     lesson="02",
     cases=weight_cases,
     diagnoses=[
-        LooksLike(WEIGHTS_COLUMNS, weighted(dim=-2)),
-        LooksLike(WEIGHTS_OTHER, weighted(dim=0)),
-        LooksLike(WEIGHTS_OTHER, weighted(dim=1)),
-        LooksLike(WEIGHTS_SCALE, weighted(lambda query, key: 1.0)),
-        LooksLike(WEIGHTS_D, weighted(lambda query, key: 1 / query.shape[-1])),
-        LooksLike(WEIGHTS_TIMES, weighted(lambda query, key: query.shape[-1] ** 0.5)),
-        LooksLike(WEIGHTS_LENGTH, weighted(lambda query, key: len(query) ** -0.5)),
-        LooksLike(WEIGHTS_LENGTH, weighted(lambda query, key: len(key) ** -0.5)),
-        LooksLike(WEIGHTS_N, weighted(lambda query, key: query.shape[-2] ** -0.5)),
-        LooksLike(WEIGHTS_N, weighted(lambda query, key: key.shape[-2] ** -0.5)),
-        LooksLike(WEIGHTS_LATE, lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5),
-        LooksLike(WEIGHTS_LATE, lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5),
-        LooksLike(WEIGHTS_LOGITS, logits),
-        LooksLike(WEIGHTS_LOGITS, lambda q, k: logits(q, k, 1.0)),
-        LooksLike(WEIGHTS_ALL, over_all),
-        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(k, q)),
-        LooksLike(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(q, k).mT),
-        LooksLike(WEIGHTS_EXP, lambda q, k: logits(q, k).exp()),
-        LooksLike(WEIGHTS_LOG, lambda q, k: logits(q, k).log_softmax(dim=-1)),
-        LooksLike(WEIGHTS_SIGMOID, lambda q, k: logits(q, k).sigmoid()),
-        When(WEIGHTS_OVERFLOW, overflown),
+        MatchesOutput(WEIGHTS_COLUMNS, weighted(dim=-2)),
+        MatchesOutput(WEIGHTS_OTHER, weighted(dim=0)),
+        MatchesOutput(WEIGHTS_OTHER, weighted(dim=1)),
+        MatchesOutput(WEIGHTS_SCALE, weighted(lambda query, key: 1.0)),
+        MatchesOutput(WEIGHTS_D, weighted(lambda query, key: 1 / query.shape[-1])),
+        MatchesOutput(WEIGHTS_TIMES, weighted(lambda query, key: query.shape[-1] ** 0.5)),
+        MatchesOutput(WEIGHTS_LENGTH, weighted(lambda query, key: len(query) ** -0.5)),
+        MatchesOutput(WEIGHTS_LENGTH, weighted(lambda query, key: len(key) ** -0.5)),
+        MatchesOutput(WEIGHTS_N, weighted(lambda query, key: query.shape[-2] ** -0.5)),
+        MatchesOutput(WEIGHTS_N, weighted(lambda query, key: key.shape[-2] ** -0.5)),
+        MatchesOutput(WEIGHTS_LATE, lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5),
+        MatchesOutput(WEIGHTS_LATE, lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5),
+        MatchesOutput(WEIGHTS_LOGITS, logits),
+        MatchesOutput(WEIGHTS_LOGITS, lambda q, k: logits(q, k, 1.0)),
+        MatchesOutput(WEIGHTS_ALL, over_all),
+        MatchesOutput(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(k, q)),
+        MatchesOutput(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(q, k).mT),
+        MatchesOutput(WEIGHTS_EXP, lambda q, k: logits(q, k).exp()),
+        MatchesOutput(WEIGHTS_LOG, lambda q, k: logits(q, k).log_softmax(dim=-1)),
+        MatchesOutput(WEIGHTS_SIGMOID, lambda q, k: logits(q, k).sigmoid()),
+        MatchesRule(WEIGHTS_OVERFLOW, overflown),
     ],
     praise="Every row sums to 1, and the weights are the course's",
     picture=lambda weights: weights[None],
@@ -162,7 +162,7 @@ class SplitCase(Case):
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Behind an error of sizes that are no whole numbers stands what to do."""
-        with explained({"float": "a size is a whole number, and `//` divides to one"}):
+        with explain_errors({"float": "a size is a whole number, and `//` divides to one"}):
             return super().use(answer, track)
 
 
@@ -198,20 +198,20 @@ split_heads = Exercise(
     lesson="02",
     cases=split_cases,
     diagnoses=[
-        LooksLike(SPLIT_RESHAPED, heads_reshaped),
-        LooksLike(SPLIT_STILL, lambda x, h: x.unflatten(2, (h, -1))),
-        LooksLike(SPLIT_TURNS, unequal_heads),
-        LooksLike(SPLIT_FOUR, four_heads),
-        LooksLike(SPLIT_SWAPPED, sizes_swapped),
-        LooksLike(SPLIT_SWAPPED, lambda x, h: x.unflatten(2, (-1, h))),
-        LooksLike(SPLIT_FLIPPED, lambda x, h: attention.split_heads(x, h).mT),
-        LooksLike(SPLIT_FIRST, lambda x, h: attention.split_heads(x, h).transpose(0, 1)),
-        LooksLike(SPLIT_MERGED, lambda x, h: attention.split_heads(x, h).flatten(0, 1)),
-        When(
+        MatchesOutput(SPLIT_RESHAPED, heads_reshaped),
+        MatchesOutput(SPLIT_STILL, lambda x, h: x.unflatten(2, (h, -1))),
+        MatchesOutput(SPLIT_TURNS, unequal_heads),
+        MatchesOutput(SPLIT_FOUR, four_heads),
+        MatchesOutput(SPLIT_SWAPPED, sizes_swapped),
+        MatchesOutput(SPLIT_SWAPPED, lambda x, h: x.unflatten(2, (-1, h))),
+        MatchesOutput(SPLIT_FLIPPED, lambda x, h: attention.split_heads(x, h).mT),
+        MatchesOutput(SPLIT_FIRST, lambda x, h: attention.split_heads(x, h).transpose(0, 1)),
+        MatchesOutput(SPLIT_MERGED, lambda x, h: attention.split_heads(x, h).flatten(0, 1)),
+        MatchesRule(
             SPLIT_CUT, lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1]
         ),
-        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[:1]),
-        LooksLike(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[0]),
+        MatchesOutput(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[0]),
     ],
 )
 
@@ -235,17 +235,17 @@ merge_heads = Exercise(
     lesson="02",
     cases=merge_cases,
     diagnoses=[
-        LooksLike(MERGE_RESHAPED, merge_reshaped),
-        LooksLike(MERGE_EARLY, lambda x: x.flatten(2)),
-        LooksLike(MERGE_STILL, lambda x: x.transpose(1, 2)),
-        LooksLike(MERGE_TURNS, lambda x: x.permute(0, 2, 3, 1).flatten(2)),
-        LooksLike(MERGE_TOKENS, lambda x: x.flatten(1, 2)),
-        LooksLike(MERGE_TOKENS, lambda x: x.transpose(1, 2).flatten(1, 2)),
-        LooksLike(MERGE_SUM, lambda x: x.sum(dim=1)),
-        LooksLike(MERGE_SUM, lambda x: x.mean(dim=1)),
-        LooksLike(MERGE_FLIPPED, lambda x: attention.merge_heads(x).mT),
-        LooksLike(MERGE_FLIPPED, lambda x: x.transpose(2, 3).flatten(1, 2)),
-        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[:1]),
-        LooksLike(FIRST_ONLY, lambda x: attention.merge_heads(x)[0]),
+        MatchesOutput(MERGE_RESHAPED, merge_reshaped),
+        MatchesOutput(MERGE_EARLY, lambda x: x.flatten(2)),
+        MatchesOutput(MERGE_STILL, lambda x: x.transpose(1, 2)),
+        MatchesOutput(MERGE_TURNS, lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+        MatchesOutput(MERGE_TOKENS, lambda x: x.flatten(1, 2)),
+        MatchesOutput(MERGE_TOKENS, lambda x: x.transpose(1, 2).flatten(1, 2)),
+        MatchesOutput(MERGE_SUM, lambda x: x.sum(dim=1)),
+        MatchesOutput(MERGE_SUM, lambda x: x.mean(dim=1)),
+        MatchesOutput(MERGE_FLIPPED, lambda x: attention.merge_heads(x).mT),
+        MatchesOutput(MERGE_FLIPPED, lambda x: x.transpose(2, 3).flatten(1, 2)),
+        MatchesOutput(FIRST_ONLY, lambda x: attention.merge_heads(x)[:1]),
+        MatchesOutput(FIRST_ONLY, lambda x: attention.merge_heads(x)[0]),
     ],
 )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from dit_course import blocks
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Draw, Exercise, LooksLike, ModuleCase
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.exercise import Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_03_adaln_blocks.blocks_mistakes import (
     bent_late,
     final,
@@ -38,14 +38,14 @@ class BornCase(ModuleCase):
             result, given = super().use(answer, track)
         except (RuntimeError, ValueError) as error:
             if any(words in str(error) for words in MISFITS):  # it comes up in `modulate`, and is no fault of that
-                raise Complaint(PIECES.format(" ".join(str(error).split()))) from error
+                raise AnswerError(PIECES.format(" ".join(str(error).split()))) from error
             raise
         kept = all(same(after, before) for after, before in zip(given, self.given, strict=True))
         if not track and kept and same(result, self.module(*self.given)):
             fresh = answer(*self.args).to(self.given[0].dtype)
             complaint = self.born(fresh, tuple(x.clone() for x in self.given))
             if complaint:
-                raise Complaint(complaint)
+                raise AnswerError(complaint)
         return result, given
 
 
@@ -126,27 +126,27 @@ DiTBlock = Exercise(
     lesson="03",
     cases=block_cases,
     diagnoses=[
-        LooksLike(BLOCK_PLAIN, unconditioned),
-        LooksLike(BLOCK_SILU, otherwise(bend=lambda x: x)),
-        *[LooksLike(BLOCK_BEND, otherwise(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        MatchesOutput(BLOCK_PLAIN, unconditioned),
+        MatchesOutput(BLOCK_SILU, otherwise(bend=lambda x: x)),
+        *[MatchesOutput(BLOCK_BEND, otherwise(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
         *[
-            LooksLike(BLOCK_ORDER, otherwise(order))
+            MatchesOutput(BLOCK_ORDER, otherwise(order))
             for order in ((1, 0, 2, 4, 3, 5), (2, 1, 0, 5, 4, 3), (0, 2, 1, 3, 5, 4), (1, 2, 0, 4, 5, 3))
         ],
         *[
-            LooksLike(BLOCK_ORDER, otherwise(order))
+            MatchesOutput(BLOCK_ORDER, otherwise(order))
             for order in ((0, 2, 4, 1, 3, 5), (3, 4, 5, 0, 1, 2), (2, 0, 1, 5, 3, 4), (0, 1, 4, 2, 3, 5))
         ],
-        LooksLike(BLOCK_ONE_GATE, otherwise((0, 1, 2, 3, 4, 2))),
-        LooksLike(BLOCK_SILU_LATE, bent_late),
-        LooksLike(BLOCK_GATE_INSIDE, otherwise(gate="inside")),
-        LooksLike(BLOCK_NO_FIRST, otherwise(residual="not first")),
-        LooksLike(BLOCK_NO_SECOND, otherwise(residual="not second")),
-        LooksLike(BLOCK_BARE, otherwise(second="bare")),
-        LooksLike(BLOCK_TWICE, otherwise((0, 1, 2, 0, 1, 2))),
-        LooksLike(BLOCK_CHUNKS, interleaved),
+        MatchesOutput(BLOCK_ONE_GATE, otherwise((0, 1, 2, 3, 4, 2))),
+        MatchesOutput(BLOCK_SILU_LATE, bent_late),
+        MatchesOutput(BLOCK_GATE_INSIDE, otherwise(gate="inside")),
+        MatchesOutput(BLOCK_NO_FIRST, otherwise(residual="not first")),
+        MatchesOutput(BLOCK_NO_SECOND, otherwise(residual="not second")),
+        MatchesOutput(BLOCK_BARE, otherwise(second="bare")),
+        MatchesOutput(BLOCK_TWICE, otherwise((0, 1, 2, 0, 1, 2))),
+        MatchesOutput(BLOCK_CHUNKS, interleaved),
         *[
-            LooksLike(hint, otherwise(gate=gate))
+            MatchesOutput(hint, otherwise(gate=gate))
             for hint, gate in (
                 (BLOCK_NO_GATE, "none"),
                 (BLOCK_GATE_ONE, "plus one"),
@@ -154,16 +154,16 @@ DiTBlock = Exercise(
                 (BLOCK_GATE_ALL, "all"),
             )
         ],
-        LooksLike(BLOCK_NO_RESIDUAL, otherwise(residual="none")),
-        LooksLike(BLOCK_NORM_RESIDUAL, otherwise(residual="norm")),
-        LooksLike(BLOCK_NO_NORM, otherwise(norm="none")),
-        LooksLike(BLOCK_AFTER, otherwise(after=True)),
-        LooksLike(BLOCK_PARALLEL, otherwise(parallel=True)),
-        LooksLike(BLOCK_SWAPPED, otherwise(swap=True)),
-        LooksLike(BLOCK_SWAPPED, otherwise((3, 4, 5, 0, 1, 2), swap=True)),
-        LooksLike(BLOCK_NO_MLP, lone(0)),
-        LooksLike(BLOCK_NO_ATTENTION, lone(1)),
-        LooksLike(FIRST_ONLY, lambda block, x, condition: block(x, condition[:1].expand_as(condition))),
+        MatchesOutput(BLOCK_NO_RESIDUAL, otherwise(residual="none")),
+        MatchesOutput(BLOCK_NORM_RESIDUAL, otherwise(residual="norm")),
+        MatchesOutput(BLOCK_NO_NORM, otherwise(norm="none")),
+        MatchesOutput(BLOCK_AFTER, otherwise(after=True)),
+        MatchesOutput(BLOCK_PARALLEL, otherwise(parallel=True)),
+        MatchesOutput(BLOCK_SWAPPED, otherwise(swap=True)),
+        MatchesOutput(BLOCK_SWAPPED, otherwise((3, 4, 5, 0, 1, 2), swap=True)),
+        MatchesOutput(BLOCK_NO_MLP, lone(0)),
+        MatchesOutput(BLOCK_NO_ATTENTION, lone(1)),
+        MatchesOutput(FIRST_ONLY, lambda block, x, condition: block(x, condition[:1].expand_as(condition))),
     ],
     praise="Right with weights of all kinds, and the identity when it is new,",
 )
@@ -211,19 +211,19 @@ FinalLayer = Exercise(
     lesson="03",
     cases=final_cases,
     diagnoses=[
-        LooksLike(FINAL_PLAIN, lambda layer, x, condition: layer.linear(layer.norm(x))),
-        LooksLike(FINAL_PLAIN, lambda layer, x, condition: layer.linear(x)),
-        LooksLike(BLOCK_SILU, final(bend=lambda x: x)),
-        *[LooksLike(BLOCK_BEND, final(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
-        LooksLike(FINAL_SWAPPED, final(swap=True)),
-        LooksLike(FINAL_NO_NORM, final(norm=False)),
-        LooksLike(BLOCK_AFTER, final(after=True)),
-        LooksLike(FINAL_NO_LINEAR, lambda layer, x, condition: _modulated(layer, x, condition)),
+        MatchesOutput(FINAL_PLAIN, lambda layer, x, condition: layer.linear(layer.norm(x))),
+        MatchesOutput(FINAL_PLAIN, lambda layer, x, condition: layer.linear(x)),
+        MatchesOutput(BLOCK_SILU, final(bend=lambda x: x)),
+        *[MatchesOutput(BLOCK_BEND, final(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        MatchesOutput(FINAL_SWAPPED, final(swap=True)),
+        MatchesOutput(FINAL_NO_NORM, final(norm=False)),
+        MatchesOutput(BLOCK_AFTER, final(after=True)),
+        MatchesOutput(FINAL_NO_LINEAR, lambda layer, x, condition: _modulated(layer, x, condition)),
         *[
-            LooksLike(FINAL_BEND, lambda layer, x, condition, bend=bend: bend(layer(x, condition)))
+            MatchesOutput(FINAL_BEND, lambda layer, x, condition, bend=bend: bend(layer(x, condition)))
             for bend in (torch.tanh, torch.sigmoid, F.relu, F.silu)
         ],
-        LooksLike(FIRST_ONLY, lambda layer, x, condition: layer(x, condition[:1].expand_as(condition))),
+        MatchesOutput(FIRST_ONLY, lambda layer, x, condition: layer(x, condition[:1].expand_as(condition))),
     ],
     praise="Right with weights of all kinds, and zero when it is new,",
 )

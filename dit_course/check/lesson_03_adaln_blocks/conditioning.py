@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from dit_course import conditioning
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, ModuleCase, When
-from dit_course.check.engine.modules import Complaint, build
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
+from dit_course.check.engine.modules import AnswerError, load_reference_weights
 from dit_course.check.lesson_03_adaln_blocks.conditioning_mistakes import (
     TIME_TOLERANCE,
     altered,
@@ -40,9 +40,9 @@ class TimeCase(ModuleCase):
         """Build, load, call `forward`; then `sinusoids`."""
         result, given = super().use(answer, track)
         if not track and same(result, self.module(*self.given), TIME_TOLERANCE):
-            alone = getattr(build(answer, self.args, self.module), "sinusoids", lambda t: None)
+            alone = getattr(load_reference_weights(answer, self.args, self.module), "sinusoids", lambda t: None)
             if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), TIME_TOLERANCE):
-                raise Complaint(TIME_ELSEWHERE)
+                raise AnswerError(TIME_ELSEWHERE)
         return result, given
 
 
@@ -87,32 +87,32 @@ TimestepEmbedder = Exercise(
     lesson="03",
     cases=time_cases,
     diagnoses=[
-        LooksLike(TIME_FACTOR, altered(factor=1)),
-        LooksLike(TIME_DIVIDED, altered(factor=1e-3)),
-        LooksLike(TIME_TURNS, altered(factor=2000 * torch.pi)),
-        LooksLike(TIME_TURNS, altered(factor=2 * torch.pi)),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
-        LooksLike(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
-        LooksLike(TIME_ORDER, altered(order="sc")),
-        LooksLike(TIME_INTERLEAVED, altered(turns=True)),
-        LooksLike(TIME_INTERLEAVED, altered(order="sc", turns=True)),
-        LooksLike(TIME_ONE_KIND, altered(order="cc")),
-        LooksLike(TIME_ONE_KIND, altered(order="ss")),
-        LooksLike(TIME_NO_BEND, lambda m, t: embedded(m, m.sinusoids(t), lambda x: x)),
+        MatchesOutput(TIME_FACTOR, altered(factor=1)),
+        MatchesOutput(TIME_DIVIDED, altered(factor=1e-3)),
+        MatchesOutput(TIME_TURNS, altered(factor=2000 * torch.pi)),
+        MatchesOutput(TIME_TURNS, altered(factor=2 * torch.pi)),
+        MatchesOutput(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
+        MatchesOutput(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
+        MatchesOutput(TIME_ORDER, altered(order="sc")),
+        MatchesOutput(TIME_INTERLEAVED, altered(turns=True)),
+        MatchesOutput(TIME_INTERLEAVED, altered(order="sc", turns=True)),
+        MatchesOutput(TIME_ONE_KIND, altered(order="cc")),
+        MatchesOutput(TIME_ONE_KIND, altered(order="ss")),
+        MatchesOutput(TIME_NO_BEND, lambda m, t: embedded(m, m.sinusoids(t), lambda x: x)),
         *[
-            LooksLike(TIME_BEND, lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend))
+            MatchesOutput(TIME_BEND, lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend))
             for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid, lambda x: F.gelu(x, approximate="tanh"))
         ],
-        LooksLike(TIME_BENT_END, lambda m, t: F.silu(m(t))),
-        LooksLike(TIME_BENT_END, lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x))),
-        LooksLike(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)))),
-        LooksLike(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x)),
-        LooksLike(TIME_HALF, lambda m, t: m.input(m.sinusoids(t))),
-        LooksLike(TIME_HALF, lambda m, t: F.silu(m.input(m.sinusoids(t)))),
-        LooksLike(TIME_FEATURES, lambda m, t: m.sinusoids(t)),
-        LooksLike(FIRST_ONLY, lambda m, t: m(t[:1]).expand(len(t), -1)),
-        LooksLike(FIRST_ONLY, lambda m, t: m(t[:1])),
-        When(TIME_ONLY_ZERO, only_zero),
+        MatchesOutput(TIME_BENT_END, lambda m, t: F.silu(m(t))),
+        MatchesOutput(TIME_BENT_END, lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x))),
+        MatchesOutput(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)))),
+        MatchesOutput(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x)),
+        MatchesOutput(TIME_HALF, lambda m, t: m.input(m.sinusoids(t))),
+        MatchesOutput(TIME_HALF, lambda m, t: F.silu(m.input(m.sinusoids(t)))),
+        MatchesOutput(TIME_FEATURES, lambda m, t: m.sinusoids(t)),
+        MatchesOutput(FIRST_ONLY, lambda m, t: m(t[:1]).expand(len(t), -1)),
+        MatchesOutput(FIRST_ONLY, lambda m, t: m(t[:1])),
+        MatchesRule(TIME_ONLY_ZERO, only_zero),
     ],
     tolerance=TIME_TOLERANCE,
 )
@@ -138,10 +138,10 @@ class LabelCase(ModuleCase):
         """The answer with the case's table. Raises Complaint when there is no row for "no label"."""
         classes, width, _ = self.args
         try:
-            return build(answer, self.args, self.module)
-        except Complaint:
+            return load_reference_weights(answer, self.args, self.module)
+        except AnswerError:
             if any(own.shape == (classes, width) for own in answer(*self.args).parameters()):
-                raise Complaint(LABEL_SMALL) from None
+                raise AnswerError(LABEL_SMALL) from None
             raise
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
@@ -151,10 +151,10 @@ class LabelCase(ModuleCase):
         if not track and same(result, self.module(*self.given)):
             table = getattr(answer(100, 64, 0.1), "table", None)
             if not isinstance(table, nn.Embedding):
-                raise Complaint(LABEL_NAME)
+                raise AnswerError(LABEL_NAME)
             spread = table.weight.std().item()
             if not 0.015 < spread < 0.025:
-                raise Complaint(LABEL_START.format(spread))
+                raise AnswerError(LABEL_START.format(spread))
         return result, (given,)
 
 
@@ -174,7 +174,7 @@ class DroppedLabels(LabelCase):
             return self._counted(lambda: module(given)), (given,)
         except RuntimeError as error:
             if "not implemented for 'Long'" in str(error):  # torch.rand_like(labels)
-                raise Complaint(LABEL_WHOLE) from error
+                raise AnswerError(LABEL_WHOLE) from error
             raise
 
     def words(self, got: Tensor, expected: Tensor) -> str:
@@ -243,20 +243,22 @@ LabelEmbedder = Exercise(
     partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,
     diagnoses=[
-        LooksLike(LABEL_NEVER, lambda m, y: m.table(y)),
-        LooksLike(LABEL_ALWAYS, lambda m, y: dropping(m, y, chances(y) < m.dropout)),
-        LooksLike(LABEL_TURNED, lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout))),
-        LooksLike(LABEL_TOGETHER, lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout))),
-        LooksLike(LABEL_ZERO, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0)),
-        LooksLike(LABEL_LAST, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1)),
-        LooksLike(LABEL_VECTOR, lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None]),
-        LooksLike(LABEL_FEATURES, lambda m, y: F.dropout(m.table(y), m.dropout, m.training)),
+        MatchesOutput(LABEL_NEVER, lambda m, y: m.table(y)),
+        MatchesOutput(LABEL_ALWAYS, lambda m, y: dropping(m, y, chances(y) < m.dropout)),
+        MatchesOutput(LABEL_TURNED, lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout))),
+        MatchesOutput(LABEL_TOGETHER, lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout))),
+        MatchesOutput(LABEL_ZERO, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0)),
+        MatchesOutput(
+            LABEL_LAST, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1)
+        ),
+        MatchesOutput(LABEL_VECTOR, lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None]),
+        MatchesOutput(LABEL_FEATURES, lambda m, y: F.dropout(m.table(y), m.dropout, m.training)),
         *[
-            LooksLike(LABEL_FIXED, lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)))
+            MatchesOutput(LABEL_FIXED, lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)))
             for rate in (0.1, 0.5)
         ],
-        When(LABEL_NORMAL, normal_share),
-        LooksLike(FIRST_ONLY, lambda m, y: m(y)[:1]),
+        MatchesRule(LABEL_NORMAL, normal_share),
+        MatchesOutput(FIRST_ONLY, lambda m, y: m(y)[:1]),
     ],
     praise="Kept and dropped as they should be",
 )
@@ -293,16 +295,16 @@ modulate = Exercise(
     lesson="03",
     cases=modulate_cases,
     diagnoses=[
-        LooksLike(MOD_ONE, lambda x, shift, scale: x * scale + shift),
-        LooksLike(MOD_SWAPPED, lambda x, shift, scale: x * (1 + shift) + scale),
-        LooksLike(MOD_SWAPPED, lambda x, shift, scale: x * shift + scale),
-        LooksLike(MOD_BRACKET, lambda x, shift, scale: (x + shift) * (1 + scale)),
-        LooksLike(MOD_BRACKET, lambda x, shift, scale: (x + shift) * scale),
-        LooksLike(MOD_NO_SHIFT, lambda x, shift, scale: x * (1 + scale)),
-        LooksLike(MOD_NO_SCALE, lambda x, shift, scale: x + shift),
-        LooksLike(MOD_MINUS, lambda x, shift, scale: x * (1 + scale) - shift),
-        LooksLike(MOD_MINUS_ONE, lambda x, shift, scale: x * (1 - scale) + shift),
-        LooksLike(MOD_BARE, lambda x, shift, scale: x * 1 + scale + shift),
-        LooksLike(MOD_RESIDUAL, lambda x, shift, scale: x + x * (1 + scale) + shift),
+        MatchesOutput(MOD_ONE, lambda x, shift, scale: x * scale + shift),
+        MatchesOutput(MOD_SWAPPED, lambda x, shift, scale: x * (1 + shift) + scale),
+        MatchesOutput(MOD_SWAPPED, lambda x, shift, scale: x * shift + scale),
+        MatchesOutput(MOD_BRACKET, lambda x, shift, scale: (x + shift) * (1 + scale)),
+        MatchesOutput(MOD_BRACKET, lambda x, shift, scale: (x + shift) * scale),
+        MatchesOutput(MOD_NO_SHIFT, lambda x, shift, scale: x * (1 + scale)),
+        MatchesOutput(MOD_NO_SCALE, lambda x, shift, scale: x + shift),
+        MatchesOutput(MOD_MINUS, lambda x, shift, scale: x * (1 + scale) - shift),
+        MatchesOutput(MOD_MINUS_ONE, lambda x, shift, scale: x * (1 - scale) + shift),
+        MatchesOutput(MOD_BARE, lambda x, shift, scale: x * 1 + scale + shift),
+        MatchesOutput(MOD_RESIDUAL, lambda x, shift, scale: x + x * (1 + scale) + shift),
     ],
 )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike
-from dit_course.check.engine.modules import Complaint, perturb
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.modules import AnswerError, randomize_parameters
 from dit_course.check.stretch_solutions import block_changes as changes
 from dit_course.dit import DiT, DiTConfig
 
@@ -33,7 +33,7 @@ class Foreign(nn.Module):
 
     def __getattr__(self, name: str):
         if name in ("embed", "condition", "time_embed", "label_embed", "positions", "config", "final"):
-            raise Complaint(STRETCH_INNER.format(name))
+            raise AnswerError(STRETCH_INNER.format(name))
         return super().__getattr__(name)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Foreign(nn.Module):
 def _listening(hook: Callable) -> Callable:
     def called(*args):
         if hook(*args) is not None:
-            raise Complaint(STRETCH_RETURNS)
+            raise AnswerError(STRETCH_RETURNS)
 
     return called
 
@@ -64,13 +64,13 @@ class WholeModel(Case):
         result = answer(foreign, *rest)
         if same(result, changes(*self.args)):
             if any(module._forward_hooks for module in foreign.modules()):
-                raise Complaint(
+                raise AnswerError(
                     "right, but your hooks are still on the model: `hook.remove()` each, or they run for ever"
                 )
             if foreign.runs != 1:
-                raise Complaint(STRETCH_RUNS.format(foreign.runs))
+                raise AnswerError(STRETCH_RUNS.format(foreign.runs))
             if foreign.training != self.args[0].training:
-                raise Complaint(STRETCH_MODE)
+                raise AnswerError(STRETCH_MODE)
         return result, (foreign, *rest)
 
 
@@ -83,7 +83,7 @@ def model_cases(draw: Draw) -> list[WholeModel]:
                 image_size=8, patch_size=4, channels=1, width=8, depth=depth, heads=2, num_classes=3, label_dropout=0.0
             )
         )
-        perturb(model, draw.normal)
+        randomize_parameters(model, draw.normal)
         for number, block in enumerate(model.blocks):
             if opened not in (None, number):
                 nn.init.zeros_(block.modulation.weight)
@@ -134,13 +134,13 @@ block_changes = Exercise(
     lesson="03",
     cases=model_cases,
     diagnoses=[
-        LooksLike(STRETCH_SIGNS, measured(torch.sum)),
-        LooksLike(STRETCH_SIGNS, measured(torch.mean)),
-        LooksLike(STRETCH_UP, measured(torch.max)),
-        LooksLike(STRETCH_MEAN, measured(lambda change: change.abs().mean())),
-        LooksLike(STRETCH_START, measured(lambda change: change.abs().max(), start=True)),
-        LooksLike(STRETCH_OUTPUT, lambda *args: torch.stack([after.abs().max() for after in steps(*args)[1:]])),
-        LooksLike(STRETCH_ONE, lambda *args: changes(*args).max()),
-        LooksLike(STRETCH_ALONE, alone),
+        MatchesOutput(STRETCH_SIGNS, measured(torch.sum)),
+        MatchesOutput(STRETCH_SIGNS, measured(torch.mean)),
+        MatchesOutput(STRETCH_UP, measured(torch.max)),
+        MatchesOutput(STRETCH_MEAN, measured(lambda change: change.abs().mean())),
+        MatchesOutput(STRETCH_START, measured(lambda change: change.abs().max(), start=True)),
+        MatchesOutput(STRETCH_OUTPUT, lambda *args: torch.stack([after.abs().max() for after in steps(*args)[1:]])),
+        MatchesOutput(STRETCH_ONE, lambda *args: changes(*args).max()),
+        MatchesOutput(STRETCH_ALONE, alone),
     ],
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, ModuleCase
-from dit_course.check.engine.modules import Complaint, build, explained, perturb
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
 from dit_course.check.lesson_04_registers.mistakes import (
     PARAMETER_MISTAKES,
     WORK_MISTAKES,
@@ -34,14 +34,14 @@ class NetworkCase(ModuleCase):
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call. Raises Complaint for labels that do not arrive and for registers that come twice."""
-        module = build(answer, self.args, self.module)
+        module = load_reference_weights(answer, self.args, self.module)
         if module.label_embed is not None:
             module.label_embed.register_forward_pre_hook(self._has_labels)
         module.blocks[0].register_forward_pre_hook(self._has_registers_once)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
         try:
-            with explained(FORWARD_ERRORS):
+            with explain_errors(FORWARD_ERRORS):
                 return module(*given), given
         except ValueError as error:  # of `unpatchify`
             self._say_what_does_not_fit(str(error))
@@ -51,21 +51,21 @@ class NetworkCase(ModuleCase):
         config, batch = self.args[0], len(self.given[0])
         rows, columns = config.grid
         if config.registers and f"shape ({batch}, {rows * columns + config.registers}, " in error:
-            raise Complaint(f"{KEPT} ({error})") from None
+            raise AnswerError(f"{KEPT} ({error})") from None
         if config.registers and f"shape ({batch}, {rows * columns - config.registers}, " in error:
-            raise Complaint(f"{TOO_FEW} ({error})") from None
+            raise AnswerError(f"{TOO_FEW} ({error})") from None
         if config.out_channels and f"make a {config.channels}x" in error:
-            raise Complaint(f"{CHANNELS} ({error})") from None
+            raise AnswerError(f"{CHANNELS} ({error})") from None
 
     def _has_labels(self, _layer: torch.nn.Module, inputs: tuple) -> None:
         if inputs[0] is None:
-            raise Complaint(NOT_PASSED)
+            raise AnswerError(NOT_PASSED)
 
     def _has_registers_once(self, _block: torch.nn.Module, inputs: tuple) -> None:
         config = self.args[0]
         rows, columns = config.grid
         if config.registers and inputs[0].shape[1] == rows * columns + 2 * config.registers:
-            raise Complaint(REGISTERS_TWICE)
+            raise AnswerError(REGISTERS_TWICE)
 
 
 def network_cases(draw: Draw) -> list[NetworkCase]:
@@ -116,26 +116,26 @@ DiT = Exercise(
     partly=OTHERWISE,
     cases=network_cases,
     diagnoses=[
-        LooksLike(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
-        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[-1:])),
-        LooksLike(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[:1])),
-        LooksLike(LAST_BLOCK, forwarded(blocks=lambda blocks: blocks[:-1])),
-        LooksLike(FIRST_BLOCK, forwarded(blocks=lambda blocks: blocks[1:])),
-        LooksLike(EARLY_RESIDUAL, forwarded(residual=True)),
-        LooksLike(TWICE, forwarded(blocks=lambda blocks: [*blocks, *blocks])),
-        LooksLike(TWICE, forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)])),
-        LooksLike(BACKWARDS, forwarded(blocks=lambda blocks: blocks[::-1])),
-        LooksLike(LATE, forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0)),
-        LooksLike(NO_POSITIONS, forwarded(embed=lambda model, x: model.patch_embed(x), count=0)),
-        LooksLike(
+        MatchesOutput(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
+        MatchesOutput(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[-1:])),
+        MatchesOutput(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[:1])),
+        MatchesOutput(LAST_BLOCK, forwarded(blocks=lambda blocks: blocks[:-1])),
+        MatchesOutput(FIRST_BLOCK, forwarded(blocks=lambda blocks: blocks[1:])),
+        MatchesOutput(EARLY_RESIDUAL, forwarded(residual=True)),
+        MatchesOutput(TWICE, forwarded(blocks=lambda blocks: [*blocks, *blocks])),
+        MatchesOutput(TWICE, forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)])),
+        MatchesOutput(BACKWARDS, forwarded(blocks=lambda blocks: blocks[::-1])),
+        MatchesOutput(LATE, forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0)),
+        MatchesOutput(NO_POSITIONS, forwarded(embed=lambda model, x: model.patch_embed(x), count=0)),
+        MatchesOutput(
             NO_POSITIONS,
             forwarded(embed=lambda model, x: dit.append_registers(model.patch_embed(x), model.registers)),
         ),
-        LooksLike(NO_LABEL, label_hidden),
-        LooksLike(NO_LABEL, forwarded(condition=lambda model, t, y: model.time_embed(t))),
-        LooksLike(TURNED, forwarded(shape=lambda height, width: (width, height))),
-        LooksLike(TOKENS_OUT, forwarded(patches_only=True)),
-        LooksLike(RESIDUAL, lambda model, x, *rest: x + model(x, *rest)),
+        MatchesOutput(NO_LABEL, label_hidden),
+        MatchesOutput(NO_LABEL, forwarded(condition=lambda model, t, y: model.time_embed(t))),
+        MatchesOutput(TURNED, forwarded(shape=lambda height, width: (width, height))),
+        MatchesOutput(TOKENS_OUT, forwarded(patches_only=True)),
+        MatchesOutput(RESIDUAL, lambda model, x, *rest: x + model(x, *rest)),
     ],
 )
 
@@ -161,21 +161,21 @@ class CountCase(Case):
             self._compare(part, counts.get(part), count)
         extra = [part for part in counts if part not in self.right]
         if extra:
-            raise Complaint(f"your counts have a part that is not asked for: {extra[0]!r}")
+            raise AnswerError(f"your counts have a part that is not asked for: {extra[0]!r}")
         return torch.tensor([counts[part] for part in self.right], dtype=torch.float64), self.args
 
     def _compare(self, part: str, got: object, count: int) -> None:
         if got is None:
-            raise Complaint(f"your counts lack the part {part!r}: they should have {', '.join(self.right)}")
+            raise AnswerError(f"your counts lack the part {part!r}: they should have {', '.join(self.right)}")
         if isinstance(got, bool) or not isinstance(got, int | float):
-            raise Complaint(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
+            raise AnswerError(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
         if got != count:
             config = self.args[0]
             hints = (hint for hint, wrong in self.mistakes.get(part, ()) if count != wrong(config) == got)
             hint = next(hints, f"yours is {got / count:.3g} times as many" if count else "there are none at all")
-            raise Complaint(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
+            raise AnswerError(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
         if not isinstance(got, int):
-            raise Complaint(
+            raise AnswerError(
                 f"{part}: {got} is the right count, but a float: whole numbers stay whole with // and int()"
             )
 
@@ -233,7 +233,7 @@ class ResizeCase(Case):
         model, size = copy.deepcopy(self.args[0]), self.args[1]
         result = answer(model, size)
         if result is model:
-            raise Complaint("that is the model itself: make a new one, with a configuration of its own")
+            raise AnswerError("that is the model itself: make a new one, with a configuration of its own")
         if not isinstance(result, torch.nn.Module):
             return result, self.args
         wanted = replace(model.config, image_size=size)
@@ -241,13 +241,13 @@ class ResizeCase(Case):
             wrong = next(name for name, value in vars(result.config).items() if value != getattr(wanted, name))
             have = getattr(result.config, wrong)
             advice = "everything but `image_size` stays as it was, and that is (height, width)"
-            raise Complaint(f"the new model's configuration has {wrong} = {have!r}: {advice}")
+            raise AnswerError(f"the new model's configuration has {wrong} = {have!r}: {advice}")
         if result.training:
             advice = "bring it into eval mode, or it goes on hiding labels as in training"
-            raise Complaint(f"the new model is in training mode: {advice}")
+            raise AnswerError(f"the new model is in training mode: {advice}")
         there = {value.data_ptr() for value in model.parameters() if value.numel()}
         if any(value.data_ptr() in there for value in result.parameters()):
-            raise Complaint("both models share their weights, so training one would change the other: copy them")
+            raise AnswerError("both models share their weights, so training one would change the other: copy them")
         return result(*self.given), self.args
 
     def inputs(self) -> tuple:
@@ -265,7 +265,7 @@ def resize_cases(draw: Draw) -> list[ResizeCase]:
     for size, registers in (((8, 4), 2), ((4, 12), 0)):
         config = replace(SMALL, image_size=8, registers=registers)
         model = dit.DiT(config).eval()
-        perturb(model, draw.normal)
+        randomize_parameters(model, draw.normal)
         x, t, y = draw.normal(3, 2, *size), draw.normal(3).sigmoid(), torch.tensor([0, 4, 5])
         cases.append(ResizeCase((model, size), f"from 8x8 to {size[0]}x{size[1]} pixels", (x, t, y)))
     return cases
@@ -278,6 +278,6 @@ resized = Exercise(
     reference=larger,
     lesson="04",
     cases=resize_cases,
-    diagnoses=[LooksLike(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],
+    diagnoses=[MatchesOutput(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],
     praise="A network of another size with the same weights",
 )

@@ -7,8 +7,8 @@ import torch
 
 from dit_course import dit
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, When
-from dit_course.check.engine.modules import Complaint, explained
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.modules import AnswerError, explain_errors
 
 # -- append_registers and drop_registers -----------------------------------------------------------
 
@@ -25,13 +25,13 @@ class AppendCase(Case):
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Raises Complaint when only the dtype is wrong, or no gradient gets through to one of the two."""
-        with explained(APPEND_ERRORS):
+        with explain_errors(APPEND_ERRORS):
             result, given = super().use(answer, track)
         (tokens, registers), right = self.args, dit.append_registers(*self.args)
         if not track and same(result, right):
             if result.dtype == registers.dtype != tokens.dtype:
                 values = f"your values are right, but they are {result.dtype} and should be {tokens.dtype}"
-                raise Complaint(f"{values}: give the registers the dtype of the tokens before you join them")
+                raise AnswerError(f"{values}: give the registers the dtype of the tokens before you join them")
             self._try_gradients(answer)
         return result, given
 
@@ -40,7 +40,7 @@ class AppendCase(Case):
             given = [x.clone().requires_grad_(wanted) for x, wanted in zip(self.args, learns, strict=True)]
             if not answer(*given).requires_grad:
                 advice = ".detach(), .data and torch.tensor(...) cut it off"
-                raise Complaint(f"your values are right, but no gradient gets through to the {name}: {advice}")
+                raise AnswerError(f"your values are right, but no gradient gets through to the {name}: {advice}")
 
 
 def append_cases(draw: Draw) -> list[AppendCase]:
@@ -67,16 +67,16 @@ append_registers = Exercise(
     lesson="04",
     cases=append_cases,
     diagnoses=[
-        LooksLike(FRONT, lambda x, r: torch.cat([r.to(x).expand(len(x), -1, -1), x], dim=1)),
-        LooksLike(NO_REGISTERS, lambda x, r: x),
-        LooksLike(ADDED, lambda x, r: x + r.sum(dim=0)),
-        LooksLike(ADDED, lambda x, r: x + r.to(x.dtype).sum(dim=0)),
-        LooksLike(RANDOM, lambda x, r: dit.append_registers(x, 0 * r)),
-        LooksLike(
+        MatchesOutput(FRONT, lambda x, r: torch.cat([r.to(x).expand(len(x), -1, -1), x], dim=1)),
+        MatchesOutput(NO_REGISTERS, lambda x, r: x),
+        MatchesOutput(ADDED, lambda x, r: x + r.sum(dim=0)),
+        MatchesOutput(ADDED, lambda x, r: x + r.to(x.dtype).sum(dim=0)),
+        MatchesOutput(RANDOM, lambda x, r: dit.append_registers(x, 0 * r)),
+        MatchesOutput(
             ONE_PICTURE,
             lambda x, r: torch.cat([dit.append_registers(x[:1], r), dit.append_registers(x[1:], 0 * r)]),
         ),
-        When(RANDOM, lambda got, expected: got.shape == expected.shape and same(got[:, 0], expected[:, 0])),
+        MatchesRule(RANDOM, lambda got, expected: got.shape == expected.shape and same(got[:, 0], expected[:, 0])),
     ],
 )
 
@@ -109,17 +109,17 @@ drop_registers = Exercise(
     lesson="04",
     cases=drop_cases,
     diagnoses=[
-        LooksLike(STILL_THERE, lambda x, count: x),
-        LooksLike(ZERO, lambda x, count: x[:, :-count] if count == 0 else x),
-        LooksLike(KEPT_REGISTERS, lambda x, count: x[:, x.shape[1] - count :]),
-        LooksLike(KEPT_REGISTERS, lambda x, count: x[:, -count:]),
-        LooksLike(WRONG_END, lambda x, count: x[:, count:]),
-        LooksLike(WRONG_AXIS, lambda x, count: x[:, :, : x.shape[2] - count]),
-        LooksLike(WRONG_AXIS, lambda x, count: x[..., :-count]),
-        LooksLike(WRONG_AXIS, lambda x, count: x[: len(x) - count]),
-        LooksLike(WRONG_AXIS, lambda x, count: x[:-count]),
-        LooksLike(ALWAYS_FOUR, lambda x, count: x[:, :-4]),
-        LooksLike(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count - 1]),
-        LooksLike(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count + 1]),
+        MatchesOutput(STILL_THERE, lambda x, count: x),
+        MatchesOutput(ZERO, lambda x, count: x[:, :-count] if count == 0 else x),
+        MatchesOutput(KEPT_REGISTERS, lambda x, count: x[:, x.shape[1] - count :]),
+        MatchesOutput(KEPT_REGISTERS, lambda x, count: x[:, -count:]),
+        MatchesOutput(WRONG_END, lambda x, count: x[:, count:]),
+        MatchesOutput(WRONG_AXIS, lambda x, count: x[:, :, : x.shape[2] - count]),
+        MatchesOutput(WRONG_AXIS, lambda x, count: x[..., :-count]),
+        MatchesOutput(WRONG_AXIS, lambda x, count: x[: len(x) - count]),
+        MatchesOutput(WRONG_AXIS, lambda x, count: x[:-count]),
+        MatchesOutput(ALWAYS_FOUR, lambda x, count: x[:, :-4]),
+        MatchesOutput(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count - 1]),
+        MatchesOutput(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count + 1]),
     ],
 )

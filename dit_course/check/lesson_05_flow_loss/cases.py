@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import Case
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.modules import AnswerError
 from dit_course.flow import averaged, per_image, uniform, velocity_target
 
 ANOTHER_NOISE = "your target is made of another noise than your x_t: draw it once, and use it for both"
@@ -56,11 +56,11 @@ class TimesCase(Case):
         if answer is self.reference or not is_table(t, (n,)):
             return t, self.args
         if not torch.equal(t, self.draw(answer, elsewhere=10_001)):
-            raise Complaint(f"{ANOTHER}: hand `generator` on to torch.randn")
+            raise AnswerError(f"{ANOTHER}: hand `generator` on to torch.randn")
         if not is_normal(torch.logit(t.double()), *(shape or (0.0, 1.0))):
             return t, self.args
         if torch.equal(t, self.draw(answer, seed=self.seed + 1)):
-            raise Complaint("your times are the same for every generator: hand `generator` on to torch.randn")
+            raise AnswerError("your times are the same for every generator: hand `generator` on to torch.randn")
         torch.manual_seed(0)
         alone = answer(n, None, *shape)  # torch's own generator
         return (self.draw(self.reference).to(t.dtype) if is_table(alone, (n,)) else alone), self.args
@@ -129,7 +129,7 @@ class LossCase(Case):
             self._compare(notes, again)
             self._look_at_target(again)
         elif isinstance(notes.loss, Tensor):
-            raise Complaint("the model is never asked: ask(model, x_t, t, y) gives its prediction")
+            raise AnswerError("the model is never asked: ask(model, x_t, t, y) gives its prediction")
         return notes.loss, (self.reduction, notes.given)
 
     def run(self, answer: type, offset: Tensor, elsewhere: int | None = None) -> SimpleNamespace:
@@ -161,51 +161,51 @@ class LossCase(Case):
         """The model's own complaints about what it is asked."""
         n, shape = len(self.x), tuple(self.x.shape)
         if not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
-            raise Complaint("the model is called with (x_t, t) or (x_t, t, y), all of them tensors: ask(...) does so")
+            raise AnswerError("the model is called with (x_t, t) or (x_t, t, y), all of them tensors: ask(...) does so")
         if tuple(x_t.shape) != shape:
-            raise Complaint(f"the model gets x_t of shape {tuple(x_t.shape)}: it should be that of x, {shape}")
+            raise AnswerError(f"the model gets x_t of shape {tuple(x_t.shape)}: it should be that of x, {shape}")
         if tuple(t.shape) != (n,):
-            raise Complaint(
+            raise AnswerError(
                 f"the model gets t of shape {tuple(t.shape)}: it should be one time for each picture, ({n},)"
             )
         if (self.y is None) != (len(labels) == 0):
-            raise Complaint("ask the model by ask(model, x_t, t, y): it hands labels on where there are some")
+            raise AnswerError("ask the model by ask(model, x_t, t, y): it hands labels on where there are some")
         if self.y is not None and same(t, self.y):
-            raise Complaint("t and y have changed places: ask(model, x_t, t, y) takes the times first")
+            raise AnswerError("t and y have changed places: ask(model, x_t, t, y) takes the times first")
         if self.y is not None and not (len(labels) == 1 and same(labels[0], self.y)):
-            raise Complaint("the model does not get the labels y")
+            raise AnswerError("the model does not get the labels y")
 
     def _look_at(self, notes: SimpleNamespace) -> None:
         """Complaints about the times, the road and the noise."""
         n, (x_t, t) = len(self.x), notes.asked[-1]
         if not notes.drawn:
-            raise Complaint("the times do not come from self.sample_timesteps(len(x), generator)")
+            raise AnswerError("the times do not come from self.sample_timesteps(len(x), generator)")
         if len(notes.drawn) > len(notes.asked):
-            raise Complaint("times are drawn twice: the model must be told the very t at which x_t was made")
+            raise AnswerError("times are drawn twice: the model must be told the very t at which x_t was made")
         drawn = notes.drawn[-1]
         if len(drawn) == 1 != n:
-            raise Complaint(
+            raise AnswerError(
                 "there is one time for all pictures: self.sample_timesteps(len(x), generator) draws one each"
             )
         if not same(t, drawn):
             if same(t, 1 - drawn):
-                raise Complaint("the model is told 1 - t: t = 1 is noise everywhere in this course")
+                raise AnswerError("the model is told 1 - t: t = 1 is noise everywhere in this course")
             if same(t, 1000 * drawn):
-                raise Complaint("the model is told 1000 t: its embedding of t multiplies by 1000 itself")
-            raise Complaint("the model is told another t than the one that was drawn")
-        for text, noise in self._roads(x_t.double(), per_image(drawn.double(), self.x.double())):
+                raise AnswerError("the model is told 1000 t: its embedding of t multiplies by 1000 itself")
+            raise AnswerError("the model is told another t than the one that was drawn")
+        for text, noise in self._paths(x_t.double(), per_image(drawn.double(), self.x.double())):
             if is_noise(noise, self.x.double()):
                 if text:
-                    raise Complaint(text)
+                    raise AnswerError(text)
                 break
         else:
             self._look_at_noise(notes.noise)
         if len(notes.noise) > 1 and same(notes.noise[0], notes.noise[1], 1e-3):
-            raise Complaint(
+            raise AnswerError(
                 "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
             )
 
-    def _roads(self, x_t: Tensor, t: Tensor) -> list[tuple[str, Tensor]]:
+    def _paths(self, x_t: Tensor, t: Tensor) -> list[tuple[str, Tensor]]:
         """Which noise was there, if x_t was made in this way? A sentence for each way, "" for the right one."""
         x = self.x.double()
         return [
@@ -219,11 +219,11 @@ class LossCase(Case):
     def _look_at_noise(self, noise: Tensor) -> None:
         mean, std = noise.mean().item(), noise.std().item()
         if same(noise, self.x, 1e-3):
-            raise Complaint("x_t is the picture itself: put it on its road with interpolate(x, noise, t)")
+            raise AnswerError("x_t is the picture itself: put it on its road with interpolate(x, noise, t)")
         if noise.min() > -0.01 and noise.max() < 1.01:
-            raise Complaint("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
+            raise AnswerError("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
         said = f"it has mean {mean:.2f} and std {std:.2f}" if abs(mean) > 0.1 or abs(std - 1) > 0.1 else "it is not"
-        raise Complaint(
+        raise AnswerError(
             f"the noise in your x_t should be normal with mean 0 and std 1, but {said}: look at how it is made"
         )
 
@@ -237,18 +237,18 @@ class LossCase(Case):
         count = self.x.numel() / notes.loss.numel()  # over how many errors each mean was taken
         noise = notes.answered - slope.double() * count / 2 + notes.x  # of a mean squared error
         if is_noise(noise, notes.x) and is_noise((noise + notes.noise) / math.sqrt(2), notes.x):
-            raise Complaint(ANOTHER_NOISE)
+            raise AnswerError(ANOTHER_NOISE)
 
     def _compare(self, notes: SimpleNamespace, again: SimpleNamespace) -> None:
         """A generator that starts the same must give the same draws."""
         if not again.asked or not same(notes.asked[-1][1], again.asked[-1][1]):
-            raise Complaint(f"{ANOTHER}: hand `generator` on to self.sample_timesteps")
+            raise AnswerError(f"{ANOTHER}: hand `generator` on to self.sample_timesteps")
         if not same(notes.asked[-1][0], again.asked[-1][0]):
-            raise Complaint(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
+            raise AnswerError(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
 
 
 @dataclass(frozen=True)
-class FromTheRecord:
+class MatchesLoss:
     """A mistake in the loss, recognised by its value: `wrong` makes errors from the answer's own draws."""
 
     hint: str

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.engine.exercise import Case, Draw, Exercise, LooksLike, When
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
 from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
 from dit_course.check.stretch_solutions import shift as shifted
 
@@ -58,25 +58,25 @@ logit_normal = Exercise(
         )
     ],
     diagnoses=[
-        LooksLike(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
-        LooksLike(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
-        LooksLike(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
-        LooksLike(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
-        LooksLike(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
-        LooksLike(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
-        LooksLike(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
-        LooksLike(MEAN_SIGN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z - mean))),
-        LooksLike(TAKEN_OUT, of_the_same_z(lambda z, mean, std: torch.sigmoid((z - mean) / std))),
-        LooksLike(STD_DIVIDES, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std))),
-        LooksLike(STD_ADDED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z))),
-        When(ONE_TIME, one_for_all),
-        When(LOGIT, logit_of_z),
-        LooksLike(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
-        LooksLike(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
-        LooksLike(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
-        LooksLike(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
+        MatchesOutput(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
+        MatchesOutput(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
+        MatchesOutput(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
+        MatchesOutput(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
+        MatchesOutput(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
+        MatchesOutput(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
+        MatchesOutput(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
+        MatchesOutput(MEAN_SIGN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z - mean))),
+        MatchesOutput(TAKEN_OUT, of_the_same_z(lambda z, mean, std: torch.sigmoid((z - mean) / std))),
+        MatchesOutput(STD_DIVIDES, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std))),
+        MatchesOutput(STD_ADDED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z))),
+        MatchesRule(ONE_TIME, one_for_all),
+        MatchesRule(LOGIT, logit_of_z),
+        MatchesOutput(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
+        MatchesOutput(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
+        MatchesOutput(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
+        MatchesOutput(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
         *[
-            LooksLike(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
+            MatchesOutput(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
             for squeeze in (
                 torch.tanh,
                 lambda z: torch.softmax(z, dim=0),
@@ -139,18 +139,18 @@ shift = Exercise(
     partly=SHIFT_PARTLY,
     cases=shift_cases,
     diagnoses=[
-        When(SHIFT_ENDS, only_the_ends_differ),
-        LooksLike(SHIFT_FACTOR, lambda t, a: a * t),
-        LooksLike(SHIFT_FACTOR, lambda t, a: (a * t).clamp(0, 1)),
-        LooksLike(SHIFT_RATIO, lambda t, a: a * t / (1 - t)),
-        LooksLike(SHIFT_INVERSE, lambda t, a: shifted(t, 1 / a)),
-        LooksLike(SHIFT_LOG, lambda t, a: torch.sigmoid(torch.logit(t) + a)),
-        LooksLike(SHIFT_LOGIT, lambda t, a: torch.sigmoid(a * torch.logit(t))),
-        LooksLike(SHIFT_BELOW, lambda t, a: a * t / (1 + a * t)),
-        LooksLike(SHIFT_REST, lambda t, a: 1 - shifted(t, a)),
-        *[LooksLike(SHIFT_ALGEBRA, wrong) for wrong in algebra],
-        LooksLike(SHIFT_POWER, lambda t, a: t**a),
-        LooksLike(SHIFT_POWER, lambda t, a: t ** (1 / a)),
+        MatchesRule(SHIFT_ENDS, only_the_ends_differ),
+        MatchesOutput(SHIFT_FACTOR, lambda t, a: a * t),
+        MatchesOutput(SHIFT_FACTOR, lambda t, a: (a * t).clamp(0, 1)),
+        MatchesOutput(SHIFT_RATIO, lambda t, a: a * t / (1 - t)),
+        MatchesOutput(SHIFT_INVERSE, lambda t, a: shifted(t, 1 / a)),
+        MatchesOutput(SHIFT_LOG, lambda t, a: torch.sigmoid(torch.logit(t) + a)),
+        MatchesOutput(SHIFT_LOGIT, lambda t, a: torch.sigmoid(a * torch.logit(t))),
+        MatchesOutput(SHIFT_BELOW, lambda t, a: a * t / (1 + a * t)),
+        MatchesOutput(SHIFT_REST, lambda t, a: 1 - shifted(t, a)),
+        *[MatchesOutput(SHIFT_ALGEBRA, wrong) for wrong in algebra],
+        MatchesOutput(SHIFT_POWER, lambda t, a: t**a),
+        MatchesOutput(SHIFT_POWER, lambda t, a: t ** (1 / a)),
     ],
     praise="Every ratio t / (1 - t) is multiplied by the factor",
 )

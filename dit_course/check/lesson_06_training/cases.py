@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from dit_course.check.engine.exercise import Case, Draw
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.modules import AnswerError
 
 NO_RETURN = "your answer returns nothing: is the `return` missing?"
 STEPS_EARLY = (
@@ -58,19 +58,19 @@ def flat(tensors) -> Tensor:
 def number(value: object, name: str) -> Tensor:
     """A result that should be one number, as a tensor; Complaint for anything else."""
     if value is None:
-        raise Complaint(NO_RETURN)
+        raise AnswerError(NO_RETURN)
     if isinstance(value, Tensor) and value.numel() == 1:
         return value.detach().double().reshape(())
     if isinstance(value, int | float) and not isinstance(value, bool):
         return torch.tensor(value, dtype=torch.float64)
     shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-    raise Complaint(f"{name} should be one number, but your answer returns a {type(value).__name__}{shape}")
+    raise AnswerError(f"{name} should be one number, but your answer returns a {type(value).__name__}{shape}")
 
 
 def without_history(value: object, name: str) -> None:
     """Complaint when a result carries its computation along."""
     if isinstance(value, Tensor) and value.requires_grad:
-        raise Complaint(
+        raise AnswerError(
             f"{name} that you return still carries its history, so the memory of the whole step stays taken for as "
             "long as somebody keeps it: .detach() lets go"
         )
@@ -115,13 +115,13 @@ class Overfitting(World):
         model = Pocket(draw, math.prod(shape[1:]))
         losses = answer(model, flow, draw.normal(*shape), torch.arange(shape[0]) % 3, steps, lr)
         if any(not torch.equal(noise, flow.noises[0]) for noise in flow.noises):
-            raise Complaint(
+            raise AnswerError(
                 "the noise is new in every step, so every step poses another problem: to overfit is to see the very "
                 "same noise and times again and again. What decides about them in your code?"
             )
         without_history(losses, "each loss")
         if isinstance(losses, list) and losses and not isinstance(losses[0], Tensor):
-            raise Complaint("your answer returns a list of plain numbers: keep tensors, and stack them at the end")
+            raise AnswerError("your answer returns a list of plain numbers: keep tensors, and stack them at the end")
         return losses
 
 
@@ -139,7 +139,7 @@ class Schedule(World):
                 rates.append(number(answer(done, total, highest, warmup, decay), "the learning rate"))
             except ZeroDivisionError:
                 what = "decay" if warmup else "warmup"
-                raise Complaint(
+                raise AnswerError(
                     f"your code divides by zero when `{what}` is 0: a training without that part must work, too"
                 ) from None
         return torch.stack(rates)
@@ -163,11 +163,13 @@ class Gradients(World):
         try:
             norm = number(answer((p for p in parameters), most), "the norm")
         except (AttributeError, TypeError) as error:
-            raise Complaint(NO_GRADIENT) if "NoneType" in str(error) else error from None
+            raise AnswerError(NO_GRADIENT) if "NoneType" in str(error) else error from None
         if any(p.grad is None for p in parameters[:-1]):
-            raise Complaint("the gradients are gone (.grad is None): they should be shorter, not forgotten")
+            raise AnswerError("the gradients are gone (.grad is None): they should be shorter, not forgotten")
         if length == 0 and flat(p.grad for p in parameters[:-1]).isnan().any():
-            raise Complaint("a gradient that is 0 everywhere becomes NaN: something is divided by its norm, which is 0")
+            raise AnswerError(
+                "a gradient that is 0 everywhere becomes NaN: something is divided by its norm, which is 0"
+            )
         return torch.cat([norm[None], flat(p.grad for p in parameters[:-1]), flat(parameters)])
 
 
@@ -206,17 +208,17 @@ class Stepping(World):
             try:
                 said += self.pair(answer(model, *given))
             except RuntimeError as error:
-                raise Complaint(STEPS_EARLY) if "modified by an inplace operation" in str(error) else error from None
+                raise AnswerError(STEPS_EARLY) if "modified by an inplace operation" in str(error) else error from None
             if len(given[0].noises) > 1:
-                raise Complaint(
+                raise AnswerError(
                     "the loss is computed more than once: each time it draws other noise, and it costs a whole pass "
                     "of the network"
                 )
             weights.append(flat(model.parameters()))
         if not optimizer.steps:
-            raise Complaint("the weights never change: who moves them along the gradient?")
+            raise AnswerError("the weights never change: who moves them along the gradient?")
         if not optimizer.useful:
-            raise Complaint(
+            raise AnswerError(
                 "whenever the optimizer steps, there is no gradient: it has been erased before, or not been computed "
                 "yet"
             )
@@ -226,13 +228,15 @@ class Stepping(World):
     def pair(self, outcome: object) -> list[Tensor]:
         """The loss and the norm, once it is sure that they are there."""
         if outcome is None:
-            raise Complaint(NO_RETURN + " The loss and the norm of the gradient are wanted")
+            raise AnswerError(NO_RETURN + " The loss and the norm of the gradient are wanted")
         if not isinstance(outcome, tuple | list) or len(outcome) != 2:
-            raise Complaint("two things are wanted back: the loss, and the norm of the gradient (`return loss, norm`)")
+            raise AnswerError(
+                "two things are wanted back: the loss, and the norm of the gradient (`return loss, norm`)"
+            )
         for value, name in zip(outcome, ("the loss", "the norm"), strict=True):
             without_history(value, name)
         if any(isinstance(value, float) for value in outcome):
-            raise Complaint(
+            raise AnswerError(
                 "your answer returns plain numbers: .item() makes a GPU stop and wait in every step. Return tensors, "
                 "and let whoever wants the number ask for it"
             )
@@ -249,9 +253,9 @@ class Stepping(World):
         with contextlib.suppress(Stop):
             answer(model, *given, guard)
         if not asked:
-            raise Complaint("`guard` is never called: where one is given, it wants to see loss and norm")
+            raise AnswerError("`guard` is never called: where one is given, it wants to see loss and norm")
         if not torch.equal(flat(model.parameters()), before):
-            raise Complaint(
+            raise AnswerError(
                 "`guard` is asked too late: the weights have changed already, and it is there to prevent just that"
             )
 
@@ -277,19 +281,19 @@ class Accumulating(World):
 
         loss = answer(model, loss_of, x, y, parts)
         if loss is None:
-            raise Complaint(NO_RETURN)
+            raise AnswerError(NO_RETURN)
         without_history(loss, "the loss")
         if not sizes or max(sizes) > math.ceil(batch / parts):
             largest = max(sizes, default=0)
-            raise Complaint(
+            raise AnswerError(
                 f"the loss was asked for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
                 "into memory at a time"
             )
         if len(sizes) > 1 and before[1] == 0:
-            raise Complaint(
+            raise AnswerError(
                 "no gradient has arrived when the second part begins: then the histories of all parts lie in memory "
                 "together, as with the whole batch. Go backward after each part"
             )
         if any(p.grad is None for p in model.parameters()):
-            raise Complaint("no gradient has arrived: who calls backward?")
+            raise AnswerError("no gradient has arrived: who calls backward?")
         return torch.cat([number(loss, "the loss")[None], flat(p.grad for p in model.parameters())])

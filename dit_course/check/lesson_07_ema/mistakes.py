@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dit_course import ema
 from dit_course.check.engine.exercise import Case
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.stretch_solutions import power_decays
 
 # -- running_average -------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class AverageCase(Case):
             model.load_state_dict(self.models[step].state_dict())
             decay = average.current_decay()
             if not isinstance(decay, int | float | Tensor):
-                raise Complaint(f"`current_decay` returns {_what(decay)}, and should return a number")
+                raise AnswerError(f"`current_decay` returns {_what(decay)}, and should return a number")
             average.update(model)
             self._look_at(average, model, step)
             values = [x.detach().double().flatten() for x in (*average.model.parameters(), *average.model.buffers())]
@@ -153,17 +153,17 @@ class AverageCase(Case):
         """Complain where trained and averaged model have got into each other's way."""
         state = self.models[step].state_dict()
         if not all(torch.equal(x, state[name]) for name, x in model.state_dict().items()):
-            raise Complaint(
+            raise AnswerError(
                 "`update` changes the model that is being trained: only `self.model`, the average, is to change"
             )
         own, trained = ({x.data_ptr() for x in part.state_dict().values()} for part in (average.model, model))
         if own & trained:
-            raise Complaint(
+            raise AnswerError(
                 "the average has become the trained model itself, so both change together: copy values "
                 "into the tensors of `self.model`, and leave the tensors where they are"
             )
         if any(x.requires_grad for x in average.model.parameters()):
-            raise Complaint("the averaged weights want gradients, and nobody trains them: change them in place")
+            raise AnswerError("the averaged weights want gradients, and nobody trains them: change them in place")
 
 
 def _both_are_written(answer: Callable, model: nn.Module, settings: tuple) -> None:
@@ -185,7 +185,7 @@ def _both_are_written(answer: Callable, model: nn.Module, settings: tuple) -> No
     for name, done in written.items():
         if not done:
             other = next(kept for kept in written if kept != name)
-            raise Complaint(f"`{other}` is written, `{name}` is not yet: the average needs both")
+            raise AnswerError(f"`{other}` is written, `{name}` is not yet: the average needs both")
 
 
 def _what(value: object) -> str:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dit_course import sampling
-from dit_course.check.engine.modules import Complaint, explained
+from dit_course.check.engine.modules import AnswerError, explain_errors
 from dit_course.flow import per_image, step
-from dit_course.sampling import same_time
+from dit_course.sampling import expand_time
 
 
 class Gaussian:
@@ -44,13 +44,13 @@ class Formula(nn.Module):
         """x (batch, ...), t (batch,), y (batch,). Raises Complaint when these do not belong together."""
         last = self.config.num_classes
         if y is None:
-            raise Complaint(UNLABELLED)
+            raise AnswerError(UNLABELLED)
         if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
-            raise Complaint(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
+            raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
         if y.shape != x.shape[:1]:
-            raise Complaint(f"the model is given {len(x)} pictures and labels of shape {tuple(y.shape)}: one each")
+            raise AnswerError(f"the model is given {len(x)} pictures and labels of shape {tuple(y.shape)}: one each")
         if y.is_floating_point() or int(y.min()) < 0 or int(y.max()) > last:
-            raise Complaint(f'the model knows the labels 0 to {last - 1}, and {last} is its "no label": `no_label`')
+            raise AnswerError(f'the model knows the labels 0 to {last - 1}, and {last} is its "no label": `no_label`')
         self.asked += len(x)
         return torch.sin(2 * x) * (0.3 + 0.2 * per_image(y, x) ** 2) + per_image(t, x) * x - 0.4
 
@@ -67,7 +67,7 @@ SLIPS = {  # words of an error in a solver, and what is said behind them
     "'method'": "`velocity` is a function here: ask it first, at a place and a time, and go with its answer",
     "'NoneType'": "in the first step there is no past, and `past` is None: ask for that first",
     "Boolean value of Tensor": "a tensor is neither true nor false: ask whether `past is None`",
-    "len() of a 0-d tensor": "`velocity(x, t)` and `same_time(t, x)`: are the two in the right order?",
+    "len() of a 0-d tensor": "`velocity(x, t)` and `expand_time(t, x)`: are the two in the right order?",
     "has no attribute 'ndim'": "a solver wants a row of times, as torch.linspace makes it",
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
     "too many values to unpack": "`split` takes the length of a piece, `chunk` the number of pieces",
@@ -77,7 +77,7 @@ TRUE = {"Boolean value of Tensor": "there is one answer for each picture: ask wh
 
 def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextlib.AbstractContextManager[None]:
     """For errors that torch words for others than beginners. more: words that mean something else here."""
-    return explained({**SLIPS, **more})
+    return explain_errors({**SLIPS, **more})
 
 
 # -- solvers -----------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def walked(rule: Callable) -> Callable:
     def wrong(velocity, noise, ts):
         x = noise
         for t, t_next in pairwise(ts):
-            x = rule(lambda x, t: velocity(x, same_time(t, x)), x, t, t_next, noise)
+            x = rule(lambda x, t: velocity(x, expand_time(t, x)), x, t, t_next, noise)
         return x
 
     return wrong
@@ -106,7 +106,7 @@ def moved(way: Callable, first: Callable = lambda here: here) -> Callable:
     def wrong(velocity, noise, ts):
         x, past, past_size = noise, None, None
         for t, t_next in pairwise(ts):
-            here, size = velocity(x, same_time(t, x)), t_next - t
+            here, size = velocity(x, expand_time(t, x)), t_next - t
             x = x + (size * first(here) if past is None else way(here, past, t, size, past_size))
             past, past_size = here, size
         return x
@@ -118,7 +118,7 @@ def equal_steps(velocity, noise: Tensor, ts: Tensor) -> Tensor:
     """Euler whose steps are all 1 / steps."""
     x = noise
     for t in ts[:-1]:
-        x = x - velocity(x, same_time(t, x)) / (len(ts) - 1)
+        x = x - velocity(x, expand_time(t, x)) / (len(ts) - 1)
     return x
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     TRUE,
     Formula,
@@ -27,7 +27,7 @@ from dit_course.check.lesson_08_cfg_sampling.mistakes import (
 )
 from dit_course.check.lesson_08_cfg_sampling.solvers import ab2, euler, heun
 
-__all__ = ["Sampler", "ab2", "class_grid", "euler", "find_noise", "guided", "heun"]
+__all__ = ["Sampler", "ab2", "class_grid", "euler", "guided", "heun", "invert"]
 # -- guided ------------------------------------------------------------------------------------------
 
 
@@ -45,11 +45,13 @@ class Guidance(Case):
         x.requires_grad_(track)
         velocity = answer(model, y, cfg, interval)
         if not callable(velocity):
-            raise Complaint("`guided` should return a function, the velocity v(x, t): leave the line `return velocity`")
+            raise AnswerError(
+                "`guided` should return a function, the velocity v(x, t): leave the line `return velocity`"
+            )
         with slips_explained(TRUE):
             result = velocity(x, t)
         if model.asked > self.passes * len(x) and same(result, mixed(guide)(*copy.deepcopy(self.args), *self.given)):
-            raise Complaint(
+            raise AnswerError(
                 f"the velocity is right, but on {self.label} the network saw {model.asked} pictures where {len(x)} are "
                 "enough: where all scales are 1, the answer without label is paid for and thrown away"
             )
@@ -109,19 +111,19 @@ guided = Exercise(
     partly=OTHERWISE,
     cases=guidance_cases,
     diagnoses=[
-        LooksLike(G_SWAPPED, mixed(lambda a, b, scale: guide(b, a, scale))),
-        LooksLike(G_FROM_LABEL, mixed(lambda a, b, scale: a + scale * (a - b))),
-        LooksLike(G_NO_START, mixed(lambda a, b, scale: scale * (a - b))),
-        LooksLike(G_ANY, mixed(guide, decide=torch.any)),
-        LooksLike(G_ALL, mixed(guide, decide=torch.all)),
-        LooksLike(G_NOT, mixed(lambda a, b, scale: a)),
-        LooksLike(G_WITHOUT, mixed(lambda a, b, scale: b)),
-        LooksLike(G_INTERVAL, mixed(guide, decide=torch.ones_like)),
-        LooksLike(G_OUTSIDE, inside_or_nothing),
-        LooksLike(G_BRACKETS, mixed(lambda a, b, scale: b + scale * a - b)),
-        LooksLike(G_TURNED, mixed(lambda a, b, scale: b + scale * (b - a))),
-        LooksLike(G_LESS, mixed(lambda a, b, scale: b + (scale - 1) * (a - b))),
-        LooksLike(G_BOTH, mixed(lambda a, b, scale: torch.cat([a, b]))),
+        MatchesOutput(G_SWAPPED, mixed(lambda a, b, scale: guide(b, a, scale))),
+        MatchesOutput(G_FROM_LABEL, mixed(lambda a, b, scale: a + scale * (a - b))),
+        MatchesOutput(G_NO_START, mixed(lambda a, b, scale: scale * (a - b))),
+        MatchesOutput(G_ANY, mixed(guide, decide=torch.any)),
+        MatchesOutput(G_ALL, mixed(guide, decide=torch.all)),
+        MatchesOutput(G_NOT, mixed(lambda a, b, scale: a)),
+        MatchesOutput(G_WITHOUT, mixed(lambda a, b, scale: b)),
+        MatchesOutput(G_INTERVAL, mixed(guide, decide=torch.ones_like)),
+        MatchesOutput(G_OUTSIDE, inside_or_nothing),
+        MatchesOutput(G_BRACKETS, mixed(lambda a, b, scale: b + scale * a - b)),
+        MatchesOutput(G_TURNED, mixed(lambda a, b, scale: b + scale * (b - a))),
+        MatchesOutput(G_LESS, mixed(lambda a, b, scale: b + (scale - 1) * (a - b))),
+        MatchesOutput(G_BOTH, mixed(lambda a, b, scale: torch.cat([a, b]))),
     ],
     praise="Guided as it should be, for no more passes than needed,",
 )
@@ -145,7 +147,7 @@ class Drawing(Case):
         model, settings = copy.deepcopy(self.args)
         n, labels, seed = self.given
         if not issubclass(answer, sampling.BaseSampler):
-            raise Complaint("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
+            raise AnswerError("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
         seen = []
         sampler = answer(model, **settings)
         draw = sampler.draw
@@ -160,7 +162,7 @@ class Drawing(Case):
             pictures = drawn.args[0]
         right = sampling.Sampler(model, **settings).sample(n, labels, seed=seed)
         if same(pictures, right) and len(seen) != settings["steps"] + 1:
-            raise Complaint("the pictures are right, but the callback is never called: hand it on to the solver")
+            raise AnswerError("the pictures are right, but the callback is never called: hand it on to the solver")
         return pictures, ([*labels],)
 
     def inputs(self) -> tuple:
@@ -207,21 +209,21 @@ Sampler = Exercise(
     partly=OTHERWISE,
     cases=drawings,
     diagnoses=[
-        LooksLike(S_RANGE, drawn(end=lambda x: x)),
-        LooksLike(S_RANGE, drawn(end=lambda x: x.clamp(-1, 1))),
-        LooksLike(S_RANGE, drawn(end=lambda x: x.clamp(0, 1))),
-        LooksLike(S_CLAMP, drawn(end=lambda x: (x + 1) / 2)),
-        LooksLike(S_HALF, drawn(end=lambda x: (x / 2 + 1).clamp(0, 1))),
-        LooksLike(S_BRACKETS, drawn(end=lambda x: x + 1 / 2)),
-        LooksLike(S_BRACKETS, drawn(end=lambda x: (x + 1 / 2).clamp(0, 1))),
-        LooksLike(S_EARLY, drawn(end=lambda x: (x.clamp(0, 1) + 1) / 2)),
-        LooksLike(S_UP, drawn(ts=lambda steps: torch.linspace(0, 1, steps + 1))),
-        LooksLike(S_STEPS, drawn(ts=lambda steps: torch.linspace(1, 0, steps))),
-        LooksLike(S_CFG, drawn(guide=lambda cfg, interval: (2.0, interval))),
-        LooksLike(S_CFG, drawn(guide=lambda cfg, interval: (1.0, interval))),
-        LooksLike(S_CFG, drawn(guide=lambda cfg, interval: (2.0, (0.0, 1.0)))),
-        LooksLike(S_INTERVAL, drawn(guide=lambda cfg, interval: (cfg, (0.0, 1.0)))),
-        LooksLike(S_SOLVER, drawn(solver=sampling.euler)),
+        MatchesOutput(S_RANGE, drawn(end=lambda x: x)),
+        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(-1, 1))),
+        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(0, 1))),
+        MatchesOutput(S_CLAMP, drawn(end=lambda x: (x + 1) / 2)),
+        MatchesOutput(S_HALF, drawn(end=lambda x: (x / 2 + 1).clamp(0, 1))),
+        MatchesOutput(S_BRACKETS, drawn(end=lambda x: x + 1 / 2)),
+        MatchesOutput(S_BRACKETS, drawn(end=lambda x: (x + 1 / 2).clamp(0, 1))),
+        MatchesOutput(S_EARLY, drawn(end=lambda x: (x.clamp(0, 1) + 1) / 2)),
+        MatchesOutput(S_UP, drawn(ts=lambda steps: torch.linspace(0, 1, steps + 1))),
+        MatchesOutput(S_STEPS, drawn(ts=lambda steps: torch.linspace(1, 0, steps))),
+        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, interval))),
+        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (1.0, interval))),
+        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, (0.0, 1.0)))),
+        MatchesOutput(S_INTERVAL, drawn(guide=lambda cfg, interval: (cfg, (0.0, 1.0)))),
+        MatchesOutput(S_SOLVER, drawn(solver=sampling.euler)),
     ],
     praise="Draws what the course's sampler draws",
     picture=lambda pictures: pictures[0],
@@ -259,15 +261,15 @@ class_grid = Exercise(
     lesson="08",
     cases=grid_cases,
     diagnoses=[
-        LooksLike(GRID_NOISE, in_one_go),
-        LooksLike(GRID_SEEDS, lambda *args: in_rows(*args, another=1)),
-        LooksLike(GRID_TURNED, turned),
-        LooksLike(GRID_IN_TURN, lambda *args: in_one_go(*args, order="turns")),
-        LooksLike(GRID_IN_TURN, lambda *args: in_rows(*args, labelled=False)),
-        LooksLike(GRID_STACKED, lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1]))),
-        When(GRID_ONE_ROW, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2)),
-        When(GRID_ONE_COLUMN, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (3, 5)),
-        When(GRID_COUNT, lambda got, expected: got.ndim == 4 and len(got) in (9, 25)),
+        MatchesOutput(GRID_NOISE, in_one_go),
+        MatchesOutput(GRID_SEEDS, lambda *args: in_rows(*args, another=1)),
+        MatchesOutput(GRID_TURNED, turned),
+        MatchesOutput(GRID_IN_TURN, lambda *args: in_one_go(*args, order="turns")),
+        MatchesOutput(GRID_IN_TURN, lambda *args: in_rows(*args, labelled=False)),
+        MatchesOutput(GRID_STACKED, lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1]))),
+        MatchesRule(GRID_ONE_ROW, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2)),
+        MatchesRule(GRID_ONE_COLUMN, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (3, 5)),
+        MatchesRule(GRID_COUNT, lambda got, expected: got.ndim == 4 and len(got) in (9, 25)),
     ],
     praise="A row for every class, a noise for every column,",
 )
@@ -301,21 +303,21 @@ BACK_AB2 = "that is where the steps of `ab2` end: take those of `heun`"
 BACK_SIGN = "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it"
 BACK_LABEL = "the times that the velocity is asked at run the wrong way: pictures lie at t = 0"
 
-find_noise = Exercise(
-    "find_noise",
-    reference=sampling.find_noise,
+invert = Exercise(
+    "invert",
+    reference=sampling.invert,
     lesson="08",
     partly=OTHERWISE,
     cases=ways_back,
     diagnoses=[
-        LooksLike(BACK_DOWN, lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1))),
-        LooksLike(BACK_SHORT, lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps))),
-        LooksLike(BACK_EULER, lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1))),
-        LooksLike(BACK_AB2, lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1))),
-        LooksLike(
+        MatchesOutput(BACK_DOWN, lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1))),
+        MatchesOutput(BACK_SHORT, lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps))),
+        MatchesOutput(BACK_EULER, lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1))),
+        MatchesOutput(BACK_AB2, lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1))),
+        MatchesOutput(
             BACK_SIGN, lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1))
         ),
-        LooksLike(
+        MatchesOutput(
             BACK_LABEL, lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1))
         ),
     ],

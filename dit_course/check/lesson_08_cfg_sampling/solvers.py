@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     TIMES,
     Gaussian,
@@ -30,7 +30,7 @@ from dit_course.flow import step
 
 
 @dataclass(frozen=True)
-class Road(Case):
+class SolverCase(Case):
     """A solver on a road: args are (velocity, noise, ts). The velocity counts how often it is asked."""
 
     right: Callable = sampling.euler
@@ -43,7 +43,7 @@ class Road(Case):
 
         def watched(x, t):
             if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
-                raise Complaint(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else f"() ({t})"))
+                raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else f"() ({t})"))
             asked.append(t)
             return velocity(x, t)
 
@@ -59,32 +59,34 @@ class Road(Case):
     def _complain(self, asked: int, seen: list, end: Tensor) -> None:
         steps = len(self.args[2]) - 1
         if asked > self.cost * steps:
-            raise Complaint(
+            raise AnswerError(
                 f"the end is right, but the velocity is asked {asked} times for {steps} steps, and {self.cost * steps} "
                 "are enough. Every question costs a pass of the network: keep the answer in a variable"
             )
         if [index for index, *_ in seen] != list(range(steps + 1)) or not same(seen[-1][2], end):
-            raise Complaint(
+            raise AnswerError(
                 "the end is right, but the callback does not get every state: leave the lines with `first_state` and "
-                "`report` as they are, and call the new state `x`"
+                "`notify` as they are, and call the new state `x`"
             )
 
 
-def roads(right: Callable, cost: int = 1) -> Callable[[Draw], list[Road]]:
+def solver_cases(right: Callable, cost: int = 1) -> Callable[[Draw], list[SolverCase]]:
     """Cases for a solver: a road that bends, an exact one, and again the first with uneven steps in float64.
 
     On the Gaussian the velocity is proportional to x, and most mistakes look like a wrong factor: it is not the first.
     """
 
-    def cases(draw: Draw) -> list[Road]:
+    def cases(draw: Draw) -> list[SolverCase]:
         batch, steps, height, width = draw.sizes(4, 3, 7)
         even = torch.linspace(1, 0, steps + 1)
         sizes = 0.3 + draw.normal(steps, dtype=torch.float64).abs()
         uneven = torch.cat([torch.ones(1, dtype=torch.float64), 1 - sizes.cumsum(0) / sizes.sum()])
         return [
-            Road((waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a winding road", right, cost),
-            Road((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
-            Road((waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost),
+            SolverCase(
+                (waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a winding road", right, cost
+            ),
+            SolverCase((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
+            SolverCase((waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost),
         ]
 
     return cases
@@ -105,17 +107,17 @@ euler = Exercise(
     reference=sampling.euler,
     lesson="08",
     partly=OTHERWISE,
-    cases=roads(sampling.euler),
+    cases=solver_cases(sampling.euler),
     diagnoses=[
-        LooksLike(SIGN, walked(lambda v, x, t, t_next, _: x - (t_next - t) * v(x, t))),
-        LooksLike(LATE, walked(lambda v, x, t, t_next, _: step(x, v(x, t_next), t, t_next))),
-        LooksLike(EVEN, equal_steps),
-        LooksLike(JUMP, walked(lambda v, x, t, t_next, _: x - t * v(x, t))),
-        LooksLike(STUCK, walked(lambda v, x, t, t_next, noise: step(x, v(noise, t), t, t_next))),
-        LooksLike(AGAIN, walked(lambda v, x, t, t_next, noise: step(noise, v(x, t), t, t_next))),
-        LooksLike(SPEED, walked(lambda v, x, t, t_next, _: x - v(x, t))),
-        LooksLike(SPEED, walked(lambda v, x, t, t_next, _: x + v(x, t))),
-        LooksLike(SHORT, lambda velocity, noise, ts: sampling.euler(velocity, noise, ts[:-1])),
+        MatchesOutput(SIGN, walked(lambda v, x, t, t_next, _: x - (t_next - t) * v(x, t))),
+        MatchesOutput(LATE, walked(lambda v, x, t, t_next, _: step(x, v(x, t_next), t, t_next))),
+        MatchesOutput(EVEN, equal_steps),
+        MatchesOutput(JUMP, walked(lambda v, x, t, t_next, _: x - t * v(x, t))),
+        MatchesOutput(STUCK, walked(lambda v, x, t, t_next, noise: step(x, v(noise, t), t, t_next))),
+        MatchesOutput(AGAIN, walked(lambda v, x, t, t_next, noise: step(noise, v(x, t), t, t_next))),
+        MatchesOutput(SPEED, walked(lambda v, x, t, t_next, _: x - v(x, t))),
+        MatchesOutput(SPEED, walked(lambda v, x, t, t_next, _: x + v(x, t))),
+        MatchesOutput(SHORT, lambda velocity, noise, ts: sampling.euler(velocity, noise, ts[:-1])),
     ],
     praise="Every step is Euler's, with one question each,",
 )
@@ -138,25 +140,29 @@ heun = Exercise(
     reference=sampling.heun,
     lesson="08",
     partly=OTHERWISE,
-    cases=roads(sampling.heun, cost=2),
+    cases=solver_cases(sampling.heun, cost=2),
     diagnoses=[
-        LooksLike(EULER, sampling.euler),
-        LooksLike(TWICE, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b), a, b))),
-        LooksLike(SAME_TIME, walked(lambda v, x, a, b, _: averaged(v, x, a, b, step(x, v(x, a), a, b), a))),
-        LooksLike(SAME_PLACE, walked(lambda v, x, a, b, _: averaged(v, x, a, b, x, b))),
-        LooksLike(
+        MatchesOutput(EULER, sampling.euler),
+        MatchesOutput(TWICE, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b), a, b))),
+        MatchesOutput(SAME_TIME, walked(lambda v, x, a, b, _: averaged(v, x, a, b, step(x, v(x, a), a, b), a))),
+        MatchesOutput(SAME_PLACE, walked(lambda v, x, a, b, _: averaged(v, x, a, b, x, b))),
+        MatchesOutput(
             AHEAD,
             walked(lambda v, x, a, b, _: averaged(v, x, a, b, step(x, v(x, a), a, b), b) - x + step(x, v(x, a), a, b)),
         ),
-        LooksLike(ONLY_AHEAD, walked(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b))),
-        LooksLike(MIDPOINT, walked(midpoint)),
-        LooksLike(ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b))),
-        LooksLike(ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b))),
-        LooksLike(
+        MatchesOutput(ONLY_AHEAD, walked(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b))),
+        MatchesOutput(MIDPOINT, walked(midpoint)),
+        MatchesOutput(
+            ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b))
+        ),
+        MatchesOutput(
+            ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b))
+        ),
+        MatchesOutput(
             OVER_ALL, walked(lambda v, x, a, b, _: x + (b - a) * (v(x, a) + v(step(x, v(x, a), a, b), b)).mean() / 2)
         ),
-        LooksLike(KARRAS, euler_at_the_end),
-        LooksLike(SIGN, walked(lambda v, x, a, b, _: x - (b - a) * (v(x, a) + v(x - (b - a) * v(x, a), b)) / 2)),
+        MatchesOutput(KARRAS, euler_at_the_end),
+        MatchesOutput(SIGN, walked(lambda v, x, a, b, _: x - (b - a) * (v(x, a) + v(x - (b - a) * v(x, a), b)) / 2)),
     ],
     praise="Every step is Heun's, with two questions each,",
 )
@@ -187,41 +193,49 @@ ab2 = Exercise(
     reference=sampling.ab2,
     lesson="08",
     partly=OTHERWISE,
-    cases=roads(sampling.ab2),
+    cases=solver_cases(sampling.ab2),
     diagnoses=[
-        LooksLike(AB_EULER, sampling.euler),
-        LooksLike(AB_EVEN, remembering(lambda here, past, ratio: 1.5 * here - 0.5 * past)),
-        LooksLike(AB_PLUS, remembering(lambda here, past, ratio: 1.5 * here + 0.5 * past)),
-        LooksLike(AB_PLUS, remembering(lambda here, past, ratio: here + (here + past) * ratio / 2)),
-        LooksLike(AB_SWAPPED, remembering(lambda here, past, ratio: 1.5 * past - 0.5 * here)),
-        LooksLike(AB_SWAPPED, remembering(lambda here, past, ratio: here + (past - here) * ratio / 2)),
-        LooksLike(AB_BETWEEN, remembering(lambda here, past, ratio: (here + past) / 2)),
-        LooksLike(AB_WHOLE, remembering(lambda here, past, ratio: here + (here - past) * ratio)),
-        LooksLike(AB_WHOLE, remembering(lambda here, past, ratio: 2 * here - past)),
-        LooksLike(AB_RATIO, remembering(lambda here, past, ratio: here + (here - past) / ratio / 2)),
-        LooksLike(AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, lambda h: 1.5 * h)),
-        LooksLike(AB_FROM_PAST, remembering(lambda here, past, ratio: past + (here - past) * ratio / 2)),
-        LooksLike(AB_PRODUCT, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2 * old))),
-        LooksLike(
+        MatchesOutput(AB_EULER, sampling.euler),
+        MatchesOutput(AB_EVEN, remembering(lambda here, past, ratio: 1.5 * here - 0.5 * past)),
+        MatchesOutput(AB_PLUS, remembering(lambda here, past, ratio: 1.5 * here + 0.5 * past)),
+        MatchesOutput(AB_PLUS, remembering(lambda here, past, ratio: here + (here + past) * ratio / 2)),
+        MatchesOutput(AB_SWAPPED, remembering(lambda here, past, ratio: 1.5 * past - 0.5 * here)),
+        MatchesOutput(AB_SWAPPED, remembering(lambda here, past, ratio: here + (past - here) * ratio / 2)),
+        MatchesOutput(AB_BETWEEN, remembering(lambda here, past, ratio: (here + past) / 2)),
+        MatchesOutput(AB_WHOLE, remembering(lambda here, past, ratio: here + (here - past) * ratio)),
+        MatchesOutput(AB_WHOLE, remembering(lambda here, past, ratio: 2 * here - past)),
+        MatchesOutput(AB_RATIO, remembering(lambda here, past, ratio: here + (here - past) / ratio / 2)),
+        MatchesOutput(
+            AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, lambda h: 1.5 * h)
+        ),
+        MatchesOutput(AB_FROM_PAST, remembering(lambda here, past, ratio: past + (here - past) * ratio / 2)),
+        MatchesOutput(
+            AB_PRODUCT, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2 * old))
+        ),
+        MatchesOutput(
             AB_CLOCK, moved(lambda here, past, t, size, old: size * (here + (here - past) / old * (t + size / 2)))
         ),
-        LooksLike(
+        MatchesOutput(
             AB_CLOCK, moved(lambda here, past, t, size, old: size * (past + (here - past) / old * (t + size / 2)))
         ),
-        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2))),
-        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old / 2))),
-        LooksLike(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old))),
-        LooksLike(AB_NO_START, remembering(lambda here, past, ratio: (here - past) * ratio / 2)),
-        LooksLike(AB_SHORT, moved(lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2))),
-        LooksLike(
+        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2))),
+        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old / 2))),
+        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old))),
+        MatchesOutput(AB_NO_START, remembering(lambda here, past, ratio: (here - past) * ratio / 2)),
+        MatchesOutput(
+            AB_SHORT, moved(lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2))
+        ),
+        MatchesOutput(
             AB_SHORT,
             moved(
                 lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2),
                 lambda here: here / 2,
             ),
         ),
-        LooksLike(AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like)),
-        LooksLike(AB_HEUN, sampling.heun),
+        MatchesOutput(
+            AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like)
+        ),
+        MatchesOutput(AB_HEUN, sampling.heun),
     ],
     praise="Every step remembers the last one, with one question each,",
 )

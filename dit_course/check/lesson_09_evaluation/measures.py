@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, LooksLike, When
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
 from dit_course.check.lesson_09_evaluation.mistakes import (
     MISTAKES,
     careless,
@@ -46,14 +46,14 @@ M_ORDER = "the four numbers are in another order: accuracy, distance, precision,
 M_PERCENT = "the accuracy is in percent: a share from 0 to 1 is wanted"
 
 
-def _remaining() -> list[LooksLike]:
+def _remaining() -> list[MatchesOutput]:
     """Every combination of the careless measurement's mistakes; the hint names the first that is left."""
     found = []
     for count in range(1, len(MISTAKES) + 1):
         for left in combinations(MISTAKES, count):
             others = len({name.split()[0] for name in left}) - 1  # ".float()" is one mistake, in two places
             more = f" (and {others} more)" if others else ""
-            found.append(LooksLike(f"{M_HINTS[left[0]]}{more}", careless(left)))
+            found.append(MatchesOutput(f"{M_HINTS[left[0]]}{more}", careless(left)))
     return found
 
 
@@ -68,9 +68,9 @@ measure = Exercise(
     cases=measured_cases,
     diagnoses=[
         *_remaining(),
-        *[LooksLike(M_CUT, cut(which)) for which in ("real", "drawn", "real drawn")],
-        LooksLike(M_PERCENT, lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1])),
-        When(M_ORDER, _reordered),
+        *[MatchesOutput(M_CUT, cut(which)) for which in ("real", "drawn", "real drawn")],
+        MatchesOutput(M_PERCENT, lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1])),
+        MatchesRule(M_ORDER, _reordered),
     ],
     praise="An honest measurement",
 )
@@ -116,19 +116,19 @@ pareto_front = Exercise(
     partly=OTHERWISE,
     cases=score_cases,
     diagnoses=[
-        LooksLike(P_LOW, lambda scores: evaluation.pareto_front(-scores)),
-        LooksLike(P_STRICT, front(lambda others, rows: (others > rows).all(dim=2))),
-        LooksLike(P_ANY, front(lambda others, rows: (others > rows).any(dim=2))),
-        LooksLike(P_ITSELF, front(lambda others, rows: (others >= rows).all(dim=2))),
-        LooksLike(P_BEATEN, lambda scores: _marked(scores).logical_not().nonzero().flatten()),
-        LooksLike(P_MASK, lambda scores: _marked(scores)),
-        LooksLike(P_ROWS, lambda scores: scores[evaluation.pareto_front(scores)]),
-        LooksLike(P_SHAPE, lambda scores: evaluation.pareto_front(scores)[:, None]),
-        LooksLike(P_SUM, lambda scores: scores.sum(dim=1).argmax()),
-        LooksLike(P_SUM, lambda scores: scores.sum(dim=1).argmax()[None]),
-        LooksLike(P_BEST, lambda scores: scores.argmax(dim=0)),
-        LooksLike(P_BEST, lambda scores: scores.argmax(dim=0).unique()),
-        LooksLike(P_BEST, lambda scores: (scores == scores.max(dim=0).values).any(dim=1).nonzero().flatten()),
+        MatchesOutput(P_LOW, lambda scores: evaluation.pareto_front(-scores)),
+        MatchesOutput(P_STRICT, front(lambda others, rows: (others > rows).all(dim=2))),
+        MatchesOutput(P_ANY, front(lambda others, rows: (others > rows).any(dim=2))),
+        MatchesOutput(P_ITSELF, front(lambda others, rows: (others >= rows).all(dim=2))),
+        MatchesOutput(P_BEATEN, lambda scores: _marked(scores).logical_not().nonzero().flatten()),
+        MatchesOutput(P_MASK, lambda scores: _marked(scores)),
+        MatchesOutput(P_ROWS, lambda scores: scores[evaluation.pareto_front(scores)]),
+        MatchesOutput(P_SHAPE, lambda scores: evaluation.pareto_front(scores)[:, None]),
+        MatchesOutput(P_SUM, lambda scores: scores.sum(dim=1).argmax()),
+        MatchesOutput(P_SUM, lambda scores: scores.sum(dim=1).argmax()[None]),
+        MatchesOutput(P_BEST, lambda scores: scores.argmax(dim=0)),
+        MatchesOutput(P_BEST, lambda scores: scores.argmax(dim=0).unique()),
+        MatchesOutput(P_BEST, lambda scores: (scores == scores.max(dim=0).values).any(dim=1).nonzero().flatten()),
     ],
     praise="The same choices",
 )
@@ -198,17 +198,17 @@ kernel_distance = Exercise(
     lesson="09",
     cases=feature_cases,
     diagnoses=[
-        LooksLike(K_ITSELF, kernel(itself=True)),
-        LooksLike(K_DIVIDED, _divided),
-        LooksLike(K_SIZE, kernel(scaled=False)),
-        *[LooksLike(K_POWER, kernel(power=power)) for power in (1, 2, 4)],
-        LooksLike(K_ONE, kernel(plus=0)),
-        LooksLike(K_BETWEEN, kernel(between=1)),
-        *[LooksLike(K_CROSS, _crossed(pairs)) for pairs in CROSSED],
-        LooksLike(K_SAMPLES, kernel(divisor=lambda x, y: len(x))),
-        LooksLike(K_INSIDE, kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0)),
-        LooksLike(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt()),
-        LooksLike(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt()),
+        MatchesOutput(K_ITSELF, kernel(itself=True)),
+        MatchesOutput(K_DIVIDED, _divided),
+        MatchesOutput(K_SIZE, kernel(scaled=False)),
+        *[MatchesOutput(K_POWER, kernel(power=power)) for power in (1, 2, 4)],
+        MatchesOutput(K_ONE, kernel(plus=0)),
+        MatchesOutput(K_BETWEEN, kernel(between=1)),
+        *[MatchesOutput(K_CROSS, _crossed(pairs)) for pairs in CROSSED],
+        MatchesOutput(K_SAMPLES, kernel(divisor=lambda x, y: len(x))),
+        MatchesOutput(K_INSIDE, kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0)),
+        MatchesOutput(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt()),
+        MatchesOutput(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt()),
     ],
     praise="The same distance",
 )

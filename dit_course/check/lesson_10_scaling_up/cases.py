@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dit_course.check.engine.exercise import Case
-from dit_course.check.engine.modules import Complaint
+from dit_course.check.engine.modules import AnswerError
 
 S_ALIKE = "all processes compute the same rows: a process is told apart by its `rank`"
 S_PARTS = "the parts of a process are all the same rows: each has a start of its own"
@@ -42,9 +42,9 @@ class NumberCase(Case):
 def as_number(value: object) -> object:
     """A number of Python or a tensor with one element as float64, (); what is none stays as it is."""
     if isinstance(value, dict):
-        raise Complaint("your answer is a dictionary of parts: their sum is wanted, one number")
+        raise AnswerError("your answer is a dictionary of parts: their sum is wanted, one number")
     if isinstance(value, bool | str | list | tuple):
-        raise Complaint(f"your answer is a {type(value).__name__}, it should be a number")
+        raise AnswerError(f"your answer is a {type(value).__name__}, it should be a number")
     if isinstance(value, int | float):
         return torch.tensor(float(value), dtype=torch.float64)
     return value.double() if isinstance(value, Tensor) else value
@@ -68,17 +68,17 @@ class ShareCase(Case):
                 taken[rows] += 1
             self._look_at(parts)
         if bool((taken != 1).any()):
-            raise Complaint(f"{self._what_is_wrong(answer, taken)}; {self.label})")
+            raise AnswerError(f"{self._what_is_wrong(answer, taken)}; {self.label})")
         return taken, self.args
 
     def _look_at(self, parts: list[slice]) -> None:
         world, accumulate, batch = self.args
         if len(parts) != accumulate:
-            raise Complaint(f"each process has {accumulate} parts, your list has {len(parts)} ({self.label})")
+            raise AnswerError(f"each process has {accumulate} parts, your list has {len(parts)} ({self.label})")
         sizes = [rows.stop - rows.start for rows in parts]
         if sizes != [batch // (world * accumulate)] * accumulate:
             wanted = batch // (world * accumulate)
-            raise Complaint(f"{S_SIZES}: yours have {sizes} rows instead of {wanted} each ({self.label})")
+            raise AnswerError(f"{S_SIZES}: yours have {sizes} rows instead of {wanted} each ({self.label})")
 
     def _what_is_wrong(self, answer: Callable, taken: Tensor) -> str:
         world, accumulate, _ = self.args
@@ -96,18 +96,18 @@ def parts_of(answer: Callable, rank: int, world: int, accumulate: int, batch: in
     """The parts of one process. Raises Complaint for what is no list of slices."""
     parts = answer(rank, world, accumulate).parts(batch)
     if parts is None:
-        raise Complaint("your answer returns nothing: is the `return` missing?")
+        raise AnswerError("your answer returns nothing: is the `return` missing?")
     if hasattr(parts, "__next__"):
-        raise Complaint("your answer returns a generator: `yield` hands out one thing at a time, a list is meant")
+        raise AnswerError("your answer returns a generator: `yield` hands out one thing at a time, a list is meant")
     if isinstance(parts, slice):
-        raise Complaint("your answer is one slice: a list of them is wanted, one for each part, even of one part")
+        raise AnswerError("your answer is one slice: a list of them is wanted, one for each part, even of one part")
     if not isinstance(parts, list | tuple) or not all(isinstance(rows, slice) for rows in parts):
         kind = type(parts[0] if isinstance(parts, list | tuple) and parts else parts).__name__
-        raise Complaint(f"a list of slices is wanted, such as [slice(0, 4), slice(8, 12)]; yours holds a {kind}")
+        raise AnswerError(f"a list of slices is wanted, such as [slice(0, 4), slice(8, 12)]; yours holds a {kind}")
     if any(rows.start is None or rows.stop is None or rows.step not in (None, 1) for rows in parts):
-        raise Complaint("each slice needs a start and a stop, and no step: neighbouring rows, which are quick to cut")
+        raise AnswerError("each slice needs a start and a stop, and no step: neighbouring rows, which are quick to cut")
     if any(not isinstance(edge, int) for rows in parts for edge in (rows.start, rows.stop)):
-        raise Complaint("rows are counted in whole numbers: `//` and divmod stay whole, `/` does not")
+        raise AnswerError("rows are counted in whole numbers: `//` and divmod stay whole, `/` does not")
     return list(parts)
 
 
@@ -121,11 +121,11 @@ def refuses(answer: Callable, world: int, accumulate: int, batch: int) -> bool:
     except NotImplementedError:
         raise
     except Exception as error:
-        raise Complaint(
+        raise AnswerError(
             f"{batch} rows for {world} processes in {accumulate} parts: your code stops with {type(error).__name__}, "
             "it should raise a ValueError that says what would fit"
         ) from None
-    raise Complaint(f"{S_REST}: {batch} rows for {world} processes in {accumulate} parts each")
+    raise AnswerError(f"{S_REST}: {batch} rows for {world} processes in {accumulate} parts each")
 
 
 @dataclass(frozen=True)

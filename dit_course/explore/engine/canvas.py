@@ -16,7 +16,7 @@ import numpy as np
 import traitlets
 from torch import Tensor
 
-from dit_course.show.layout import DENSITY, Sheet
+from dit_course.show.layout import DENSITY, ImageGrid
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Canvas(anywidget.AnyWidget):
         super().__init__(pickable=picked is not None)
         self.painted, self._first_seen, self._picked = -1, first_seen, picked
         self.density = self._laid = DENSITY  # for the next picture, and of the paper in the browser
-        self._sheet: Sheet | None = None
+        self._sheet: ImageGrid | None = None
         self._paper: np.ndarray | None = None  # the drawing that `background` is
         self.on_msg(self._heard)
 
@@ -76,7 +76,7 @@ class Canvas(anywidget.AnyWidget):
         """Whether a browser has shown this canvas: a notebook that is only executed has none."""
         return self.painted >= 0
 
-    def show(self, sheet: Sheet, pixels: Tensor, alt: str, said: str, rough: bool = False) -> None:
+    def show(self, sheet: ImageGrid, pixels: Tensor, alt: str, said: str, rough: bool = False) -> None:
         """Put pictures onto a sheet.
 
         pixels: (n, channels, height, width) uint8, as many as the sheet has places. alt: what is seen, in words. said:
@@ -85,7 +85,7 @@ class Canvas(anywidget.AnyWidget):
         self.film(sheet, pixels[None], [alt], [said], rough)
 
     def film(
-        self, sheet: Sheet, pixels: Tensor, alts: Sequence[str], saids: Sequence[str], rough: bool = False
+        self, sheet: ImageGrid, pixels: Tensor, alts: Sequence[str], saids: Sequence[str], rough: bool = False
     ) -> None:
         """Put a film onto a sheet: all its moments go to the browser, `moment` says which one is shown.
 
@@ -133,7 +133,7 @@ class Canvas(anywidget.AnyWidget):
         super().close()
         self._sheet = self._paper = None
 
-    def _lay(self, paper: np.ndarray, sheet: Sheet | None) -> None:
+    def _lay(self, paper: np.ndarray, sheet: ImageGrid | None) -> None:
         """Change the paper, where it is another one."""
         density = self.density if sheet is not None else DENSITY  # a drawing stays, whatever the screen becomes
         if sheet is not None and sheet is self._sheet and density <= self._laid:

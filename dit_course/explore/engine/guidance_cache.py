@@ -19,7 +19,7 @@ MIDDLE = 0.8  # the time of the one evaluation of a first guess
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is to be drawn. labels: the class of each picture. steps: of the solver "ab2"."""
 
     labels: tuple[int, ...]
@@ -28,7 +28,7 @@ class Asked:
     steps: int
     interval: Interval = (0.0, 1.0)
 
-    def far(self, other: "Asked") -> float | None:
+    def far(self, other: "Request") -> float | None:
         """How different another way is; None when it starts at other noise, or leads to other classes."""
         if (self.labels, self.seed) != (other.labels, other.seed):
             return None
@@ -37,14 +37,14 @@ class Asked:
 
 
 @dataclass
-class Road:
+class Trajectory:
     """One way from noise to pictures, with all that the network has answered on it.
 
     noise: (n, C, H, W). times: of the answers, from 1 downwards. with_label, without: the velocities (n, C, H, W) at
     these times, None where the network was not asked. pictures: (n, C, H, W) uint8. seconds: that the walk took.
     """
 
-    asked: Asked
+    asked: Request
     noise: Tensor | None = None
     times: list[float] = field(default_factory=list)
     with_label: list[Tensor | None] = field(default_factory=list)
@@ -53,80 +53,82 @@ class Road:
     seconds: float = 0.0
 
 
-class Listening:
+class RecordingModel:
     """A model that writes what it answers into a road."""
 
-    def __init__(self, model: nn.Module, road: Road):
-        self.model, self.config, self.road = model, model.config, road
+    def __init__(self, model: nn.Module, path: Trajectory):
+        self.model, self.config, self.path = model, model.config, path
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """(batch, C, H, W), (batch,), (batch,) -> (batch, C, H, W)."""
         answer = self.model(x, t, y)
         free = y == self.config.num_classes  # (batch,): asked without a label
-        self.road.times.append(float(t[0]))
-        self.road.with_label.append(None if free.all() else answer[~free])
-        self.road.without.append(answer[free] if free.any() else None)
+        self.path.times.append(float(t[0]))
+        self.path.with_label.append(None if free.all() else answer[~free])
+        self.path.without.append(answer[free] if free.any() else None)
         return answer
 
 
-class RoadSampler(Sampler):
+class TrajectorySampler(Sampler):
     """A `Sampler` that draws the same pictures and keeps its last road."""
 
-    def __init__(self, model: nn.Module, asked: Asked):
+    def __init__(self, model: nn.Module, asked: Request):
         super().__init__(model, asked.steps, "ab2", asked.cfg, asked.interval)
-        self.road = Road(asked)
+        self.path = Trajectory(asked)
 
     def draw(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
         """As in `Sampler`."""
-        self.road.noise = noise
+        self.path.noise = noise
         ts = torch.linspace(1, 0, self.steps + 1)
-        x = self.solver(guided(Listening(self.model, self.road), y, self.cfg, self.cfg_interval), noise, ts, callback)
+        x = self.solver(
+            guided(RecordingModel(self.model, self.path), y, self.cfg, self.cfg_interval), noise, ts, callback
+        )
         return ((x.float() + 1) / 2).clamp(0, 1)  # [-1, 1] -> [0, 1]
 
 
-def walk(model: nn.Module, asked: Asked, progress: Callable[[float, Tensor], None] | None = None) -> Road:
+def integrate(model: nn.Module, asked: Request, progress: Callable[[float, Tensor], None] | None = None) -> Trajectory:
     """Draw in full quality, and remember the way. Same pictures as `Sampler` with solver "ab2".
 
     progress: called after each step but the last with the time and the pictures that the way seems to lead to; what it
         raises ends the walk.
     """
-    sampler = RoadSampler(model, asked)
-    road = sampler.road
+    sampler = TrajectorySampler(model, asked)
+    path = sampler.path
 
     def on_the_way(index: int, t: float, x: Tensor) -> None:
         if progress is not None and 0 < index < asked.steps:
-            progress(t, pictures_of(x - t * _velocity(road, len(road.times) - 1, asked.cfg, asked.interval)))
+            progress(t, pictures_of(x - t * _velocity(path, len(path.times) - 1, asked.cfg, asked.interval)))
 
     start = time.perf_counter()
     # in one go, as the road is one: `sample` splits only what has no callback
-    road.pictures = to_bytes(sampler.sample(len(asked.labels), asked.labels, asked.seed, on_the_way))
-    road.seconds = time.perf_counter() - start
-    return road
+    path.pictures = to_bytes(sampler.sample(len(asked.labels), asked.labels, asked.seed, on_the_way))
+    path.seconds = time.perf_counter() - start
+    return path
 
 
-def foresee(road: Road, asked: Asked) -> Tensor | None:
+def extrapolate(path: Trajectory, asked: Request) -> Tensor | None:
     """The pictures at the end of a way near a known one, without asking the network: (n, C, H, W) uint8.
 
     The velocities are those of the known road, at its own places, put together with another scale. None when they are
     not known: guidance 0 and 1 ask the network only half of it.
     """
-    if any(answer is None for answer in road.with_label):
+    if any(answer is None for answer in path.with_label):
         return None
-    if asked.cfg != 1 and all(answer is None for answer in road.without):
+    if asked.cfg != 1 and all(answer is None for answer in path.without):
         return None
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         time = float(t[0])
-        later = next((k for k, known in enumerate(road.times) if known <= time + 1e-6), len(road.times) - 1)
+        later = next((k for k, known in enumerate(path.times) if known <= time + 1e-6), len(path.times) - 1)
         before = max(later - 1, 0)
-        here = _velocity(road, later, asked.cfg, asked.interval, time)
-        gap = road.times[before] - road.times[later]
-        share = min(max((time - road.times[later]) / gap, 0.0), 1.0) if gap else 0.0
+        here = _velocity(path, later, asked.cfg, asked.interval, time)
+        gap = path.times[before] - path.times[later]
+        share = min(max((time - path.times[later]) / gap, 0.0), 1.0) if gap else 0.0
         if not share:
             return here
-        return here + share * (_velocity(road, before, asked.cfg, asked.interval, time) - here)
+        return here + share * (_velocity(path, before, asked.cfg, asked.interval, time) - here)
 
-    return pictures_of(ab2(velocity, road.noise, torch.linspace(1, 0, asked.steps + 1)))
+    return pictures_of(ab2(velocity, path.noise, torch.linspace(1, 0, asked.steps + 1)))
 
 
 class Guesser:
@@ -139,27 +141,27 @@ class Guesser:
     def __init__(self):
         self.means: dict[int | None, Tensor] = {}  # where it points to at first, for each label; None: for no label
 
-    def learn(self, road: Road) -> None:
+    def learn(self, path: Trajectory) -> None:
         """Keep to where a road has pointed at its start."""
-        if road.with_label[0] is not None:
-            for label, mean in zip(road.asked.labels, road.noise - road.with_label[0], strict=True):
+        if path.with_label[0] is not None:
+            for label, mean in zip(path.asked.labels, path.noise - path.with_label[0], strict=True):
                 self.means[label] = mean
-        if road.without[0] is not None:
-            self.means[None] = (road.noise - road.without[0]).mean(dim=0)
+        if path.without[0] is not None:
+            self.means[None] = (path.noise - path.without[0]).mean(dim=0)
 
     @torch.no_grad()
-    def guess(self, model: nn.Module, asked: Asked) -> Tensor:
+    def guess(self, model: nn.Module, asked: Request) -> Tensor:
         """Pictures (n, C, H, W) uint8 by a single evaluation of the network, with the label and without guidance.
 
         The guidance is in the place that it starts from: asking without the label, too, would cost as much again and
         was measured to come no nearer.
         """
-        x, t = self._set_out(RoadSampler(model, asked), asked)
+        x, t = self._set_out(TrajectorySampler(model, asked), asked)
         labels = torch.tensor(asked.labels, device=x.device)
         labels = labels if asked.cfg else torch.full_like(labels, model.config.num_classes)
         return pictures_of(x - t * model(x, torch.full((len(x),), t, device=x.device, dtype=x.dtype), labels))
 
-    def _set_out(self, sampler: RoadSampler, asked: Asked) -> tuple[Tensor, float]:
+    def _set_out(self, sampler: TrajectorySampler, asked: Request) -> tuple[Tensor, float]:
         """The state from which to ask, and its time."""
         weight = next(sampler.model.parameters())
         noise = sampler._noise(len(asked.labels), asked.seed).to(weight.device, weight.dtype)
@@ -178,23 +180,23 @@ def pictures_of(x: Tensor) -> Tensor:
     return to_bytes(((x.detach().float().cpu() + 1) / 2).clamp(0, 1))
 
 
-def _velocity(road: Road, k: int, cfg: float, interval: Interval, time: float | None = None) -> Tensor:
+def _velocity(path: Trajectory, k: int, cfg: float, interval: Interval, time: float | None = None) -> Tensor:
     """The velocity at answer number k of a road, with any scale; the nearest difference where none was asked for."""
-    time = road.times[k] if time is None else time
+    time = path.times[k] if time is None else time
     scale = cfg if interval[0] <= time <= interval[1] else 1.0
-    if scale == 1 and road.with_label[k] is not None:
-        return road.with_label[k]
-    if road.with_label[k] is None:
-        return road.without[k]
-    known = [i for i, answer in enumerate(road.without) if answer is not None and road.with_label[i] is not None]
+    if scale == 1 and path.with_label[k] is not None:
+        return path.with_label[k]
+    if path.with_label[k] is None:
+        return path.without[k]
+    known = [i for i, answer in enumerate(path.without) if answer is not None and path.with_label[i] is not None]
     if not known:
-        return road.with_label[k]
+        return path.with_label[k]
     nearest = min(known, key=lambda i: abs(i - k))
-    difference = road.with_label[nearest] - road.without[nearest]
-    return road.with_label[k] + (scale - 1) * difference
+    difference = path.with_label[nearest] - path.without[nearest]
+    return path.with_label[k] + (scale - 1) * difference
 
 
-def nearest_road(roads: Sequence[Road], asked: Asked) -> Road | None:
+def nearest_trajectory(trajectories: Sequence[Trajectory], asked: Request) -> Trajectory | None:
     """The road that is most like what is asked for, of those with its noise and classes."""
-    far = [(distance, i) for i, road in enumerate(roads) if (distance := asked.far(road.asked)) is not None]
-    return roads[min(far)[1]] if far else None
+    far = [(distance, i) for i, path in enumerate(trajectories) if (distance := asked.far(path.asked)) is not None]
+    return trajectories[min(far)[1]] if far else None
