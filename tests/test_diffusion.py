@@ -114,7 +114,7 @@ def test_ddim_of_a_normal_distribution_is_its_ordinary_differential_equation():
     ideal = -0.4 + 0.5 * (noise + 0.4 * share.sqrt()) / (share * 0.25 + 1 - share).sqrt()
     errors = []
     for steps in (20, 100, 1000):
-        x = DiffusionSampler(model, steps=steps, method="ddim").draw(noise, None)
+        x = DiffusionSampler(model, steps=steps, method="ddim").integrate(noise, None)
         errors.append((x - ideal).abs().max())
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.02
@@ -286,7 +286,7 @@ def test_settings_that_make_no_sense(model, settings, message):
 def test_a_model_of_the_flow_or_of_something_else():
     with pytest.raises(ValueError, match="learned none"):
         DiffusionSampler(Exact(0, 1), variance="learned")
-    with pytest.raises(ValueError, match="answers 5 channels to 4: expected 4"):
+    with pytest.raises(ValueError, match="predicts 5 channels from 4: expected 4"):
         DiffusionSampler(DiT(DiTConfig(8, 2, 4, 24, 1, 2, out_channels=5)))
 
 
@@ -392,6 +392,6 @@ def test_the_whole_way_is_that_of_diffusers_pipeline():
             both = theirs(torch.cat([x, x]), step.expand(4), torch.cat([labels, torch.tensor([5, 5])])).sample
             with_label, without = both[:, :4].chunk(2)
             x = scheduler.step(without + 3 * (with_label - without), step, x).prev_sample
-        ours = sampler.draw(noise, labels)
+        ours = sampler.integrate(noise, labels)
     assert x.std() > 0.3
     torch.testing.assert_close(ours, x, atol=1e-3, rtol=1e-3)
