@@ -58,13 +58,15 @@ def check_scale(cfg: float, interval: Interval) -> None:
         raise ValueError(f"cfg interval ({low}, {high}) must be two times with 0 <= low <= high <= 1")
 
 
-def check_guidance(model: Callable, y: Tensor | None, cfg: float, interval: Interval) -> None:
-    """Raise ValueError where model, labels and guidance do not belong together."""
+def check_guidance(model: Callable, y: Tensor | None, cfg: float, interval: Interval) -> Callable:
+    """The network to guide, out of its wrapper. Raises ValueError where model, labels and guidance do not fit."""
     check_scale(cfg, interval)
+    model = unwrap(model, keep_compiled=True)
     if y is None and cfg != 1:
         raise ValueError(f"cfg = {cfg} has nothing to guide with: without labels only cfg = 1 makes sense")
     if y is not None and model.config.num_classes is None:
         raise ValueError("this model has no classes: leave y out, and take cfg = 1")
+    return model
 
 
 class BaseSampler:

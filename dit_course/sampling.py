@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dit_course.flow import per_image, step
 from dit_course.generation import BaseSampler, Callback, Interval, check_guidance, start
-from dit_course.wrappers import unwrap
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -97,8 +96,7 @@ def guided(model: Callable, y: Tensor | None = None, cfg: float = 2.0, interval:
     y: (batch,) labels; None for a model without classes.
     interval: (low, high) with 0 <= low <= high <= 1, in t.
     """
-    model = unwrap(model, keep_compiled=True)
-    check_guidance(model, y, cfg, interval)
+    model = check_guidance(model, y, cfg, interval)
     if y is None:
         return lambda x, t: model(x, t)
     no_label = torch.full_like(y, model.config.num_classes)  # (batch,)

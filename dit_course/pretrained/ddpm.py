@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from dit_course.flow import per_image
 from dit_course.generation import BaseSampler, Callback, Interval, check_guidance, start, whole_number
 from dit_course.sampling import guidance_scale
-from dit_course.wrappers import unwrap
 
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (x, t) -> noise, variance between its bounds
 
@@ -139,8 +138,7 @@ def denoiser(
         noise, variance = output[:, : x.shape[1]].to(x.dtype), output[:, x.shape[1] :].to(x.dtype)
         return noise, variance if variance.shape[1] else None
 
-    model = unwrap(model, keep_compiled=True)
-    check_guidance(model, y, cfg, interval)
+    model = check_guidance(model, y, cfg, interval)
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     labels = () if y is None else (y,)
 

@@ -88,7 +88,7 @@ def late(v, x, t, t_next):
 @mutant(exercise="euler", hint="all your steps have one size")
 def one_over_steps(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
+    for t in ts[:-1]:
         x = x - velocity(x, expand_time(t, x)) / (len(ts) - 1)
         report(x)
     return x
@@ -134,7 +134,7 @@ def one_step_short(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="each picture needs its time")
 def a_scalar_time(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity(x, t), t, t_next)
     return x
@@ -159,7 +159,7 @@ def in_place(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="your answer is its input, unchanged")
 def not_kept(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         step(x, velocity(x, expand_time(t, x)), t, t_next)
     return x
@@ -196,7 +196,7 @@ def evaluated_twice(v, x, t, t_next):
 
 @mutant(exercise="euler", hint="`velocity` is a function here")
 def never_called(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity, t, t_next)
     return x
@@ -204,7 +204,7 @@ def never_called(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="are the two in the right order?")
 def time_first(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity(x, expand_time(x, t)), t, t_next)
     return x
@@ -732,6 +732,14 @@ def less_one(model, y, no_label, cfg, inside, scale, x, t):
 @steered("check whether it is so for all of them")
 def if_scale(model, y, no_label, cfg, inside, scale, x, t):
     return model(x, t, y) if scale == 1 else model(x, t, no_label)
+
+
+@steered("per_image(scale, x) shapes it for the batch")
+def scale_not_shaped(model, y, no_label, cfg, inside, scale, x, t):
+    if (scale == 1).all():
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale.flatten() * (with_label - without)
 
 
 @steered("`split` takes the length of a piece")

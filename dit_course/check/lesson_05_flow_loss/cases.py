@@ -104,6 +104,11 @@ SLIPS = {  # words of an error in a loss, and what is said behind them
 }
 
 
+def loss_of(errors: Callable[[SimpleNamespace], Tensor]) -> Callable[[SimpleNamespace], Tensor]:
+    """A wrong loss: the right mean of wrong errors."""
+    return lambda record: reduced(errors(record), record.reduction)
+
+
 def reduced(error: Tensor, reduction: str) -> Tensor:
     """The mean of errors (batch, ...): over all of them ("mean"), or of each picture ("none", (batch,))."""
     return error.mean() if reduction == "mean" else error.flatten(1).mean(dim=1)
@@ -127,6 +132,10 @@ class LossCase(Case):
     def inputs(self) -> tuple:
         """What the answer is given."""
         return self.reduction, self.x
+
+    def imitate(self, wrong: Callable[[SimpleNamespace], Tensor]) -> Tensor:
+        """The loss that a wrong version makes of the answer's own times, noise and predictions."""
+        return wrong(self.record)
 
     def use(self, answer: type, track: bool = False) -> tuple[object, tuple]:
         """Raises AnswerError where the model is called with something else than it should be."""
@@ -254,17 +263,3 @@ class LossCase(Case):
             raise AnswerError(f"{ANOTHER}: hand `generator` on to self.timesteps")
         if not same(notes.calls[-1][0], again.calls[-1][0]):
             raise AnswerError(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
-
-
-@dataclass(frozen=True)
-class MatchesLoss:
-    """A mistake in the loss, recognized by its value: `wrong` makes errors from the answer's own draws."""
-
-    hint: str
-    wrong: Callable[[SimpleNamespace], Tensor]
-    reduce: Callable[[Tensor, str], Tensor] = reduced
-
-    def fits(self, trial) -> bool:
-        """Whether the answer has this loss in this case."""
-        record = trial.case.record
-        return same(trial.outcome.value, self.reduce(self.wrong(record), record.reduction))

@@ -1,15 +1,14 @@
 """Lesson 05: the path from data to noise, its velocity, and the loss; `timesteps` has the times."""
 
 import math
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.lesson_01_patches.mistakes import drawing
-from dit_course.check.lesson_05_flow_loss.cases import LossCase, MatchesLoss, reduced, weighted
+from dit_course.check.lesson_05_flow_loss.cases import LossCase, loss_of, reduced, weighted
 
 # -- what the exercises are tried on ---------------------------------------------------------------
 
@@ -33,12 +32,7 @@ def flow_inputs(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
 
 # -- interpolate -----------------------------------------------------------------------------------
 
-CURVED = "that path is curved, as in DDPM, where the squares of both shares add up to 1: here the shares themselves do"
-ALONG_WIDTH = (
-    "t has one number for each picture, but here it meets another axis: per_image(t, x) shapes it for the batch"
-)
 ONE_T = "all pictures get the time of the first: each has its own"
-OVERSHOT = "the noise is mixed in with the wrong sign: the path leads from the data towards the noise"
 ANY_AXES = "per_image(t, x) shapes t for pictures and for points: does yours fit one number of axes only?"
 
 interpolate = Exercise(
@@ -47,36 +41,30 @@ interpolate = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, noise, t), label) for x, noise, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(
-            "data and noise have changed places: at t = 0 everything is data, at t = 1 everything is noise",
-            lambda x, noise, t: flow.interpolate(noise, x, t),
-        ),
-        MatchesOutput(
-            "the data never fades: its share must shrink from 1 to 0 while that of the noise grows",
-            weighted(lambda t: 1 + 0 * t, lambda t: t),
-        ),
-        MatchesOutput(
-            "the noise is there in full at every t: its share must grow from 0 to 1",
-            weighted(lambda t: 1 - t, lambda t: 1 + 0 * t),
-        ),
-        MatchesOutput(CURVED, weighted(lambda t: (1 - t).sqrt(), lambda t: t.sqrt())),
-        MatchesOutput(CURVED, weighted(lambda t: (1 - t**2).sqrt(), lambda t: t)),
-        MatchesOutput(CURVED, weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin())),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + t * noise),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise),
-        MatchesOutput(ONE_T, lambda x, noise, t: flow.interpolate(x, noise, t[0])),
-        MatchesOutput(
-            "brackets are missing: the share of the picture is 1 - t, all of it",
-            lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise),
-        ),
-        MatchesOutput(OVERSHOT, weighted(lambda t: 1 - t, lambda t: -t)),
-        MatchesOutput(OVERSHOT, weighted(lambda t: 1 + t, lambda t: -t)),
-        MatchesOutput(
-            "that is the velocity, not a point on the path: where is the picture at time t?",
-            lambda x, noise, t: noise - x,
-        ),
+    mistakes=[
+        "data and noise have changed places: at t = 0 everything is data, at t = 1 everything is noise",
+        lambda x, noise, t: flow.interpolate(noise, x, t),
+        "the data never fades: its share must shrink from 1 to 0 while that of the noise grows",
+        weighted(lambda t: 1 + 0 * t, lambda t: t),
+        "the noise is there in full at every t: its share must grow from 0 to 1",
+        weighted(lambda t: 1 - t, lambda t: 1 + 0 * t),
+        "that path is curved, as in DDPM, where the squares of both shares add up to 1: here the shares themselves do",
+        weighted(lambda t: (1 - t).sqrt(), lambda t: t.sqrt()),
+        weighted(lambda t: (1 - t**2).sqrt(), lambda t: t),
+        weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin()),
+        "t has one number for each picture, but here it meets another axis: per_image(t, x) shapes it for the batch",
+        lambda x, noise, t: (1 - t) * x + t * noise,
+        lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise,
+        lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise,
+        ONE_T,
+        lambda x, noise, t: flow.interpolate(x, noise, t[0]),
+        "brackets are missing: the share of the picture is 1 - t, all of it",
+        lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise),
+        "the noise is mixed in with the wrong sign: the path leads from the data towards the noise",
+        weighted(lambda t: 1 - t, lambda t: -t),
+        weighted(lambda t: 1 + t, lambda t: -t),
+        "that is the velocity, not a point on the path: where is the picture at time t?",
+        lambda x, noise, t: noise - x,
     ],
     praise="Right on the path",
     picture=lambda x_t: x_t[0],
@@ -91,16 +79,13 @@ velocity_target = Exercise(
     reference=flow.velocity_target,
     lesson="05",
     cases=lambda draw: [Case((x, noise), label) for x, noise, _, label in flow_inputs(draw)[:3]],
-    diagnoses=[
-        MatchesOutput(
-            "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes",
-            lambda x, noise: x - noise,
-        ),
-        MatchesOutput(
-            "that is the noise alone, another target that networks can have: here the velocity is meant",
-            lambda x, noise: noise,
-        ),
-        MatchesOutput("that is the sum: a velocity is a difference, end minus start", lambda x, noise: noise + x),
+    mistakes=[
+        "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes",
+        lambda x, noise: x - noise,
+        "that is the noise alone, another target that networks can have: here the velocity is meant",
+        lambda x, noise: noise,
+        "that is the sum: a velocity is a difference, end minus start",
+        lambda x, noise: noise + x,
     ],
     praise="The velocity of the straight path",
     picture=lambda velocity: velocity[0],
@@ -120,35 +105,30 @@ data_from_velocity = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(
-            "you move the wrong way: the data lies at the start of the path, against the velocity",
-            lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
-        ),
-        MatchesOutput(
-            "you follow the whole path, but x_t lies at time t: how much of the path is between there and the data?",
-            lambda x_t, v, t: x_t - v,
-        ),
-        MatchesOutput(
-            "that is the other end of the path: with the velocity you reach the noise, and the rest of the path is 1 - t",
-            flow.noise_from_velocity,
-        ),
-        MatchesOutput(
-            "the part of the path that is meant is the one from the data to x_t, t long, not the rest of it",
-            lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
-        ),
-        MatchesOutput(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t - t * v),
-        MatchesOutput(ONE_T, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0])),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: x_t - v / flow.per_image(t, x_t)),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t)),
-        MatchesOutput(SHRUNK, lambda x_t, v, t: flow.interpolate(x_t, -v, t)),
-        MatchesOutput(SHRUNK, flow.interpolate),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: flow.per_image(t, x_t) * v),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: -flow.per_image(t, x_t) * v),
-        MatchesOutput(
-            "dividing by 1 - t would be right if the noise were known: here the velocity is",
-            lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t)),
-        ),
+    mistakes=[
+        "you move the wrong way: the data lies at the start of the path, against the velocity",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
+        "you follow the whole path, but x_t lies at time t: how much of the path is between there and the data?",
+        lambda x_t, v, t: x_t - v,
+        "that is the other end of the path: with the velocity you reach the noise, and the rest of the path is 1 - t",
+        flow.noise_from_velocity,
+        "the part of the path that is meant is the one from the data to x_t, t long, not the rest of it",
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
+        TIMES_ALONG_WIDTH,
+        lambda x_t, v, t: x_t - t * v,
+        ONE_T,
+        lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0]),
+        DIVIDED,
+        lambda x_t, v, t: x_t - v / flow.per_image(t, x_t),
+        lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t),
+        SHRUNK,
+        lambda x_t, v, t: flow.interpolate(x_t, -v, t),
+        flow.interpolate,
+        ONLY_THE_WAY,
+        lambda x_t, v, t: flow.per_image(t, x_t) * v,
+        lambda x_t, v, t: -flow.per_image(t, x_t) * v,
+        "dividing by 1 - t would be right if the noise were known: here the velocity is",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t)),
     ],
     praise="Back at the data",
     picture=lambda x: x[0],
@@ -161,25 +141,25 @@ noise_from_velocity = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(
-            "you move the wrong way: the noise lies at the end of the path, where the velocity points",
-            lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
-        ),
-        MatchesOutput(
-            "you follow the whole path, but x_t lies at time t already: how much of the path is left?",
-            lambda x_t, v, t: x_t + v,
-        ),
-        MatchesOutput(
-            "t is the part of the path behind x_t: the part ahead of it is meant",
-            lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
-        ),
-        MatchesOutput("that is the data, at the start of the path: the noise lies at its end", flow.data_from_velocity),
-        MatchesOutput(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t + (1 - t) * v),
-        MatchesOutput(ONE_T, lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0])),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t))),
-        MatchesOutput(SHRUNK, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v)),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v),
+    mistakes=[
+        "you move the wrong way: the noise lies at the end of the path, where the velocity points",
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
+        "you follow the whole path, but x_t lies at time t already: how much of the path is left?",
+        lambda x_t, v, t: x_t + v,
+        "t is the part of the path behind x_t: the part ahead of it is meant",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
+        "that is the data, at the start of the path: the noise lies at its end",
+        flow.data_from_velocity,
+        TIMES_ALONG_WIDTH,
+        lambda x_t, v, t: x_t + (1 - t) * v,
+        ONE_T,
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0]),
+        DIVIDED,
+        lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t)),
+        SHRUNK,
+        lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v),
+        ONLY_THE_WAY,
+        lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v,
     ],
     praise="Arrived at the noise",
     picture=lambda noise: noise[0],
@@ -203,71 +183,44 @@ def loss_cases(draw: Draw) -> list[LossCase]:
     return cases
 
 
-LOSS_PART = (
-    "your target is a part of the path, to x_t or from it: the velocity is all of it, from the data to the noise"
-)
-LOSS_ENDS = "you compare the ends that the velocities lead to: compare the velocities themselves"
-LOSS_RAW = "the errors are not squared, so that too high and too low cancel"
-LOSS_SUM = "the squared errors are summed: their mean is meant"
-LOSS_REDUCTION = 'the reduction is ignored: "mean" should give one number, and "none" one for each picture'
-
-
-def squares(record: SimpleNamespace) -> Tensor:
-    """What the right loss is the mean of."""
-    return record.error.square()
-
-
 RectifiedFlow = Exercise(
     "RectifiedFlow",
     reference=flow.RectifiedFlow,
     lesson="05",
     partly='one number is wanted for "mean" and one for each picture for "none": what takes your means?',
     cases=loss_cases,
-    diagnoses=[
-        MatchesLoss(
-            "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise",
-            lambda r: (r.predicted + r.target).square(),
-        ),
-        MatchesLoss(
-            "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it",
-            lambda r: (r.predicted - r.noise).square(),
-        ),
-        MatchesLoss(
-            "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it",
-            lambda r: (r.predicted - r.x).square(),
-        ),
-        MatchesLoss(
-            "your target is x_t, which the network is given anyway: it should predict the velocity",
-            lambda r: (r.predicted - r.x_t).square(),
-        ),
-        MatchesLoss(LOSS_PART, lambda r: (r.predicted - (r.noise - r.x_t)).square()),
-        MatchesLoss(LOSS_PART, lambda r: (r.predicted - (r.x_t - r.x)).square()),
-        MatchesLoss(LOSS_ENDS, lambda r: (r.t * r.error).square()),
-        MatchesLoss(LOSS_ENDS, lambda r: ((1 - r.t) * r.error).square()),
-        MatchesLoss(
-            "the errors are not squared, only made positive: the *squared* error is meant", lambda r: r.error.abs()
-        ),
-        MatchesLoss(LOSS_RAW, lambda r: r.error),
-        MatchesLoss(LOSS_RAW, lambda r: -r.error),
-        MatchesLoss("the squared error is halved", lambda r: r.error.square() / 2),
-        MatchesLoss(
-            "there is a root over the mean: the squared error itself is meant",
-            squares,
-            lambda error, how: reduced(error, how).sqrt(),
-        ),
-        MatchesLoss(LOSS_SUM, squares, lambda error, how: error.sum()),
-        MatchesLoss(
-            LOSS_SUM,
-            lambda r: r.error.square(),
-            lambda error, how: reduced(error.flatten(1).sum(1)[:, None], how),
-        ),
-        MatchesLoss(LOSS_REDUCTION, squares, lambda error, how: error.mean()),
-        MatchesLoss(LOSS_REDUCTION, squares, lambda error, how: error.flatten(1).mean(1)),
-        MatchesLoss(
-            'every pixel keeps its own error: take the mean of all, or of each picture for "none"',
-            squares,
-            lambda error, how: error,
-        ),
+    mistakes=[
+        "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise",
+        loss_of(lambda r: (r.predicted + r.target).square()),
+        "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it",
+        loss_of(lambda r: (r.predicted - r.noise).square()),
+        "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it",
+        loss_of(lambda r: (r.predicted - r.x).square()),
+        "your target is x_t, which the network is given anyway: it should predict the velocity",
+        loss_of(lambda r: (r.predicted - r.x_t).square()),
+        "your target is a part of the path, to x_t or from it: the velocity is all of it, from the data to the noise",
+        loss_of(lambda r: (r.predicted - (r.noise - r.x_t)).square()),
+        loss_of(lambda r: (r.predicted - (r.x_t - r.x)).square()),
+        "you compare the ends that the velocities lead to: compare the velocities themselves",
+        loss_of(lambda r: (r.t * r.error).square()),
+        loss_of(lambda r: ((1 - r.t) * r.error).square()),
+        "the errors are not squared, only made positive: the *squared* error is meant",
+        loss_of(lambda r: r.error.abs()),
+        "the errors are not squared, so that too high and too low cancel",
+        loss_of(lambda r: r.error),
+        loss_of(lambda r: -r.error),
+        "the squared error is halved",
+        loss_of(lambda r: r.error.square() / 2),
+        "there is a root over the mean: the squared error itself is meant",
+        lambda r: reduced(r.error.square(), r.reduction).sqrt(),
+        "the squared errors are summed: their mean is meant",
+        lambda r: r.error.square().sum(),
+        lambda r: reduced(r.error.square().flatten(1).sum(1)[:, None], r.reduction),
+        'the reduction is ignored: "mean" should give one number, and "none" one for each picture',
+        lambda r: r.error.square().mean(),
+        lambda r: r.error.square().flatten(1).mean(1),
+        'every pixel keeps its own error: take the mean of all, or of each picture for "none"',
+        lambda r: r.error.square(),
     ],
     praise="A model that is off by a known amount has exactly that loss",
 )

@@ -45,8 +45,8 @@ class Formula(nn.Module):
         last = self.config.num_classes
         if y is None:
             raise AnswerError(
-                "the model is called without labels: it wants `y` or, where the label is to be hidden, `no_label`; and a solver "
-                "does not integrate the model itself, but a velocity v(x, t), which `guided` makes of it"
+                "the model is called without labels: it wants `y` or, where the label is to be hidden, `no_label`; and "
+                "a solver does not integrate the model itself, but a velocity v(x, t), which `guided` makes of it"
             )
         if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
             raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
@@ -71,7 +71,10 @@ SLIPS = {  # words of an error in a solver, and what is said behind them
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
     "too many values to unpack": "`split` takes the length of a piece, `chunk` the number of pieces",
 }
-TRUE = {"Boolean value of Tensor": "there may be one scale for each picture: check whether it is so for all of them"}
+GUIDANCE_SLIPS = {
+    "Boolean value of Tensor": "there may be one scale for each picture: check whether it is so for all of them",
+    "must match the size": "`scale` may have one number for each picture: per_image(scale, x) shapes it for the batch",
+}
 
 
 def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextlib.AbstractContextManager[None]:
@@ -172,7 +175,7 @@ def inside_or_nothing(model, y: Tensor, cfg: float, interval: tuple, x: Tensor, 
 # -- the Sampler -------------------------------------------------------------------------------------
 
 
-def drawn(**changes) -> Callable:
+def sampled_with(**changes) -> Callable:
     """A wrong `Sampler`: one thing of `integrate` done otherwise."""
 
     def wrong(model, settings, n, labels, seed):

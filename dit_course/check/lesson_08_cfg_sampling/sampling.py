@@ -9,18 +9,18 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
-    TRUE,
+    GUIDANCE_SLIPS,
     Formula,
     Gaussian,
-    drawn,
     guide,
     in_one_go,
     in_rows,
     inside_or_nothing,
     mixed,
+    sampled_with,
     slips_explained,
     turned,
     waves,
@@ -29,6 +29,7 @@ from dit_course.check.lesson_08_cfg_sampling.solvers import ab2, euler, heun
 from dit_course.generation import BaseSampler
 
 __all__ = ["Sampler", "ab2", "class_grid", "euler", "guided", "heun", "invert"]
+
 # -- guided ------------------------------------------------------------------------------------------
 
 
@@ -49,13 +50,12 @@ class Guidance(Case):
             raise AnswerError(
                 "`guided` should return a function, the velocity v(x, t): leave the line `return velocity`"
             )
-        with slips_explained(TRUE):
+        with slips_explained(GUIDANCE_SLIPS):
             result = velocity(x, t)
-        if model.evaluated > self.passes * len(x) and same(
-            result, mixed(guide)(*copy.deepcopy(self.args), *self.given)
-        ):
+        seen, right = model.evaluated, mixed(guide)(*copy.deepcopy(self.args), *self.given)
+        if seen > self.passes * len(x) and same(result, right):
             raise AnswerError(
-                f"the velocity is right, but on {self.label} the network saw {model.evaluated} pictures where {len(x)} are "
+                f"the velocity is right, but on {self.label} the network saw {seen} pictures where {len(x)} are "
                 "enough: where all scales are 1, the prediction without label is paid for and thrown away"
             )
         return result, (x, t)
@@ -94,54 +94,36 @@ guided = Exercise(
     lesson="08",
     partly=OTHERWISE,
     cases=guidance_cases,
-    diagnoses=[
-        MatchesOutput(
-            "the two predictions are swapped: the first half of the doubled batch has the labels",
-            mixed(lambda a, b, scale: guide(b, a, scale)),
+    mistakes=[
+        "the two predictions are swapped: the first half of the doubled batch has the labels",
+        mixed(lambda a, b, scale: guide(b, a, scale)),
+        (
+            "you start at the prediction *with* the label, so cfg 1 would already exaggerate: start at the one "
+            "without, and go `scale` times the difference"
         ),
-        MatchesOutput(
-            "you start at the prediction *with* the label, so cfg 1 would already exaggerate: start at the one without, and go "
-            "`scale` times the difference",
-            mixed(lambda a, b, scale: a + scale * (a - b)),
-        ),
-        MatchesOutput(
-            "that is only the difference, scaled: it has to be added to the prediction without the label",
-            mixed(lambda a, b, scale: scale * (a - b)),
-        ),
-        MatchesOutput(
-            "one picture inside of the interval is enough to guide all of them: `scale` tells them apart",
-            mixed(guide, decide=torch.any),
-        ),
-        MatchesOutput(
-            "one picture outside of the interval is enough to guide none of them: `scale` tells them apart",
-            mixed(guide, decide=torch.all),
-        ),
-        MatchesOutput("the label is there, but nothing is exaggerated: use `scale`", mixed(lambda a, b, scale: a)),
-        MatchesOutput("only the prediction without the label is used", mixed(lambda a, b, scale: b)),
-        MatchesOutput(
-            "the interval is ignored: `scale` is cfg inside of it and 1 outside, picture by picture",
-            mixed(guide, decide=torch.ones_like),
-        ),
-        MatchesOutput(
-            "outside of the interval the prediction *without* label is taken: there the one with the label is meant",
-            inside_or_nothing,
-        ),
-        MatchesOutput(
-            "`scale` stretches only the prediction with the label: put the whole difference in brackets",
-            mixed(lambda a, b, scale: b + scale * a - b),
-        ),
-        MatchesOutput(
-            "the difference is turned around: it leads from the prediction without label to the one with it",
-            mixed(lambda a, b, scale: b + scale * (b - a)),
-        ),
-        MatchesOutput(
-            "you go `scale - 1` times the difference: from the prediction without label it is `scale` times",
-            mixed(lambda a, b, scale: b + (scale - 1) * (a - b)),
-        ),
-        MatchesOutput(
-            "you return both velocities, one after the other: mix them into one for each picture",
-            mixed(lambda a, b, scale: torch.cat([a, b])),
-        ),
+        mixed(lambda a, b, scale: a + scale * (a - b)),
+        "that is only the difference, scaled: it has to be added to the prediction without the label",
+        mixed(lambda a, b, scale: scale * (a - b)),
+        "one picture inside of the interval is enough to guide all of them: `scale` tells them apart",
+        mixed(guide, decide=torch.any),
+        "one picture outside of the interval is enough to guide none of them: `scale` tells them apart",
+        mixed(guide, decide=torch.all),
+        "the label is there, but nothing is exaggerated: use `scale`",
+        mixed(lambda a, b, scale: a),
+        "only the prediction without the label is used",
+        mixed(lambda a, b, scale: b),
+        "the interval is ignored: `scale` is cfg inside of it and 1 outside, picture by picture",
+        mixed(guide, decide=torch.ones_like),
+        "outside of the interval the prediction *without* label is taken: there the one with the label is meant",
+        inside_or_nothing,
+        "`scale` stretches only the prediction with the label: put the whole difference in brackets",
+        mixed(lambda a, b, scale: b + scale * a - b),
+        "the difference is turned around: it leads from the prediction without label to the one with it",
+        mixed(lambda a, b, scale: b + scale * (b - a)),
+        "you go `scale - 1` times the difference: from the prediction without label it is `scale` times",
+        mixed(lambda a, b, scale: b + (scale - 1) * (a - b)),
+        "you return both velocities, one after the other: mix them into one for each picture",
+        mixed(lambda a, b, scale: torch.cat([a, b])),
     ],
     praise="Guided as it should be, for no more passes than needed,",
 )
@@ -155,13 +137,13 @@ class Integrated(Exception):
 
 
 @dataclass(frozen=True)
-class Drawing(Case):
+class Sampling(Case):
     """A Sampler is made of a model and settings, args, and samples `given`: (n, labels, seed)."""
 
     given: tuple = ()
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Draw, and see whether the callback is told."""
+        """Sample, and see whether the callback is told."""
         model, settings = copy.deepcopy(self.args)
         n, labels, seed = self.given
         if not issubclass(answer, BaseSampler):
@@ -188,11 +170,11 @@ class Drawing(Case):
         return (self.given[1],)
 
     def imitate(self, wrong: Callable) -> Tensor:
-        """What a wrong version draws."""
+        """What a wrong version samples."""
         return wrong(*copy.deepcopy(self.args), *self.given)
 
 
-def drawings(draw: Draw) -> list[Drawing]:
+def samplings(draw: Draw) -> list[Sampling]:
     """Three samplers with other settings each."""
     cases = []
     for solver, steps, cfg, interval in (
@@ -203,56 +185,42 @@ def drawings(draw: Draw) -> list[Drawing]:
         labels = torch.randint(4, (3,), generator=draw.generator).tolist()
         seed = int(torch.randint(1000, (), generator=draw.generator))
         settings = {"steps": steps, "solver": solver, "cfg": cfg, "cfg_interval": interval}
-        cases.append(Drawing((Formula(4), settings), f"{steps} steps of {solver} with cfg {cfg}", (3, labels, seed)))
+        cases.append(Sampling((Formula(4), settings), f"{steps} steps of {solver} with cfg {cfg}", (3, labels, seed)))
     return cases
 
-
-S_RANGE = "your pictures are still in [-1, 1], as inside of the network: outside they lie in [0, 1]"
-S_CFG = "the guidance scale of this sampler is not used: it is in `self.cfg`"
-S_BRACKETS = "only the 1 is halved: a division comes before a sum, unless there are brackets"
 
 Sampler = Exercise(
     "Sampler",
     reference=sampling.Sampler,
     lesson="08",
     partly=OTHERWISE,
-    cases=drawings,
-    diagnoses=[
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x)),
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(-1, 1))),
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(0, 1))),
-        MatchesOutput(
-            "some values lie beyond [0, 1]: noise and guidance overshoot a little, and a screen shows nothing there: clamp",
-            drawn(end=lambda x: (x + 1) / 2),
-        ),
-        MatchesOutput(
-            "halve after adding, not before: -1 must become 0, and 1 must stay 1",
-            drawn(end=lambda x: (x / 2 + 1).clamp(0, 1)),
-        ),
-        MatchesOutput(S_BRACKETS, drawn(end=lambda x: x + 1 / 2)),
-        MatchesOutput(S_BRACKETS, drawn(end=lambda x: (x + 1 / 2).clamp(0, 1))),
-        MatchesOutput(
-            "clamp after halving, not before: inside of the network a picture reaches from -1 to 1",
-            drawn(end=lambda x: (x.clamp(0, 1) + 1) / 2),
-        ),
-        MatchesOutput(
-            "your times run from 0 to 1: sampling begins at t = 1, with noise",
-            drawn(ts=lambda steps: torch.linspace(0, 1, steps + 1)),
-        ),
-        MatchesOutput(
-            "your row of times is one too short: for `steps` steps there are steps + 1 times, both ends counted",
-            drawn(ts=lambda steps: torch.linspace(1, 0, steps)),
-        ),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, interval))),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (1.0, interval))),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, (0.0, 1.0)))),
-        MatchesOutput(
-            "the interval of this sampler is not used: it is in `self.cfg_interval`",
-            drawn(guide=lambda cfg, interval: (cfg, (0.0, 1.0))),
-        ),
-        MatchesOutput(
-            "your sampler always takes Euler's steps: its own solver is in `self.solver`", drawn(solver=sampling.euler)
-        ),
+    cases=samplings,
+    mistakes=[
+        "your pictures are still in [-1, 1], as inside of the network: outside they lie in [0, 1]",
+        sampled_with(end=lambda x: x),
+        sampled_with(end=lambda x: x.clamp(-1, 1)),
+        sampled_with(end=lambda x: x.clamp(0, 1)),
+        "some values lie beyond [0, 1]: noise and guidance overshoot a little, and a screen shows nothing there: clamp",
+        sampled_with(end=lambda x: (x + 1) / 2),
+        "halve after adding, not before: -1 must become 0, and 1 must stay 1",
+        sampled_with(end=lambda x: (x / 2 + 1).clamp(0, 1)),
+        "only the 1 is halved: a division comes before a sum, unless there are brackets",
+        sampled_with(end=lambda x: x + 1 / 2),
+        sampled_with(end=lambda x: (x + 1 / 2).clamp(0, 1)),
+        "clamp after halving, not before: inside of the network a picture reaches from -1 to 1",
+        sampled_with(end=lambda x: (x.clamp(0, 1) + 1) / 2),
+        "your times run from 0 to 1: sampling begins at t = 1, with noise",
+        sampled_with(ts=lambda steps: torch.linspace(0, 1, steps + 1)),
+        "your row of times is one too short: for `steps` steps there are steps + 1 times, both ends counted",
+        sampled_with(ts=lambda steps: torch.linspace(1, 0, steps)),
+        "the guidance scale of this sampler is not used: it is in `self.cfg`",
+        sampled_with(guide=lambda cfg, interval: (2.0, interval)),
+        sampled_with(guide=lambda cfg, interval: (1.0, interval)),
+        sampled_with(guide=lambda cfg, interval: (2.0, (0.0, 1.0))),
+        "the interval of this sampler is not used: it is in `self.cfg_interval`",
+        sampled_with(guide=lambda cfg, interval: (cfg, (0.0, 1.0))),
+        "your sampler always takes Euler's steps: its own solver is in `self.solver`",
+        sampled_with(solver=sampling.euler),
     ],
     praise="Samples what the course's sampler samples",
     picture=lambda pictures: pictures[0],
@@ -272,30 +240,26 @@ def grid_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-GRID_IN_TURN = "your classes change from picture to picture: a row should be one class (labels=... says which)"
-
 class_grid = Exercise(
     "class_grid",
     reference=sampling.class_grid,
     lesson="08",
     cases=grid_cases,
-    diagnoses=[
-        MatchesOutput(
-            "the classes are right, but every picture has a noise of its own: a column should share one, so use the seed again "
-            "for every row",
-            in_one_go,
+    mistakes=[
+        (
+            "the classes are right, but every picture has a noise of its own: a column should share one, so use the "
+            "seed again for every row"
         ),
-        MatchesOutput(
-            "every row has other noises: the seed should be the same for all of them",
-            lambda *args: in_rows(*args, another=1),
-        ),
-        MatchesOutput("your classes run along the columns: a *row* should be one class", turned),
-        MatchesOutput(GRID_IN_TURN, lambda *args: in_one_go(*args, order="turns")),
-        MatchesOutput(GRID_IN_TURN, lambda *args: in_rows(*args, labelled=False)),
-        MatchesOutput(
-            "the rows are still an axis of their own: put them one after the other, (classes * per_class, ...)",
-            lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1])),
-        ),
+        in_one_go,
+        "every row has other noises: the seed should be the same for all of them",
+        lambda *args: in_rows(*args, another=1),
+        "your classes run along the columns: a *row* should be one class",
+        turned,
+        "your classes change from picture to picture: a row should be one class (labels=... says which)",
+        lambda *args: in_one_go(*args, order="turns"),
+        lambda *args: in_rows(*args, labelled=False),
+        "the rows are still an axis of their own: put them one after the other, (classes * per_class, ...)",
+        lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1])),
         MatchesRule(
             "only one row comes back: let the loop go through all classes before you return",
             lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2),
@@ -326,12 +290,10 @@ class Inversion(Case):
 
 
 def inversions(draw: Draw) -> list[Inversion]:
-    """Pictures on a winding trajectory and on an exact one."""
+    """Pictures on a bent trajectory and on an exact one."""
     batch, height, width = draw.sizes(3, 2, 5)
     return [
-        Inversion(
-            (waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a winding trajectory, 4 steps"
-        ),
+        Inversion((waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a bent trajectory, 4 steps"),
         Inversion((Gaussian(0.5), 0.5 * draw.normal(batch, 1), 6), "a Gaussian, 6 steps"),
     ]
 
@@ -342,31 +304,19 @@ invert = Exercise(
     lesson="08",
     partly=OTHERWISE,
     cases=inversions,
-    diagnoses=[
-        MatchesOutput(
-            "you integrate from t = 1 to t = 0, as if the pictures were noise: they are data, so at which t does this begin?",
-            lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1)),
-        ),
-        MatchesOutput(
-            "one step is missing: for `steps` steps there are steps + 1 times, both ends counted",
-            lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps)),
-        ),
-        MatchesOutput(
-            "that is where Euler's steps end: take those of `heun`",
-            lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1)),
-        ),
-        MatchesOutput(
-            "that is where the steps of `ab2` end: take those of `heun`",
-            lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1)),
-        ),
-        MatchesOutput(
-            "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it",
-            lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1)),
-        ),
-        MatchesOutput(
-            "the times that the velocity is called with run the wrong way: pictures lie at t = 0",
-            lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1)),
-        ),
+    mistakes=[
+        "you integrate from t = 1 to t = 0, as if the pictures were noise: at which t do pictures lie?",
+        lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1)),
+        "one step is missing: for `steps` steps there are steps + 1 times, both ends counted",
+        lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps)),
+        "that is where Euler's steps end: take those of `heun`",
+        lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1)),
+        "that is where the steps of `ab2` end: take those of `heun`",
+        lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1)),
+        "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it",
+        lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1)),
+        "the times that the velocity is called with run the wrong way: pictures lie at t = 0",
+        lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1)),
     ],
     praise="Your noise is the course's",
 )
