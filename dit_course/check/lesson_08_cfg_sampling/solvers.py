@@ -172,7 +172,7 @@ ab2 = Exercise(
         "that is Euler's step: `past`, the velocity of the step before, is not used",
         sampling.euler,
         (
-            "right for equal steps; for uneven ones the line through both velocities must be sampled_with to scale: the last "
+            "right for equal steps; for uneven ones the line through both velocities must be drawn to scale: the last "
             "step was `past_size` long, and you read the line `size / 2` ahead"
         ),
         remembering(lambda here, past, ratio: 1.5 * here - 0.5 * past),
