@@ -14,8 +14,8 @@ import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, overfit, train, training_step
 from dit_course.checkpoints import checkpoints_in
-from dit_course.distributed.batching import batch_indices, randomness
-from dit_course.training import StepBudget
+from dit_course.trainer import StepBudget, make_batch
+from dit_course.training import batch_indices, randomness
 
 CONFIG = DiTConfig(image_size=8, patch_size=4, channels=1, width=16, depth=2, heads=2, num_classes=3)
 
@@ -326,9 +326,7 @@ def test_an_unconditional_model_trains():
 def test_flip_mirrors_about_half_of_the_pictures():
     images = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
     images[..., 0] = 255
-    from dit_course.distributed.batching import prepare
-
-    x, _ = prepare(images, torch.zeros(200, dtype=torch.int64), torch.arange(200), flip=True)
+    x, _ = make_batch(images, torch.zeros(200, dtype=torch.int64), torch.arange(200), flip=True)
     left = (x[:, 0, 0, 0] == 1).sum().item()
     assert 60 < left < 140
     assert ((x[:, 0, 0, 0] == 1) ^ (x[:, 0, 0, 7] == 1)).all()
