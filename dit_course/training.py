@@ -68,15 +68,7 @@ def overfit(model: nn.Module, flow: RectifiedFlow, x: Tensor, y: Tensor | None, 
 
 
 def training_loop(
-    model: nn.Module,
-    flow: RectifiedFlow,
-    images: Tensor,
-    labels: Tensor,
-    steps: int,
-    batch_size: int = 64,
-    lr: float = 2e-3,
-    ema=None,
-    seed: int = 0,
+    model: nn.Module, flow: RectifiedFlow, images: Tensor, labels: Tensor, steps: int, batch_size=64, lr=2e-3, ema=None
 ) -> Iterator[Tensor]:
     """Train `model` in place, and yield the loss after each step.
 
@@ -86,8 +78,8 @@ def training_loop(
     for done in range(steps):
         model.train()
         optimizer.param_groups[0]["lr"] = learning_rate(done, steps, lr, warmup=100, decay=round(0.4 * steps))
-        with randomness(seed, done, images.device):
-            chosen = batch_indices(len(images), batch_size, seed, done)
+        with randomness(seed=0, step=done, device=images.device):
+            chosen = batch_indices(len(images), batch_size, seed=0, step=done)
             x, y = to_float(images[chosen]), labels[chosen]  # (batch, C, H, W) in [-1, 1], and (batch,)
             loss, _ = training_step(model, flow, optimizer, x, y, clip=1.0)
         if ema is not None:

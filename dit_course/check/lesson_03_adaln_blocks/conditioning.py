@@ -124,6 +124,7 @@ FATES = 40  # batches in which the fate of the labels is counted
 LABEL_SMALL = 'the table has a row for each class, and needs one more, the last, for "no label"'
 LABEL_NAME = "right, but the next cell looks for the table as `self.table`, an nn.Embedding: give it this name"
 LABEL_START = "right, but the table does not start small: its numbers should spread by 0.02, and spread by {:.2g}"
+LABEL_NOTHING = "`drop_labels` returns nothing: is the `return` missing?"
 LABEL_WHOLE = (
     "the random numbers take the labels' type here, and labels are whole numbers: between 0 and 1 there are none. "
     "Draw ordinary random numbers, of the labels' shape"
@@ -146,8 +147,10 @@ class LabelCase(ModuleCase):
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call; look at a new table, once the result is right."""
-        given = self.given[0].clone()
-        result = self.built(answer)(given)
+        given, embedder = self.given[0].clone(), self.built(answer)
+        if hasattr(embedder, "drop_labels") and embedder.drop_labels(given.clone()) is None:
+            raise AnswerError(LABEL_NOTHING)
+        result = embedder(given)
         if not track and same(result, self.module(*self.given)):
             table = getattr(answer(100, 64, 0.1), "table", None)
             if not isinstance(table, nn.Embedding):
