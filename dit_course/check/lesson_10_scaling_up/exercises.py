@@ -18,7 +18,7 @@ from dit_course.check.lesson_10_scaling_up.mistakes import (
     weights,
     work,
 )
-from dit_course.distributed import single as parallel
+from dit_course.distributed import rows
 from dit_course.dit import DiTConfig
 
 # -- training_flops --------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def share_cases(draw: Draw) -> list[Case]:
 
 BatchShard = Exercise(
     "BatchShard",
-    reference=parallel.BatchShard,
+    reference=rows.BatchShard,
     lesson="10",
     partly=OTHERWISE,
     cases=share_cases,
