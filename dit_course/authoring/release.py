@@ -33,9 +33,11 @@ MOST_BYTES = 1_500_000
 def sources(lessons: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
     """The authors' notebooks, of all lessons or of some: "01", or the beginning of a name.
 
-    Raises ValueError for a lesson that is not there.
+    Raises ValueError for a lesson that is not there, FileNotFoundError where none is: in an installed package.
     """
     found = sorted((Path(folder) / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    if not found and not lessons:
+        raise FileNotFoundError(f"{Path(folder) / 'solutions'} holds no lessons: release works in the repository")
     for lesson in lessons:
         if not any(path.name.startswith(lesson) for path in found):
             there = ", ".join(path.stem for path in found) or "none"

@@ -27,7 +27,7 @@ ENOUGH_DISK = 10**9
 def again() -> str:
     """How to install everything anew, in the way in which it was installed."""
     if PACKED.is_dir():
-        return "python -m pip install --force-reinstall dit-course, from the wheel that you installed"
+        return "python -m pip install --force-reinstall WHEEL  (the file that you installed the course from)"
     return "make clean setup  (without make: python -m pip install --force-reinstall -r requirements.txt)"
 
 
@@ -70,8 +70,7 @@ def report(findings: Sequence[Finding]) -> int:
     width = max((len(finding.name) for finding in findings), default=0)
     for finding in findings:
         print(f"{words[finding.ok]:<8} {finding.name:<{width}}  {finding.found}")
-        if finding.mend:
-            print(f"{'':<8} {'':<{width}}  -> {finding.mend}")
+        print(f"{'':<8} {'':<{width}}  -> {finding.mend}\n" * bool(finding.mend), end="")
     problems = sum(finding.ok is False for finding in findings)
     print()
     if problems:
@@ -279,10 +278,8 @@ def _model() -> Result:
 
 
 def _disk() -> Result:
-    return _space(
-        Path.cwd() if PACKED.is_dir() else REPOSITORY,
-        "free at least 1 GB; old folders in runs/ and wandb/ are good places to look",
-    )
+    folder = Path.cwd() if PACKED.is_dir() else REPOSITORY
+    return _space(folder, "free at least 1 GB; old folders in runs/ and wandb/ are good places to look")
 
 
 def _temporary() -> Result:
