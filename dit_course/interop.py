@@ -37,9 +37,11 @@ NAMES = {
         "load_diffusers": "pretrained.layouts.load_diffusers",
         "load_official": "pretrained.layouts.load_official",
     },
+    "conditioning": {"check_labels": "guards.check_labels"},
     "check": {"Share": "BatchShard", "find_noise": "invert", "profile": "averaging_weights"},
+    "distributed.single": {"crew_for": "distributed.process_group", "process_group": "distributed.process_group"},
     "ema": {"profile": "averaging_weights"},
-    "sampling": {"find_noise": "invert", "report": "notify", "same_time": "expand_time"},
+    "sampling": {"find_noise": "invert", "same_time": "expand_time"},
     "show": {
         "balls": "knn_balls",
         "bias": "frechet_bias",
@@ -67,8 +69,9 @@ class _Finder:
         if course != "dit_course":
             return None
         if room in MODULES:
-            _warn(name, f"dit_course.{MODULES[room]}")
-            return ModuleSpec(name, _MovedModule(f"dit_course.{MODULES[room]}"))
+            place = f"dit_course.{MODULES[room]}"
+            _warn(name, place)
+            return ModuleSpec(name, _MovedModule(place), origin=importlib.util.find_spec(place).origin)
         spec = PathFinder.find_spec(name, path, target) if room in NAMES else None
         if spec is not None:
             execute = spec.loader.exec_module

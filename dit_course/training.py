@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
+from dit_course.distributed import process_group
 from dit_course.distributed.batching import batch_indices, checked, prepare, randomness
-from dit_course.distributed.single import BatchShard, SingleProcess, process_group
+from dit_course.distributed.single import BatchShard, SingleProcess
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.flow import RectifiedFlow
 

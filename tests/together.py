@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
-from dit_course.distributed.single import process_group
+from dit_course.distributed import process_group
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 1, "width": 16, "depth": 2, "heads": 2, "num_classes": 3}
 CONFIG = DiTConfig(**SIZES, label_dropout=0.3)

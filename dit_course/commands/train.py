@@ -18,7 +18,8 @@ from dit_course.commands._network import Network, named_device
 from dit_course.commands._progress import Gallery, Log, advance, progress_bar
 from dit_course.commands._tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
-from dit_course.distributed.single import SingleProcess, graceful_interrupt, process_group
+from dit_course.distributed import process_group
+from dit_course.distributed.single import SingleProcess, graceful_interrupt
 from dit_course.distributed.train_config import Step, TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA

@@ -10,7 +10,6 @@ process group and copies the model (data-parallel); torch's `fully_shard` (FSDP2
 `team.py`.
 """
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -202,24 +201,6 @@ class SingleProcess:
     def peer_errors(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
         """Inside, a process that has gone becomes PeerLost, one line that names the last checkpoint."""
         yield
-
-
-def processes() -> int:
-    """How many processes a launcher has started for this program: 1 without one."""
-    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # as accelerate reads them
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), 1)
-
-
-def process_group(device: str | torch.device, shard: bool = False) -> SingleProcess:
-    """The crew that this process belongs to: a team under a launcher, itself alone without one.
-
-    Raises ValueError when a launcher has started several processes and accelerate is not installed.
-    """
-    if processes() == 1:
-        return SingleProcess()
-    from dit_course.distributed.group import Distributed
-
-    return Distributed(torch.device(device).type == "cpu", shard)
 
 
 @contextmanager

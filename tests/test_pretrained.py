@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_interop import CLASSES, CONFIGS, LABELS, SMALL, STEPS, diffusers_model, official_output, official_weights
+from test_layouts import CLASSES, CONFIGS, LABELS, SMALL, STEPS, diffusers_model, official_output, official_weights
 
 from dit_course.__main__ import main
 from dit_course.dit import DiT, DiTConfig
