@@ -164,8 +164,8 @@ def train(
             start = time.perf_counter()
             model.train()
             rate = plan.learning_rate(config, done)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = rate
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
             look = (done + 1) % check_every == 0 or time_to_save or done + 1 == plan.end
             guard = partial(_require_finite, step=done + 1, rate=rate, folder=folder) if look else None
