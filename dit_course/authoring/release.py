@@ -109,7 +109,7 @@ def _derived(cells: Sequence) -> list:
         elif WHY in tags:
             _demand(check, cell, "this reason has no check cell before it")
             _demand(hints >= 2, cell, f"this exercise has {hints} cells tagged {HINT!r}, and needs two")
-            cell.source = folded("Solution", _fenced("\n\n\n".join(code)) + "\n\n" + cell.source)
+            cell.source = folded("Solution", _code_block("\n\n\n".join(code)) + "\n\n" + cell.source)
             code, check = [], None
         else:
             _demand(BEGIN not in cell.source, cell, f"{BEGIN!r} stands in a cell without nbgrader's `solution: true`")
@@ -156,7 +156,7 @@ def folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text.strip()}\n\n</details>"
 
 
-def _fenced(code: str) -> str:
+def _code_block(code: str) -> str:
     return f"```python\n{code}\n```"
 
 

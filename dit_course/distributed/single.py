@@ -7,7 +7,7 @@ a run that was stopped goes on with another number of them.
 
 Processes are started by `torchrun`, `accelerate launch` or `notebook_launcher`. Hugging Face's accelerate sets up the
 process group and copies the model (data-parallel); torch's `fully_shard` (FSDP2) splits a model that does not fit: see
-`team.py`.
+`group.py`.
 """
 
 import signal
