@@ -8,6 +8,8 @@ threads wait politely.
 import importlib
 import os
 
+from dit_course import interop  # noqa: F401 (from here on, old import paths lead to the new places)
+
 # Idle threads sleep instead of spinning: with a browser on the other core this trains 2.5 times as fast. OpenMP reads
 # it once, when torch is imported, so it is set here first; whoever has chosen otherwise is left alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _speaks(error: Exception) -> bool:
-    """Whether this process reports an error: of several processes mostly all have the same one."""
+    """Whether this process reports an error: mostly all processes of a group have the same one."""
     from dit_course.distributed.single import PeerLost
 
     rank = int(os.environ.get("RANK", 0))

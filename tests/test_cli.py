@@ -42,9 +42,9 @@ def test_train_leaves_weights_a_log_grids_and_gifs_at_three_scales(run: Path):
         for kind in ("raw", "ema"):
             for cfg in ("1.0", "2.5", "5.0"):
                 stem = run / "samples" / f"step-{step:07d}-{kind}-cfg-{cfg}"
-                with Image.open(f"{stem}.png") as grid, Image.open(f"{stem}.gif") as film:
+                with Image.open(f"{stem}.png") as grid, Image.open(f"{stem}.gif") as gif:
                     assert grid.width > 10 * 28
-                    assert film.n_frames >= 3
+                    assert gif.n_frames >= 3
     model = load_pretrained(run)
     assert model.class_names[7] == "sneaker"
     assert not model.training
@@ -100,8 +100,8 @@ def test_sample_writes_grid_gif_and_mp4_and_honours_the_seed(run: Path, tmp_path
         assert main(["sample", *arguments, *more]) == 0
         return (tmp_path / name).read_bytes()
 
-    films = ["--gif", str(tmp_path / "a.gif"), "--mp4", str(tmp_path / "a.mp4")]
-    first = sample("a.png", "--seed", "4", *films)
+    animations = ["--gif", str(tmp_path / "a.gif"), "--mp4", str(tmp_path / "a.mp4")]
+    first = sample("a.png", "--seed", "4", *animations)
     assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF8")
     assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:32]
     assert first == sample("b.png", "--seed", "4")
