@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dit_course.guards import check_features
+
 MOST_NEIGHBOURS = 5000  # of each kind in precision and recall: beyond that the tables of distances fill the memory
 
 
@@ -86,13 +88,9 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Distance between two Gaussians fitted to features (n, d) and (m, d): 0 when mean and covariance agree.
 
     It shrinks as n and m grow: compare only distances with the same features and the same numbers of samples.
-    Raises ValueError for fewer than two rows, or features of two sizes.
+    Raises ValueError for fewer than two rows, or for features of two sizes.
     """
-    if features_a.shape[1:] != features_b.shape[1:] or min(len(features_a), len(features_b)) < 2:
-        raise ValueError(
-            f"features of shape {tuple(features_a.shape)} and {tuple(features_b.shape)}: "
-            "expected (n, d) and (m, d), the same d and at least two rows"
-        )
+    check_features(features_a, features_b, least=2)
     # float64: with fewer samples than features most eigenvalues are zero, and rounding must not hide that
     fitted = [(x.mean(dim=0), torch.cov(x.T)) for x in (features_a.double(), features_b.double())]
     return max(gaussian_distance(*fitted[0], *fitted[1]).item(), 0.0)
@@ -119,13 +117,9 @@ def precision_recall(real: Tensor, drawn: Tensor, k: int = 3) -> Tensor:
     A point lies among others when it is inside of a ball around one of them that reaches as far as that one's k-th
     nearest neighbour among its own kind (Kynkaanniemi et al. 2019, arXiv 1904.06991, section 2).
     real, drawn: features (n, d) and (m, d). Compare only numbers made with the same n, m and k.
-    Raises ValueError when there are not more than k of each.
+    Raises ValueError when there are not more than k of each, or for features of two sizes.
     """
-    if real.shape[1:] != drawn.shape[1:] or min(len(real), len(drawn)) <= k:
-        raise ValueError(
-            f"features of shape {tuple(real.shape)} and {tuple(drawn.shape)}: "
-            f"expected (n, d) and (m, d), the same d and more than k = {k} rows"
-        )
+    check_features(real, drawn, least=k + 1)
     real, drawn = real.double(), drawn.double()
     reach_of_real = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # (n,): each is its own nearest, so + 1
     reach_of_drawn = torch.cdist(drawn, drawn).kthvalue(k + 1, dim=1).values  # (m,)
@@ -162,8 +156,8 @@ def measure(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Te
     many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
     """
     judge.eval()
-    accuracy = class_accuracy(judge, drawn, labels)
     features, real_features = in_batches(judge.features, drawn), in_batches(judge.features, real)
+    accuracy = class_accuracy(judge.head, features, labels)  # from features to classes: the judge looks only once
     distance = frechet_distance(features, real_features)
     count = min(len(drawn), len(real), MOST_NEIGHBOURS)
     precision, recall = precision_recall(real_features[:count], features[:count]).tolist()

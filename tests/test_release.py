@@ -143,9 +143,12 @@ def bare(node):
 
 
 def drifted(notebook, package, others):
-    """Names of the lesson's solutions that are not the package's own code."""
-    lesson = definitions(cell.source for cell in graded(notebook, "solution"))
-    return [name for name, tree in lesson.items() if tree not in (package.get(name), others.get(name), EXTENDS)]
+    """Names of the lesson's solutions, and of what it defines last under a name of the package, that are other code."""
+    solved = definitions(cell.source for cell in graded(notebook, "solution"))
+    final = definitions(cell.source for cell in code_of(notebook))
+    found = [name for name, tree in solved.items() if tree not in (package.get(name), others.get(name), EXTENDS)]
+    found += [name for name, tree in package.items() if final.get(name, tree) not in (tree, EXTENDS)]
+    return list(dict.fromkeys(found))
 
 
 def source_of(module):
@@ -371,6 +374,7 @@ def test_code_that_drifts_from_the_package_is_found():
     same = ast.unparse(node).replace('"""Cut images', '"""Slice images')
     assert drifted(change(patchify="# a comment\n" + same), package, {}) == []
     assert drifted(change(patchify=same.replace("0, 2, 4, 1", "0, 2, 1, 4")), package, {}) == ["patchify"]
+    assert drifted(change(patchify=same, use="def patchify(): pass"), package, {}) == ["patchify"]
 
 
 def test_a_class_may_be_solved_in_part():

@@ -77,7 +77,7 @@ class AttentionCase(ModuleCase):
         """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
         if type(module).project_qkv is attention.SelfAttention.project_qkv:
             return
-        if traceback.extract_tb(error.__traceback__)[-1].name == "heads_of":  # `forward` has called it
+        if traceback.extract_tb(error.__traceback__)[-1].name == "project_qkv":  # `forward` has called it
             raise AnswerError(
                 "`forward` calls `project_qkv`, which still raises NotImplementedError: write it, too"
             ) from None
@@ -103,7 +103,7 @@ class AttentionCase(ModuleCase):
         except Exception:
             return False
         weights = attention.attention_weights(query, key)
-        return same(value, expected) and same(weights, self.module.weights(*self.given))
+        return same(value, expected) and same(weights, self.module.attention_map(*self.given))
 
 
 def attention_cases(draw: Draw) -> list[AttentionCase]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dit_course import dit
+from dit_course import dit, scaling
 from dit_course.dit import DiT, DiTConfig
 from dit_course.patches import unpatchify
 
@@ -86,7 +86,7 @@ SIX = "adaLN makes six vectors of `width` numbers in each block: shift, scale an
 
 PARAMETER_MISTAKES = {
     "attention": [
-        (ONE_BLOCK, lambda c: dit.count_parameters(c)["attention"] // c.depth),
+        (ONE_BLOCK, lambda c: scaling.count_parameters(c)["attention"] // c.depth),
         (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w)),
         (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w, lambda w, head: 0)),
         (NO_OUTPUT, lambda c: attention(c, lambda w: (w + 1) * 3 * w)),
@@ -99,7 +99,7 @@ PARAMETER_MISTAKES = {
         (PER_HEAD, lambda c: c.heads * attention(c, both, lambda w, head: 0)),
     ],
     "MLP": [
-        (ONE_BLOCK, lambda c: dit.count_parameters(c)["MLP"] // c.depth),
+        (ONE_BLOCK, lambda c: scaling.count_parameters(c)["MLP"] // c.depth),
         (NO_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * w * hidden)),
         (MLP_ONCE, lambda c: mlp(c, lambda w, hidden: (w + 1) * hidden)),
         (MLP_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * (w + 1) * hidden)),
@@ -157,7 +157,7 @@ def adaln_work(part: Callable) -> Callable:
 
 WORK_MISTAKES = {
     "attention": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["attention"] // c.depth),
+        (ONE_BLOCK, lambda c: scaling.count_multiply_adds(c)["attention"] // c.depth),
         (TOKENS, work(lambda n, patches, w, hidden, c: patches * 4 * w**2)),
         (FLOPS, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),
         (PIXELS, work(lambda n, patches, w, hidden, c: pixels(c) * 4 * w**2)),
@@ -167,7 +167,7 @@ WORK_MISTAKES = {
         (BIASES, work(lambda n, patches, w, hidden, c: n * 4 * w * (w + 1))),
     ],
     "pairs of tokens": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["pairs of tokens"] // c.depth),
+        (ONE_BLOCK, lambda c: scaling.count_multiply_adds(c)["pairs of tokens"] // c.depth),
         (TOKENS, work(lambda n, patches, w, hidden, c: 2 * patches**2 * w)),
         (FLOPS, work(lambda n, patches, w, hidden, c: 4 * n**2 * w)),
         (PAIRS_ONCE, work(lambda n, patches, w, hidden, c: n**2 * w)),
@@ -176,7 +176,7 @@ WORK_MISTAKES = {
         (PAIRS_LINEAR, work(lambda n, patches, w, hidden, c: 2 * n * w)),
     ],
     "MLP": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["MLP"] // c.depth),
+        (ONE_BLOCK, lambda c: scaling.count_multiply_adds(c)["MLP"] // c.depth),
         (FLOPS, work(lambda n, patches, w, hidden, c: n * 4 * w * hidden)),
         (MLP_ONCE, work(lambda n, patches, w, hidden, c: n * w * hidden)),
         (MLP_RATIO, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),
