@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from dit_course import attention
-from dit_course.check import stretch_solutions
 from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesOutput, ModuleCase
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention.mistakes import by_spread, mean_first, otherwise
+from dit_course.check.stretch_solutions import RMSNorm as by_hand
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings
 
 RMSNorm = Exercise(
     "RMSNorm",
-    reference=stretch_solutions.RMSNorm,  # the lesson goes on to the package's, which is fused
+    reference=by_hand,  # the lesson goes on to the package's, which is fused
     lesson="02",
     partly=OTHERWISE,
     cases=norm_cases,
