@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
     """Divide each vector by the root of its mean square (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4).
 
     Like LayerNorm without the mean and without the bias. `scale=False` leaves out the learned scale, for places where
-    the modulation of adaLN brings its own.
+    the modulation of adaLN brings its own. Lesson 02 builds it by hand; this is PyTorch's, one kernel on a GPU.
     """
 
     def __init__(self, width: int, eps: float = 1e-6, scale: bool = True):

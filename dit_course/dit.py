@@ -32,7 +32,7 @@ class DiTConfig:
     patch_size: int = 4
     """Side of a patch in pixels; a divisor of the image's sides."""
     channels: int = 3
-    """Channels of the image: 1 for gray, 3 for colour, 4 for the usual latents."""
+    """Channels of the image: 1 for gray, 3 for color, 4 for the usual latents."""
     width: int = 192
     """Features of a token; a multiple of 4 and of `heads`."""
     depth: int = 6
@@ -90,11 +90,11 @@ def drop_registers(tokens: Tensor, count: int) -> Tensor:
 class DiT(nn.Module):
     """A Diffusion Transformer: from a noisy image, its time and its class to the velocity that made it noisy.
 
-    The last layer is zero at first, so a new model answers 0 and every block is the identity: `modulation` and the
-    final `linear` start at zero where they are made, and nothing is initialised twice.
+    The last layer is zero at first, so a new model predicts 0 and every block is the identity: `modulation` and the
+    final `linear` start at zero where they are made, and nothing is initialized twice.
     """
 
-    class_names: tuple[str, ...] | None = None  # set by `load_pretrained`, so that classes can be asked for by name
+    class_names: tuple[str, ...] | None = None  # set by `load_pretrained`, so that labels may be names
 
     def __init__(self, config: DiTConfig):
         super().__init__()
@@ -116,7 +116,7 @@ class DiT(nn.Module):
 
     @classmethod
     def from_name(cls, name: str, **config) -> "DiT":
-        """A model of the paper's sizes: "DiT-S/2" is size S with patches of 2. Further words go to `DiTConfig`."""
+        """A model of the paper's sizes: "DiT-S/2" is size S with patches of 2. Further arguments go to `DiTConfig`."""
         return cls(named_config(name, **config))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -152,7 +152,7 @@ class DiT(nn.Module):
 
 
 def named_config(name: str, **config) -> DiTConfig:
-    """The configuration of a named size, such as "DiT-S/2"; further words go to `DiTConfig`."""
+    """The configuration of a named size, such as "DiT-S/2"; further arguments go to `DiTConfig`."""
     size, _, patch = name.removeprefix("DiT-").partition("/")
     if size not in SIZES or not patch.isdecimal():
         raise ValueError(f"{name!r} is no known size: take DiT-{', DiT-'.join(SIZES)} with a patch size, as in DiT-S/2")

@@ -15,11 +15,9 @@ MOST_NEIGHBOURS = 5000  # of each kind in precision and recall: beyond that the 
 
 
 class Classifier(nn.Module):
-    """A small convolutional network that judges pictures; trained on real ones only, it has never seen a
-    sample.
+    """A small convolutional network that judges pictures; trained on real ones only, it has never seen a sample.
 
-    Takes pictures (batch, channels, height, width) in [0, 1]. `features` are what the Frechet distance
-    compares.
+    Takes pictures (batch, channels, height, width) in [0, 1]. `features` are what the Frechet distance compares.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32):
@@ -59,7 +57,7 @@ def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, batch_size:
 
 
 def class_accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The share of images, uint8 or floats in [0, 1], that the classifier puts into the class asked for."""
+    """The share of images, uint8 or floats in [0, 1], that the classifier puts into the class of their label."""
     classifier.eval()
     return (in_batches(classifier, images).argmax(dim=1) == labels).float().mean().item()
 
@@ -99,7 +97,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 def extrapolate(counts: Sequence[int], distances: Sequence[float]) -> tuple[float, float]:
     """Fit distance(N) = limit + slope / N, by least squares: (limit, slope).
 
-    The limit is the distance that endlessly many samples would have (Chong & Forsyth 2020, arXiv 1911.07023).
+    The limit is the distance for infinitely many samples (Chong & Forsyth 2020, arXiv 1911.07023).
     counts: at least two different numbers of samples. distances: one for each.
     """
     if len(counts) != len(distances) or len(set(counts)) < 2:
@@ -151,9 +149,9 @@ def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
 def measure(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
     """Class accuracy, Frechet distance, precision and recall of drawn pictures: (4,) float64.
 
-    judge: a `Classifier`. drawn: (n, c, h, w) with labels (n,), the classes asked for. real: (m, c, h, w), in random
-    order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures, precision and recall among as
-    many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
+    judge: a `Classifier`. drawn: (n, c, h, w) with labels (n,), the classes they were sampled for. real: (m, c, h, w),
+    in random order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures, precision and recall
+    among as many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
     """
     judge.eval()
     features, real_features = in_batches(judge.features, drawn), in_batches(judge.features, real)
