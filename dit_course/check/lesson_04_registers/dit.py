@@ -50,11 +50,11 @@ class NetworkCase(ModuleCase):
     def _say_what_does_not_fit(self, error: str) -> None:
         config, batch = self.args[0], len(self.given[0])
         rows, columns = config.grid
-        if config.registers and f"shape ({batch}, {rows * columns + config.registers}, " in error:
+        if config.registers and f"not ({batch}, {rows * columns + config.registers}, " in error:
             raise AnswerError(f"{KEPT} ({error})") from None
-        if config.registers and f"shape ({batch}, {rows * columns - config.registers}, " in error:
+        if config.registers and f"not ({batch}, {rows * columns - config.registers}, " in error:
             raise AnswerError(f"{TOO_FEW} ({error})") from None
-        if config.out_channels and f"make a {config.channels}x" in error:
+        if config.out_channels and error.startswith(f"{config.channels}x"):
             raise AnswerError(f"{CHANNELS} ({error})") from None
 
     def _has_labels(self, _layer: torch.nn.Module, inputs: tuple) -> None:
