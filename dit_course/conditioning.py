@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dit_course.guards import check_labels
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Scale and shift the features of every token; zero shift and zero scale change nothing.
@@ -70,17 +72,3 @@ class LabelEmbedder(nn.Module):
             dropped = torch.rand(labels.shape, device=labels.device) < self.dropout
             labels = labels.masked_fill(dropped, self.num_classes)
         return labels
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise TypeError or ValueError and say what is wrong, before `nn.Embedding` says it in its own way."""
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, these are {labels.dtype}: use labels.long()")
-    # on a GPU looking at the values would stop the pipeline at every step
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
-        low, high = labels.aminmax()
-        if low < 0 or high > num_classes:
-            raise ValueError(
-                f"labels reach from {int(low)} to {int(high)}, but this model knows 0 to {num_classes - 1} "
-                f'(and {num_classes} for "no label")'
-            )

@@ -375,6 +375,7 @@ def test_code_that_drifts_from_the_package_is_found():
     same = ast.unparse(node).replace('"""Cut images', '"""Slice images')
     assert drifted(change(patchify="# a comment\n" + same), package, {}) == []
     assert drifted(change(patchify=same.replace("0, 2, 4, 1", "0, 2, 1, 4")), package, {}) == ["patchify"]
+    assert drifted(change(patchify=same, use="def patchify(): pass"), package, {}) == ["patchify"]
 
 
 def test_a_class_may_be_solved_in_part():
