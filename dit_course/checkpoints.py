@@ -83,7 +83,7 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
     state = model.state_dict()
     if any(hasattr(tensor, "full_tensor") for tensor in state.values()):
         raise ValueError(
-            "this model is split among processes (FSDP): save what the process group's `gather_model` gathers"
+            "this model is split among processes (FSDP): save what `gather_model` of the group gathers"
         )
     state = without_prefixes(state)  # parts may be wrapped, too
     learned = without_prefixes(dict(model.named_parameters()))  # buffers hold frequencies: rounding would detune them
