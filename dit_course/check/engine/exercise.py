@@ -197,13 +197,8 @@ class Exercise:
             return Verdict(NOT_TRIED, f"this is the course's version: {where}")
         if not callable(answer) or inspect.isclass(answer) != inspect.isclass(self.reference):
             kind = "class" if inspect.isclass(self.reference) else "function"
-            got = (
-                "class"
-                if inspect.isclass(answer)
-                else "function"
-                if callable(answer)
-                else " ".join(repr(answer).split())[:60]
-            )
+            got = "class" if inspect.isclass(answer) else "function" if callable(answer) else repr(answer)
+            got = " ".join(got.split())[:60]
             return Verdict(NOT_YET, f"`{self.name}` should be a {kind} (hand it over without calling it), not {got}")
         try:
             with undisturbed():

@@ -19,7 +19,7 @@ class NormCase(ModuleCase):
     """Modules with and without a scale; one that is right so far is also tried in half precision."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint for parameters that should not be, and for squares that overflow."""
+        """Build, load, call. Raises AnswerError for parameters that should not be, and for squares that overflow."""
         if self.module.weight is not None:
             module = load_reference_weights(answer, self.args, self.module)
         else:

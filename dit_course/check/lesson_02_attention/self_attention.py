@@ -47,7 +47,7 @@ class AttentionCase(ModuleCase):
     """`forward` is compared; `project_qkv` is looked at where `forward` says nothing of it."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint when only one of the two methods is done."""
+        """Build, load, call. Raises AnswerError when only one of the two methods is done."""
         module = load_reference_weights(answer, self.args, self.module)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
@@ -81,7 +81,7 @@ class AttentionCase(ModuleCase):
             )
 
     def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
-        """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
+        """One of the two methods is done, the other not yet: raises AnswerError; returns when neither is."""
         if type(module).project_qkv is attention.SelfAttention.project_qkv:
             return
         if traceback.extract_tb(error.__traceback__)[-1].name == "project_qkv":  # `forward` has called it
@@ -187,7 +187,7 @@ class ChunkCase(Case):
     """Queries, keys and values, and how many keys at a time."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
+        """Behind an error of axes stands what to look for. Raises AnswerError when pictures were split."""
         try:
             with explain_errors(CHUNK_ERRORS):
                 return super().use(answer, track)

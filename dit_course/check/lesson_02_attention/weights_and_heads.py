@@ -45,7 +45,7 @@ class WeightCase(Case):
     """Queries and keys, sometimes with axes in front."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint for what is right only as long as there are axes in front, or as long as there are none."""
+        """Raises AnswerError for what is right only while there are axes in front, or while there are none."""
         try:
             with explain_errors(WEIGHTS_ERRORS):
                 return super().use(answer, track)

@@ -40,7 +40,8 @@ class BornCase(ModuleCase):
             if any(words in str(error) for words in MISFITS):  # it comes up in `modulate`, and is no fault of that
                 raise AnswerError(
                     f"the pieces of the modulation do not fit ({' '.join(str(error).split())}). Each should have the "
-                    "shape (batch, 1, width): is there an axis for the tokens, are the pieces cut along the last axis?"
+                    "shape (batch, 1, width): is there an axis for the tokens, and are the pieces cut along the last "
+                    "axis?"
                 ) from error
             raise
         kept = all(same(after, before) for after, before in zip(given, self.given, strict=True))

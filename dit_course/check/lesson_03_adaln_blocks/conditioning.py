@@ -126,7 +126,7 @@ class LabelCase(ModuleCase):
     """Labels that a module looks up."""
 
     def built(self, answer) -> nn.Module:
-        """The answer with the case's table. Raises Complaint when there is no row for "no label"."""
+        """The answer with the case's table. Raises AnswerError when there is no row for "no label"."""
         classes, width, _ = self.args
         try:
             return load_reference_weights(answer, self.args, self.module)

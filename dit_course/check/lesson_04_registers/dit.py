@@ -33,7 +33,7 @@ class NetworkCase(ModuleCase):
     """A whole network; what goes into its parts is looked at, as most mistakes end in an error somewhere else."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint for labels that do not arrive and for registers that come twice."""
+        """Build, load, call. Raises AnswerError for labels that do not arrive and for registers that come twice."""
         module = load_reference_weights(answer, self.args, self.module)
         if module.label_embed is not None:
             module.label_embed.register_forward_pre_hook(self._has_labels)

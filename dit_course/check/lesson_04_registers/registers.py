@@ -24,7 +24,7 @@ class AppendCase(Case):
     """Tokens and registers, both of which learn by what becomes of them."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint when only the dtype is wrong, or no gradient gets through to one of the two."""
+        """Raises AnswerError when only the dtype is wrong, or no gradient gets through to one of the two."""
         with explain_errors(APPEND_ERRORS):
             result, given = super().use(answer, track)
         (tokens, registers), right = self.args, dit.append_registers(*self.args)

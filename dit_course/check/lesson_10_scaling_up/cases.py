@@ -93,7 +93,7 @@ class ShareCase(Case):
 
 
 def parts_of(answer: Callable, rank: int, world: int, accumulate: int, batch: int) -> list[slice]:
-    """The parts of one process. Raises Complaint for what is no list of slices."""
+    """The parts of one process. Raises AnswerError for what is no list of slices."""
     parts = answer(rank, world, accumulate).parts(batch)
     if parts is None:
         raise AnswerError("your answer returns nothing: is the `return` missing?")
