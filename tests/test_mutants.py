@@ -6,6 +6,7 @@ import mutants
 import pytest
 
 from dit_course import check
+from dit_course.check.engine.exercise import Draw, with_hints
 from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
 
 SEEDS = (0, 1, 2, 7, 2026)
@@ -46,6 +47,16 @@ def test_a_recognized_mistake_gets_its_own_hint(name):
             verdict = mutants.imitated(exercise, mistake.wrong, seed)
             assert verdict.status == NOT_YET, f"with seed {seed}: {mistake.hint}"
             assert verdict.reason.startswith(mistake.hint), f"with seed {seed}: not {mistake.hint}"
+
+
+@pytest.mark.parametrize("name", ["count_parameters", "count_multiply_adds"])
+def test_a_wrong_count_of_one_part_gets_its_own_hint(name):
+    exercise = getattr(check, name)
+    for part, mistakes in exercise.cases(Draw(0))[0].mistakes.items():
+        for mistake in with_hints(mistakes):
+            for seed in SEEDS:
+                answer = lambda c, part=part, wrong=mistake.wrong: exercise.reference(c) | {part: wrong(c)}  # noqa: E731
+                assert f"{part}: {mistake.hint}. You count" in exercise.examine(answer, seed=seed).reason
 
 
 @named(GOOD)

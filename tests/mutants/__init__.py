@@ -83,7 +83,7 @@ def recognized(exercise: Exercise) -> list[MatchesOutput]:
 
 
 class ImitatedCase:
-    """A case in which an answer is a wrong version, which may take other arguments than answers do."""
+    """A case of a class, in which the answer is a wrong version: a function of the course's module and its inputs."""
 
     def __init__(self, case: Case, reference: Callable):
         self.case, self.reference = case, reference
@@ -99,10 +99,10 @@ class ImitatedCase:
 
 
 def imitated(exercise: Exercise, wrong: Callable, seed: int) -> Verdict:
-    """The verdict on a wrong version: as an answer, where it can be one, or on what it makes of the cases."""
-    case, *_ = exercise.cases(Draw(0))
-    if not inspect.isclass(exercise.reference) and type(case).imitate is Case.imitate:
-        return exercise.examine(wrong, seed=seed, seconds=ANY_SECONDS)
+    """The verdict on a wrong version: as an answer, where it can be one, or on what it makes of a class's cases."""
+    if inspect.isclass(exercise.reference) == inspect.isclass(wrong):
+        answer = (lambda *args: lambda *asked: wrong(*args, *asked)) if exercise.name in MAKERS else wrong
+        return exercise.examine(answer, seed=seed, seconds=ANY_SECONDS)
     other = copy.copy(exercise)
     other.cases = lambda draw: [ImitatedCase(case, exercise.reference) for case in exercise.cases(draw)]
     with undisturbed():

@@ -100,7 +100,8 @@ half_life = Exercise(
         *[lambda decay, f=f: f(ema.half_life(decay)) for f in (torch.ceil, torch.floor)],
         lambda decay: ema.half_life(decay).round(),
         "that is one logarithm alone: n is the ratio of two",
-        *[one for one in (torch.log, torch.log2, lambda decay: -decay.log2())],
+        torch.log,
+        torch.log2,
     ],
     praise="Right",
 )
