@@ -262,8 +262,8 @@ class Backwards(Convolution):
         return self.convolution(images).flatten(2).flip(2).mT
 
 
-@mutant(exercise="PatchEmbed", hint="the tokens are normalised")
-class Normalised(Convolution):
+@mutant(exercise="PatchEmbed", hint="the tokens are normalized")
+class Normalized(Convolution):
     def forward(self, images):
         tokens = super().forward(images)
         return F.layer_norm(tokens, tokens.shape[-1:])

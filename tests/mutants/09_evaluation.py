@@ -1,4 +1,4 @@
-"""Lesson 09: what people write for distances, neighbours, measurements and choices."""
+"""Lesson 09: what people write for distances, neighbors, measurements and choices."""
 
 import torch
 from torch import Tensor

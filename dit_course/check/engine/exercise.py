@@ -117,7 +117,7 @@ class ModuleCase(Case):
 
 @dataclass(frozen=True)
 class MatchesOutput:
-    """A mistake recognised by its result: the answer equals that of a wrong version."""
+    """A mistake recognized by its result: the answer equals that of a wrong version."""
 
     hint: str
     wrong: Callable
@@ -132,7 +132,7 @@ class MatchesOutput:
 
 @dataclass(frozen=True)
 class MatchesRule:
-    """A mistake recognised by a rule: `rule(got, expected)`, both tensors."""
+    """A mistake recognized by a rule: `rule(got, expected)`, both tensors."""
 
     hint: str
     rule: Callable[[Tensor, Tensor], bool]

@@ -108,8 +108,8 @@ RMSNorm = Exercise(
     cases=norm_cases,
     mistakes=[
         "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone",
-        *[otherwise(centred=True, eps=eps) for eps in EPS],
-        *[by_spread(k, eps, centred=True) for k in (0, 1) for eps in EPS],
+        *[otherwise(centered=True, eps=eps) for eps in EPS],
+        *[by_spread(k, eps, centered=True) for k in (0, 1) for eps in EPS],
         "you divide by the standard deviation, which leaves the mean out: the mean of x² itself is meant",
         *[by_spread(k, eps) for k in (0, 1) for eps in EPS],
         "you divide by the root of the *sum* of squares: the mean of the squares is meant",
