@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from dit_course import check
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, with_hints
 from dit_course.check.engine.limits import undisturbed
 from dit_course.check.engine.verdict import Verdict, exercises
 
@@ -80,6 +80,14 @@ def lessons() -> dict[str, list[Answer]]:
 def recognized(exercise: Exercise) -> list[MatchesOutput]:
     """The mistakes of an exercise that it knows by a wrong version."""
     return [mistake for mistake in exercise.mistakes if isinstance(mistake, MatchesOutput)]
+
+
+def hints(exercise: Exercise) -> Iterator[str]:
+    """What an exercise says to the mistakes that it recognizes, each once, however many there are besides."""
+    said = [mistake.hint for mistake in exercise.mistakes]
+    for part, mistakes in getattr(exercise.cases(Draw(0))[0], "mistakes", {}).items():  # of counts, part by part
+        said += [f"{part}: {mistake.hint}" for mistake in with_hints(mistakes)]
+    return (hint for hint in dict.fromkeys(said) if not hint.endswith(" more)"))
 
 
 class ImitatedCase:

@@ -38,7 +38,7 @@ TOKEN_MISTAKES = [
     wrong.reordered(0, 2, 4, 3, 5, 1),
     CHANNELS_OUTSIDE,
     wrong.reordered(0, 1, 2, 4, 3, 5),
-    ("the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first"),
+    "the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first",
     wrong.reordered(0, 1, 2, 3, 4, 5),
     wrong.reordered(0, 2, 1, 3, 4, 5),
     wrong.reordered(0, 2, 3, 4, 1, 5),
@@ -242,10 +242,8 @@ sincos_position_embedding = Exercise(
         "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row",
         lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1),
         MatchesRule(
-            (
-                "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start "
-                "at 1 and fall: k from 0, n = width / 4), and at whether rows and columns are both used"
-            ),
+            "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start "
+            "at 1 and fall: k from 0, n = width / 4), and at whether rows and columns are both used",
             from_the_second_on,
         ),
     ],

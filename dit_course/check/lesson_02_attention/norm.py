@@ -55,17 +55,13 @@ class NormCase(ModuleCase):
         for dtype, hint in (
             (
                 torch.float16,
-                (
-                    "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the "
-                    "result has the dtype of x again, so cast back last, `.to(x.dtype)`"
-                ),
+                "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the "
+                "result has the dtype of x again, so cast back last, `.to(x.dtype)`",
             ),
             (
                 torch.float32,
-                (
-                    "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 "
-                    "comes out: cast back last, `.to(x.dtype)`, with the weight applied already"
-                ),
+                "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 "
+                "comes out: cast back last, `.to(x.dtype)`, with the weight applied already",
             ),
         ):
             x = torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16)

@@ -236,10 +236,8 @@ attention_in_chunks = Exercise(
         lambda *args: wrong.online(*args, shrunk="total"),
         lambda *args: wrong.online(*args, shrunk="mixed"),
         MatchesRule(
-            (
-                "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which "
-                "is 0 then. The other way round it is infinite, and infinite times 0 is NaN"
-            ),
+            "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which "
+            "is 0 then. The other way round it is infinite, and infinite times 0 is NaN",
             lambda got, expected: got.shape == expected.shape and bool(got.isnan().all()),
         ),
         "the last chunk is left out when it is shorter than the others",

@@ -196,7 +196,7 @@ split_heads = Exercise(
         "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)",
         lambda x, h: attention.split_heads(x, h).flatten(0, 1),
         MatchesRule(
-            ("the tokens are shared among the heads: every head sees all tokens, but a part of their features"),
+            "the tokens are shared among the heads: every head sees all tokens, but a part of their features",
             lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1],
         ),
         FIRST_ONLY,

@@ -96,10 +96,8 @@ TimestepEmbedder = Exercise(
         lambda m, t: m(t[:1]).expand(len(t), -1),
         lambda m, t: m(t[:1]),
         MatchesRule(
-            (
-                "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look "
-                "at the angles: is the factor 1000, and are the times as they came, not rounded?"
-            ),
+            "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look "
+            "at the angles: is the factor 1000, and are the times as they came, not rounded?",
             wrong.only_zero,
         ),
     ],
@@ -242,7 +240,7 @@ LabelEmbedder = Exercise(
         "the same share of labels is dropped whatever `dropout` says: compare with self.dropout",
         *[lambda m, y, rate=rate: wrong.dropping(m, y, m.training & (wrong.chances(y) < rate)) for rate in (0.1, 0.5)],
         MatchesRule(
-            ("the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"),
+            "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them",
             wrong.normal_share,
         ),
         FIRST_ONLY,

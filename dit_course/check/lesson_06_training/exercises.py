@@ -49,10 +49,8 @@ overfit = Exercise(
     cases=overfit_cases,
     mistakes=[
         MatchesRule(
-            (
-                "the loss does not move at all: when the optimizer steps, there is no gradient. Has it "
-                "been erased, or not been computed yet?"
-            ),
+            "the loss does not move at all: when the optimizer steps, there is no gradient. Has it "
+            "been erased, or not been computed yet?",
             does_not_move,
         ),
         "gradients of earlier steps are still there, and new ones are added to them: who sets them to zero?",

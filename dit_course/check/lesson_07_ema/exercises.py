@@ -156,10 +156,8 @@ averaging_weights = Exercise(
         lambda decays: wrong.scaled(ema.averaging_weights(decays) / wrong.taken(decays)),
         lambda decays: wrong.scaled(ema.averaging_weights(decays)[1:]),
         MatchesRule(
-            (
-                "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - "
-                "decay), the two make 1"
-            ),
+            "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - "
+            "decay), the two make 1",
             wrong.not_one,
         ),
     ],
@@ -263,15 +261,13 @@ power_decays = Exercise(
         "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it",
         wrong.power_profile,
         MatchesRule(
-            ("your gamma is near, but not near enough: halve the interval more often, or search in it more finely"),
+            "your gamma is near, but not near enough: halve the interval more often, or search in it more finely",
             wrong.nearly,
         ),
         MatchesRule(
-            (
-                "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go "
-                "the right way (too wide a profile asks for a larger gamma), and is the interval halved "
-                "often enough?"
-            ),
+            "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go "
+            "the right way (too wide a profile asks for a larger gamma), and is the interval halved "
+            "often enough?",
             far_too_large,
         ),
     ],

@@ -68,10 +68,8 @@ gaussian_distance = Exercise(
             lambda got, expected: got.ndim == 2 and got.shape[0] == got.shape[1] > 1,
         ),
         MatchesRule(
-            (
-                "your answer is NaN or infinite. The root of a matrix is not the root of each of its "
-                "numbers, some of which are negative: `matrix_root` makes it"
-            ),
+            "your answer is NaN or infinite. The root of a matrix is not the root of each of its "
+            "numbers, some of which are negative: `matrix_root` makes it",
             lambda got, expected: got.is_floating_point() and bool(got.isnan().any()),
         ),
     ],
