@@ -37,7 +37,7 @@ def shown(view):
 # -- noising -----------------------------------------------------------------------------------------------------
 
 
-def test_the_ends_of_the_road_are_picture_and_noise(image):
+def test_the_ends_of_the_path_are_picture_and_noise(image):
     noise = torch.randn(1, 8, 12)
     (part, nothing, x_t), names = draw(image, noise, 0.0)
     assert names == ["(1 - t) picture", "t noise", "the sum: x_t"]

@@ -12,21 +12,21 @@ from dit_course.show.lesson_08_cfg_sampling import _apart
 TIMES = torch.linspace(1, 0, 11)
 
 
-def test_roads_say_what_runs_from_where_to_where():
+def test_trajectories_say_what_runs_from_where_to_where():
     places = torch.linspace(1, 0.5, 11)[:, None] * torch.tensor([-1.0, 2.0])
     alone = show.solver_trajectories((TIMES, places))
-    assert alone.alt == "2 numbers on their way from noise to data. Lines from t = 1 to t = 0: the road"
+    assert alone.alt == "2 numbers on their way from noise to data. Lines from t = 1 to t = 0: the trajectory"
     both = show.solver_trajectories(
-        (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "walked")
+        (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "stepped")
     )
-    assert both.alt == "A message. Lines from t = 1 to t = 0: true and walked"
+    assert both.alt == "A message. Lines from t = 1 to t = 0: true and stepped"
     assert both.width <= PAGE_WIDTH
     assert both.png != show.solver_trajectories((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
 
 
 @pytest.mark.parametrize("places", [torch.zeros(11), torch.zeros(10, 2), torch.zeros(11, 2, 2)])
-def test_roads_need_a_place_for_each_time(places):
-    with pytest.raises(ValueError, match=r"times \(n,\) and places \(n, roads\)"):
+def test_trajectories_need_a_place_for_each_time(places):
+    with pytest.raises(ValueError, match=r"times \(n,\) and places \(n, trajectories\)"):
         show.solver_trajectories((TIMES, places))
 
 

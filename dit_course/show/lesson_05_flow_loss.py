@@ -1,4 +1,4 @@
-"""Figures of lesson 05: curves over time, densities of timesteps, and roads in the plane."""
+"""Figures of lesson 05: curves over time, densities of timesteps, and trajectories in the plane."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def logit_normal_tail(edge: float, mean: float = 0.0, std: float = 1.0) -> tuple
 def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, samples: Tensor | None = None) -> Picture:
     """Show how often each t is drawn: logit-normal beside uniform, and the shares within 0.02 of both ends.
 
-    samples: times (n,) that were drawn, to be compared with the curve: as bars.
+    samples: times (n,) that were sampled, to be compared with the curve: as bars.
     """
     t = np.linspace(0, 1, 501)[1:-1]
     density = logit_normal_density(torch.from_numpy(t), mean, std).numpy()
@@ -104,8 +104,8 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
     if samples is None:
         axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
     else:
-        drawn = torch.as_tensor(samples).detach().flatten().numpy()
-        axes.hist(drawn, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
+        times = torch.as_tensor(samples).detach().flatten().numpy()
+        axes.hist(times, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
     axes.plot(t, density, color=PALETTE["model"], linewidth=2)
     axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
     for left in (0, 1 - EDGE):
@@ -114,7 +114,7 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
     axes.set_ylim(0, min(6, max(2.2, 1.08 * density.max())))
     label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
     _titled(axes, title)
-    words = [
+    labels = [
         ("uniform", "noise", 0.86),
         (f"t < {EDGE}: {EDGE:.1%}", "noise", 0.80),
         (f"t > {1 - EDGE}: {EDGE:.1%}", "noise", 0.74),
@@ -123,17 +123,17 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
         (f"t > {1 - EDGE}: {share(above)}", "model", 0.46),
     ]
     if samples is not None:
-        words += [("drawn times", "data", 0.30)]
-    for text, colour, height in words:
+        labels += [("sampled times", "data", 0.30)]
+    for text, colour, height in labels:
         figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": DARK[colour]})
     alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
     if samples is not None:
-        alt += f"; as bars {len(drawn):,} times that were drawn, {drawn.mean():.2f} on average"
+        alt += f"; as bars {len(times):,} sampled times, {times.mean():.2f} on average"
     return _picture(figure, alt)
 
 
 def share(p: float) -> str:
-    """A probability in words that can be imagined: "3.1%", or "1 in 20,000"."""
+    """A probability that can be imagined: "3.1%", or "1 in 20,000"."""
     if p >= 0.001:
         return f"{p:.1%}"
     if p < 1e-12:
@@ -172,7 +172,7 @@ def plane(clouds: Mapping[str, Tensor], title: str, behind: Tensor | None = None
 def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tensor | None = None) -> Picture:
     """Show velocities in the plane as arrows, a panel for each name.
 
-    arrows: (places (n, 2), velocities (n, 2)) each; drawn against the velocity, the way that drawing goes: to the data.
+    arrows: (places (n, 2), velocities (n, 2)) each; drawn against the velocity, the direction of sampling: to the data.
     """
     figure, panels = _panels(list(arrows), title)
     for axes, (places, velocities) in zip(panels, arrows.values(), strict=True):

@@ -1,4 +1,4 @@
-"""Figures of lesson 08: roads to data and the steps that follow them, what an evaluation buys, pictures in a table."""
+"""Figures of lesson 08: trajectories and the steps that follow them, what an evaluation buys, tables of pictures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,19 +32,19 @@ DARK = {"noise": "#5f5f5f"}  # a gray that can be read as text
 
 def solver_trajectories(
     exact: tuple[Tensor, Tensor],
-    walked: tuple[Tensor, Tensor] | None = None,
+    stepped: tuple[Tensor, Tensor] | None = None,
     title: str | None = None,
-    captions: tuple[str, str] = ("the road", "the steps"),
+    captions: tuple[str, str] = ("the trajectory", "the steps"),
 ) -> Picture:
     """Draw single numbers on their way from noise (t = 1, on the left) to data (t = 0, on the right).
 
-    exact: times (n,) and places (n, roads), drawn as lines. walked: the same for steps, drawn as corners.
+    exact: times (n,) and places (n, trajectories), drawn as lines. stepped: the same for steps, drawn as corners.
     """
     figure = blank_figure(640, 330)
     axes = figure.add_axes((0.09, 0.16, 0.74, 0.72), facecolor="white")
     parts = [(exact, PALETTE["data"], "-", 2.0, "", captions[0])]
-    if walked is not None:
-        parts.append((walked, PALETTE["guidance"], "-", 1.5, "o", captions[1]))
+    if stepped is not None:
+        parts.append((stepped, PALETTE["guidance"], "-", 1.5, "o", captions[1]))
     ends = []
     for (times, places), colour, line, width, marker, name in parts:
         times, places = _checked(times, places)
@@ -66,7 +66,7 @@ def by_evaluations(
     title: str | None = None,
     slopes: bool = False,
 ) -> Picture:
-    """Draw what each solver achieves against how often it asked the network, both axes in factors.
+    """Draw what each solver achieves against its number of function evaluations (NFE), both axes in factors.
 
     evaluations, values: for each solver as many of one as of the other, all above 0.
     slopes: write the slope of each line beside its name: -1 means twice the evaluations, half the value.
@@ -127,12 +127,12 @@ def table(
     letters = max(4, int((zoom * width + GAP) / (LETTER * CAPTION)))
     heads = [wrapped(name, letters) for name in columns or [""] * across]
     top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
-    sheet_width = left + across * (zoom * width + GAP) - GAP + MARGIN
-    sheet_width = max(sheet_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
-    figure = blank_figure(sheet_width, sheet_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
+    full_width = left + across * (zoom * width + GAP) - GAP + MARGIN
+    full_width = max(full_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
+    figure = blank_figure(full_width, full_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
 
     def write(place: float, line: float, text: str, size: int = CAPTION, **style) -> None:
-        figure.text(place / sheet_width, 1 - line / sheet_height, text, fontsize=size, **TEXT, **style)
+        figure.text(place / full_width, 1 - line / full_height, text, fontsize=size, **TEXT, **style)
 
     write(MARGIN, MARGIN + TITLE, title or "", TITLE, va="baseline")
     for number, lines in enumerate(heads):
@@ -141,19 +141,19 @@ def table(
             write(middle, top - 2 * GAP - 1.3 * CAPTION * above, line, ha="center", va="baseline")
     for number, name in enumerate(rows):
         write(left - 2 * GAP, top + number * (zoom * height + GAP) + zoom * height / 2, name, ha="right", va="center")
-    sheet = rendered(figure)
+    page = rendered(figure)
     for number, tile in enumerate(enlarge(pixels, zoom * DENSITY).permute(0, 2, 3, 1).numpy()):  # -> (n, h, w, c)
         y = DENSITY * (top + number // across * (zoom * height + GAP))
         x = DENSITY * (left + number % across * (zoom * width + GAP))
-        sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     named = f"; columns: {', '.join(columns)}" if columns else ""
-    return Picture.of(sheet, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
+    return Picture.of(page, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
 
 
 def _checked(times: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarray]:
     times, places = np.asarray(times), np.asarray(places)
     if times.ndim != 1 or places.ndim != 2 or len(times) != len(places):
-        raise ValueError(f"a road has times (n,) and places (n, roads), not {times.shape} and {places.shape}")
+        raise ValueError(f"expected times (n,) and places (n, trajectories), not {times.shape} and {places.shape}")
     return times, places
 
 
