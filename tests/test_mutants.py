@@ -42,11 +42,12 @@ def test_a_recognized_mistake_gets_its_own_hint(name):
     """A wrong version that another hint speaks for, or that is right, would recognize nothing."""
     exercise = getattr(check, name)
     known = mutants.recognized(exercise)
-    for mistake in known[:: max(1, len(known) // 50)]:  # `measure` has every combination of its eight mistakes
+    for mistake in known[:: max(1, len(known) // 30)]:  # `measure` has every combination of its eight mistakes, and
+        hint = mistake.hint.partition(" (and ")[0]  # there the second of two may change nothing
         for seed in SEEDS[::2]:
             verdict = mutants.imitated(exercise, mistake.wrong, seed)
-            assert verdict.status == NOT_YET, f"with seed {seed}: {mistake.hint}"
-            assert verdict.reason.startswith(mistake.hint), f"with seed {seed}: not {mistake.hint}"
+            assert verdict.status == NOT_YET, f"with seed {seed}: {hint}"
+            assert verdict.reason.startswith(hint), f"with seed {seed}: not {hint}"
 
 
 @pytest.mark.parametrize("name", ["count_parameters", "count_multiply_adds"])

@@ -173,11 +173,10 @@ class Exercise:
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
     partly: str = SIZES
-    diagnoses: Sequence = ()
 
     def __post_init__(self):
         self.__name__ = self.name
-        self.mistakes = with_hints(self.mistakes or self.diagnoses)
+        self.mistakes = with_hints(self.mistakes)
         exercises.append(self)
 
     def __call__(self, answer: object, seed: int | None = None, seconds: float | None = None):

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import patches
-from dit_course.check.lesson_01_patches.cases import flag_image as drawing  # noqa: F401 (lesson 05's name for it)
 from dit_course.check.stretch_solutions import overlapping_patches
 
 

@@ -25,10 +25,7 @@ from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     turned,
     waves,
 )
-from dit_course.check.lesson_08_cfg_sampling.solvers import ab2, euler, heun
 from dit_course.generation import BaseSampler
-
-__all__ = ["Sampler", "ab2", "class_grid", "euler", "guided", "heun", "invert"]
 
 # -- guided ------------------------------------------------------------------------------------------
 
