@@ -108,15 +108,6 @@ def taken_at_the_noise(velocity, noise, ts, callback=None):
     return x
 
 
-@mutant(exercise="euler", hint="every step starts from the noise again")
-def from_the_noise(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(noise, velocity(x, expand_time(t, x)), t, t_next)
-        report(x)
-    return x
-
-
 @written("euler", "the velocity is a speed")
 def without_the_size(v, x, t, t_next):
     return x - v(x, t)
@@ -125,11 +116,6 @@ def without_the_size(v, x, t, t_next):
 @written("euler", "the velocity is a speed")
 def just_added(v, x, t, t_next):
     return x + v(x, t)
-
-
-@mutant(exercise="euler", hint="the last step is missing")
-def one_step_short(velocity, noise, ts, callback=None):
-    return sampling.euler(velocity, noise, ts[:-1], callback)
 
 
 @mutant(exercise="euler", hint="each picture needs its time")
@@ -441,11 +427,6 @@ def upside_down(here, past, size, past_size):
 @guessed("the first step has no past", first=lambda here: 1.5 * here)
 def past_of_zero(here, past, size, past_size):
     return here + (here - past) * (size / past_size / 2)
-
-
-@mutant(exercise="ab2", hint="that is Heun's step")
-def heun_again(velocity, noise, ts, callback=None):
-    return sampling.heun(velocity, noise, ts, callback)
 
 
 @mutant(exercise="ab2", hint="in the first step there is no past")
@@ -907,12 +888,6 @@ def by_stack_and_flatten(sampler, per_class, seed):
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes]).flatten(0, 1)
 
 
-@mutant(exercise="class_grid", hint="every picture has a noise of its own")
-def all_at_once(sampler, per_class, seed):
-    labels = torch.arange(sampler.model.config.num_classes).repeat_interleave(per_class)
-    return sampler.sample(len(labels), labels=labels, seed=seed)
-
-
 @mutant(exercise="class_grid", hint="every row has other noises")
 def seeds_in_a_row(sampler, per_class, seed):
     classes = sampler.model.config.num_classes
@@ -923,22 +898,6 @@ def seeds_in_a_row(sampler, per_class, seed):
 def columns_of_classes(sampler, per_class, seed):
     classes = range(sampler.model.config.num_classes)
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes], dim=1).flatten(0, 1)
-
-
-@mutant(exercise="class_grid", hint="your classes change from picture to picture")
-def classes_in_turn(sampler, per_class, seed):
-    return sampler.sample(sampler.model.config.num_classes * per_class, seed=seed)
-
-
-@mutant(exercise="class_grid", hint="your classes change from picture to picture")
-def no_labels(sampler, per_class, seed):
-    return torch.cat([sampler.sample(per_class, seed=seed) for _ in range(sampler.model.config.num_classes)])
-
-
-@mutant(exercise="class_grid", hint="an axis of their own")
-def stacked(sampler, per_class, seed):
-    classes = range(sampler.model.config.num_classes)
-    return torch.stack([sampler.sample(per_class, label, seed) for label in classes])
 
 
 @mutant(exercise="class_grid", hint="as many pictures as there are classes")
@@ -985,36 +944,6 @@ def step_by_step(velocity, pictures, steps):
         here = velocity(x, t)
         x = x + (here + velocity(x + here / steps, t_next)) / (2 * steps)
     return x
-
-
-@mutant(exercise="invert", hint="as if the pictures were noise")
-def forwards(velocity, pictures, steps):
-    return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1))
-
-
-@mutant(exercise="invert", hint="one step is missing")
-def a_step_less(velocity, pictures, steps):
-    return sampling.heun(velocity, pictures, torch.linspace(0, 1, steps))
-
-
-@mutant(exercise="invert", hint="where Euler's steps end")
-def by_euler(velocity, pictures, steps):
-    return sampling.euler(velocity, pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="the velocity is turned around")
-def turned_around(velocity, pictures, steps):
-    return sampling.heun(lambda x, t: -velocity(x, t), pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="called with run the wrong way")
-def labels_turned(velocity, pictures, steps):
-    return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="where the steps of `ab2` end")
-def by_ab2(velocity, pictures, steps):
-    return sampling.ab2(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
 @mutant(exercise="invert", hint="a solver wants a row of times")

@@ -88,10 +88,10 @@ def schedule_cases(draw: Draw) -> list[Schedule]:
 
 
 def curve(rates: Tensor) -> Tensor:
-    """The rates as a small drawing, (1, 60, 4 * steps)."""
+    """The rates as bars, (1, 60, 4 * steps)."""
     heights = (rates / 2.2 * 60).clamp(0, 59)
-    paper = (torch.arange(59, -1, -1)[:, None] < heights).double()  # (60, steps)
-    return 1 - 0.6 * paper.repeat_interleave(4, dim=1)[None]
+    bars = (torch.arange(59, -1, -1)[:, None] < heights).double()  # (60, steps)
+    return 1 - 0.6 * bars.repeat_interleave(4, dim=1)[None]
 
 
 learning_rate = Exercise(
