@@ -488,8 +488,8 @@ def change_only(here, past, size, past_size):
     return (here - past) * (size / past_size / 2)
 
 
-def by_the_clock(start):
-    """An `ab2` that reads the line at the time of the middle, from `start`: "here" or "past"."""
+def by_the_clock(origin):
+    """An `ab2` that reads the line at the time of the middle, from `origin`: "here" or "past"."""
 
     def answer(velocity, noise, ts, callback=None):
         x, report = start(noise, ts, callback)
@@ -497,12 +497,12 @@ def by_the_clock(start):
         for t, t_next in pairwise(ts):
             here, size = velocity(x, expand_time(t, x)), t_next - t
             ahead = 0 if past is None else (here - past) / past_size * (t + size / 2)
-            x = step(x, (past if past is not None and start == "past" else here) + ahead, t, t_next)
+            x = step(x, (past if past is not None and origin == "past" else here) + ahead, t, t_next)
             past, past_size = here, size
             report(x)
         return x
 
-    answer.__name__ = f"by_the_clock_from_{start}"
+    answer.__name__ = f"by_the_clock_from_{origin}"
     return answer
 
 
