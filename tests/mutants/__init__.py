@@ -34,6 +34,7 @@ from dit_course.check.engine.verdict import Verdict, exercises
 
 METHODS = ("forward", "loss", "integrate", "parts")  # what an answer that is a class is tried by, the first that it has
 MAKERS = {"guided"}  # functions that make the function that answers
+SOLVERS = {"euler", "heun", "ab2"}  # they tell a callback of every step
 IN_PLACE = ("EMA",)  # answers that change something and return nothing: their own files hold these mutants, too
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
 
@@ -109,12 +110,29 @@ class ImitatedCase:
 def imitated(exercise: Exercise, wrong: Callable, seed: int) -> Verdict:
     """The verdict on a wrong version: as an answer, where it can be one, or on what it makes of a class's cases."""
     if inspect.isclass(exercise.reference) == inspect.isclass(wrong):
-        answer = (lambda *args: lambda *asked: wrong(*args, *asked)) if exercise.name in MAKERS else wrong
+        answer = made(wrong) if exercise.name in MAKERS else told(wrong) if exercise.name in SOLVERS else wrong
         return exercise.examine(answer, seed=seed, seconds=ANY_SECONDS)
     other = copy.copy(exercise)
     other.cases = lambda draw: [ImitatedCase(case, exercise.reference) for case in exercise.cases(draw)]
     with undisturbed():
         return other._examine(wrong, seed, ANY_SECONDS)
+
+
+def made(wrong: Callable) -> Callable:
+    """An answer that makes a function, of a wrong version that takes the arguments of both."""
+    return lambda *args: lambda *given: wrong(*args, *given)
+
+
+def told(wrong: Callable) -> Callable:
+    """A solver that calls back, of a wrong version that does not."""
+
+    def answer(velocity, noise, ts, callback):
+        end = wrong(velocity, noise, ts)
+        for index, t in enumerate(ts.tolist()):
+            callback(index, t, end)
+        return end
+
+    return answer
 
 
 def everywhere(exercise: str) -> list[Answer]:
