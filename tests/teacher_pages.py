@@ -24,7 +24,7 @@ def said(answer: mutants.Answer) -> str:
     """What the check says to a wrong answer, without the numbers and the names of the case."""
     heard = io.StringIO()
     with contextlib.redirect_stdout(heard):
-        getattr(check, answer.exercise)(answer.make)
+        getattr(check, answer.exercise)(answer.make, seconds=answer.seconds)
     text = heard.getvalue().splitlines()[0].removeprefix("not yet: ")
     text = re.sub(rf"([`\[]){answer.make.__name__}([`\]])", r"\1Answer\2", text)
     question = getattr(check, answer.exercise).partly
