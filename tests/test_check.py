@@ -17,18 +17,9 @@ from dit_course import check
 from dit_course import patches as course
 from dit_course.check.engine import limits, verdict
 from dit_course.check.engine.compare import difference
-from dit_course.check.engine.exercise import (
-    OTHERWISE,
-    SIZES,
-    Case,
-    Draw,
-    Exercise,
-    MatchesOutput,
-    MatchesRule,
-    ModuleCase,
-    with_hints,
-)
+from dit_course.check.engine.exercise import OTHERWISE, SIZES, Case, Draw, Exercise, ModuleCase
 from dit_course.check.engine.limits import run_limited
+from dit_course.check.engine.mistakes import MatchesOutput, MatchesRule, with_hints
 from dit_course.check.engine.modules import AnswerError, matched
 
 

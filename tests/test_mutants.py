@@ -6,7 +6,8 @@ import mutants
 import pytest
 
 from dit_course import check
-from dit_course.check.engine.exercise import Draw, with_hints
+from dit_course.check.engine.exercise import Draw
+from dit_course.check.engine.mistakes import with_hints
 from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
 
 SEEDS = (0, 1, 2, 7, 2026)

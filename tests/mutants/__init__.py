@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from dit_course import check
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, with_hints
+from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.limits import undisturbed
+from dit_course.check.engine.mistakes import MatchesOutput, with_hints
 from dit_course.check.engine.verdict import Verdict, exercises
 
 METHODS = ("forward", "loss", "integrate", "parts")  # what an answer that is a class is tried by, the first that it has

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dit_course import patches
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_01_patches import mistakes as wrong
 from dit_course.check.lesson_01_patches.cases import image_inputs, label
 from dit_course.check.stretch_solutions import overlapping_patches as overlapping

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention import mistakes as wrong
 from dit_course.check.lesson_02_attention.weights_and_heads import (

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
 from dit_course.check.lesson_02_attention import mistakes as wrong
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dit_course import conditioning
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, load_reference_weights
 from dit_course.check.lesson_03_adaln_blocks import conditioning_mistakes as wrong
 

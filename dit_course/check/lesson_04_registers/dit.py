@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase, with_hints
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import with_hints
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
 from dit_course.check.lesson_04_registers.mistakes import (
     PARAMETER_MISTAKES,

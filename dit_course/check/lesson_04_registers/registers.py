@@ -7,7 +7,8 @@ import torch
 
 from dit_course import dit
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
 
 # -- append_registers and drop_registers -----------------------------------------------------------

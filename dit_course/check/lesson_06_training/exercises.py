@@ -8,7 +8,8 @@ from torch.optim import SGD
 
 from dit_course import training
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_06_training import mistakes as wrong
 from dit_course.check.lesson_06_training.cases import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
 from dit_course.check.stretch_solutions import accumulate_gradients as accumulated

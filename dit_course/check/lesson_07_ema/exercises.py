@@ -4,7 +4,8 @@ import torch
 
 import dit_course.check.lesson_07_ema.mistakes as wrong
 from dit_course import ema
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_07_ema.mistakes import AverageCase
 from dit_course.check.stretch_solutions import power_decays as by_power
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from dit_course import evaluation
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_09_evaluation import mistakes as wrong
 from dit_course.check.lesson_09_evaluation.cases import clouds, covariance, image_inputs
 from dit_course.evaluation import matrix_root

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesOutput, MatchesRule
 from dit_course.check.lesson_09_evaluation import mistakes as wrong
 from dit_course.check.lesson_09_evaluation.cases import image_inputs, trained_judge
 
