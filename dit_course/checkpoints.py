@@ -82,9 +82,7 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
         raise TypeError(f"save_pretrained takes a DiT, or an EMA or wrapper of one, not {type(model).__name__}")
     state = model.state_dict()
     if any(hasattr(tensor, "full_tensor") for tensor in state.values()):
-        raise ValueError(
-            "this model is split among processes (FSDP): save what `gather_model` of the group gathers"
-        )
+        raise ValueError("this model is split among processes (FSDP): save what `gather_model` of the group gathers")
     state = without_prefixes(state)  # parts may be wrapped, too
     learned = without_prefixes(dict(model.named_parameters()))  # buffers hold frequencies: rounding would detune them
     state = {name: x.half() if half and name in learned else x for name, x in state.items()}

@@ -1,9 +1,9 @@
-"""Puts the wrong answers of each lesson, and what its checks say to them, onto the teacher's page.
+"""Puts what the checks of each lesson say, and to which wrong answers, onto the teacher's page.
 
     python tests/teacher_pages.py
 
-rewrites the tables in `notebooks/solutions/NN_teacher.md` from `tests/mutants/NN_*.py`; `test_teacher_pages.py` tells
-when that is due.
+rewrites the tables in `notebooks/solutions/NN_teacher.md` from the exercises and `tests/mutants/NN_*.py`;
+`test_teacher_pages.py` tells when that is due.
 """
 
 import contextlib
@@ -24,16 +24,21 @@ def said(answer: mutants.Answer) -> str:
     """What the check says to a wrong answer, without the numbers and the names of the case."""
     heard = io.StringIO()
     with contextlib.redirect_stdout(heard):
-        getattr(check, answer.exercise)(answer.make)
+        getattr(check, answer.exercise)(answer.make, seconds=answer.seconds)
     text = heard.getvalue().splitlines()[0].removeprefix("not yet: ")
+    text = re.sub(rf"([`\[]){answer.make.__name__}([`\]])", r"\1Answer\2", text)
     question = getattr(check, answer.exercise).partly
     if text.startswith("right on ") and f": {question}" in text:
         text = f"right on one input but not on another: {text[text.index(question) :]}"
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """A sentence of a check without numbers and the names of the case."""
     text = re.sub(r" in [\w.]+\.py, line \d+: \".*?\"", " in line ...", text)
     text = re.sub(r"([.?]) (\d+ % of the values|Your answer has shape|An error stopped) .*", r"\1", text)
     text = re.sub(r" \(on [^()]*\)\.?$", "", text)  # "(on 2x1x28x28 in patches of 4)"
     text = re.sub(r"\([\d, ]+\)", "(...)", text)  # shapes
-    text = re.sub(rf"([`\[]){answer.make.__name__}([`\]])", r"\1Answer\2", text)
     return text.rstrip(".").replace("|", "\\|")
 
 
@@ -43,17 +48,19 @@ def words(name: str) -> str:
 
 
 def tables(answers: list[mutants.Answer]) -> str:
-    """One table for each exercise: what was written, and what the check says."""
+    """One table for each exercise: what the check can say, and some wrong answers that get it."""
     parts = []
     for exercise in dict.fromkeys(answer.exercise for answer in answers):
         wrong = [answer for answer in answers if answer.exercise == exercise and answer.hint]
         right = [answer for answer in answers if answer.exercise == exercise and not answer.hint]
-        rows: dict[str, list[str]] = {}
+        known = list(mutants.hints(getattr(check, exercise)))
+        rows: dict[str, list[str]] = {plain(f"{hint}."): [] for hint in known}
         for answer in wrong:
             rows.setdefault(said(answer), []).append(words(answer.make.__name__))
-        head = f"**`{exercise}`**: {len(wrong)} wrong answers, and {len(right)} right ones written differently"
-        lines = [f"| {', '.join(names)} | {sentence} |" for sentence, names in rows.items()]
-        parts.append("\n".join([head, "", "| They wrote | The check says |", "|---|---|", *lines]))
+        head = f"**`{exercise}`**: {len(rows)} things that the check may say"
+        head += f", tested with {len(wrong)} more wrong answers and {len(right)} right ones written differently"
+        lines = [f"| {sentence} | {', '.join(names)} |" for sentence, names in rows.items()]
+        parts.append("\n".join([head, "", "| The check says | for example to |", "|---|---|", *lines]))
     return "\n\n".join(parts)
 
 

@@ -15,20 +15,11 @@ from torch import nn
 
 from dit_course import check
 from dit_course import patches as course
-from dit_course.check.engine import limits as fence
-from dit_course.check.engine import verdict
+from dit_course.check.engine import limits, verdict
 from dit_course.check.engine.compare import difference
-from dit_course.check.engine.exercise import (
-    OTHERWISE,
-    SIZES,
-    Case,
-    Draw,
-    Exercise,
-    MatchesOutput,
-    MatchesRule,
-    ModuleCase,
-)
+from dit_course.check.engine.exercise import OTHERWISE, SIZES, Case, Draw, Exercise, ModuleCase
 from dit_course.check.engine.limits import run_limited
+from dit_course.check.engine.mistakes import MatchesOutput, MatchesRule, with_hints
 from dit_course.check.engine.modules import AnswerError, matched
 
 
@@ -283,7 +274,7 @@ def test_what_never_ends_is_stopped_in_the_main_thread(work):
 
 @pytest.mark.parametrize("work", [endless, stubborn, polite, lambda: time.sleep(5)])
 def test_what_never_ends_is_stopped_or_left_behind_in_another_thread(work, monkeypatch):
-    monkeypatch.setattr(fence, "PATIENCE", 1.0)
+    monkeypatch.setattr(limits, "GRACE", 1.0)
     start = time.monotonic()
     assert elsewhere(lambda: run_limited(work, seconds=0.1)).stopped == "time"
     assert time.monotonic() - start < 20
@@ -358,7 +349,7 @@ def test_nothing_is_left_running():
     before = set(threading.enumerate())  # some of other tests may still be ending
     for work in (endless, stubborn, lambda: 3):
         run_limited(work, seconds=0.05)
-    assert sys.gettrace() is None or "trip" not in repr(sys.gettrace())
+    assert sys.gettrace() is None or "raise_at_next_line" not in repr(sys.gettrace())
     assert set(threading.enumerate()) <= before
 
 
@@ -428,8 +419,9 @@ def exercise(**changes):
             Case((draw.normal(2, 3),), "a small table"),
             Case((draw.normal(*draw.sizes(2)),), "any"),
         ],
-        "diagnoses": [
-            MatchesOutput("you squared it", lambda x: x * x),
+        "mistakes": [
+            "you squared it",
+            lambda x: x * x,
             MatchesRule("much too large", lambda got, right: got.shape == right.shape and bool((got.abs() > 50).any())),
         ],
     }
@@ -447,14 +439,20 @@ def test_a_check_is_a_few_lines():
 
 
 def test_a_wrong_version_that_cannot_do_a_case_is_passed_over():
-    mine = exercise(
-        diagnoses=[MatchesOutput("never", lambda x: x.reshape(7, 7)), MatchesOutput("squared", lambda x: x * x)]
-    )
+    mine = exercise(mistakes=["never", lambda x: x.reshape(7, 7), "squared", lambda x: x * x])
     assert "squared" in str(mine.examine(lambda x: x * x))
 
 
+def test_a_hint_goes_with_all_the_wrong_versions_that_follow_it():
+    squared, cubed, rule = (lambda x: x * x), (lambda x: x**3), MatchesRule("off", lambda got, right: True)
+    found = with_hints(["a power", squared, cubed, rule, "half", lambda x: x / 2])
+    assert [mistake.hint for mistake in found] == ["a power", "a power", "off", "half"]
+    assert found[1] == MatchesOutput("a power", cubed)
+    assert found[2] is rule
+
+
 def test_an_exercise_with_random_numbers_is_judged_with_the_same_ones():
-    noisy = exercise(reference=lambda x: x + torch.randn_like(x), diagnoses=[])
+    noisy = exercise(reference=lambda x: x + torch.randn_like(x), mistakes=[])
     assert noisy.examine(lambda x: torch.randn_like(x) + x).status == "right"
     assert noisy.examine(lambda x: torch.rand_like(x) + x).status == "not yet"
 
@@ -469,6 +467,28 @@ def test_a_case_may_make_one_tensor_of_what_an_answer_gives():
     assert mine.examine(lambda x: [x, x + x]).status == "right"
     assert "of the values are wrong" in str(mine.examine(lambda x: [x, x]))
     assert "no gradient gets through" in str(mine.examine(lambda x: [x.detach(), 2 * x.detach()]))
+
+
+@pytest.mark.parametrize(("words", "stop"), [("took too long", True), ("no second time", False)])
+def test_an_answer_that_breaks_when_it_is_called_once_more_is_told_so(words, stop):
+    calls = []
+
+    def answer(x):
+        calls.append(x)
+        while stop and len(calls) > 2:
+            pass
+        if len(calls) > 2:
+            raise RuntimeError("no second time")
+        return 2 * x
+
+    text = str(exercise().examine(answer, seconds=0.5))
+    assert text.startswith("not yet: right at first, but not when it is called once more: ")
+    assert words in text
+
+
+def test_an_error_that_only_gradients_bring_about_is_about_gradients():
+    text = str(exercise().examine(lambda x: torch.from_numpy(2 * x.numpy())))
+    assert "no gradient gets through" in text
 
 
 def test_a_session_without_gradients_is_asked_for_them_all_the_same():

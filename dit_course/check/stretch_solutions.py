@@ -10,7 +10,7 @@ from dit_course import dit
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
-    """Cut images into patches that start every `stride` pixels, so that neighbours share some (lesson 01).
+    """Cut images into patches that start every `stride` pixels, so that neighbors share some (lesson 01).
 
     images: (batch, channels, height, width). What is left over at the right and at the bottom is not looked at.
     Returns (batch, tokens, channels * patch_size**2) in reading order; with stride = patch_size that is `patchify`.

@@ -60,11 +60,6 @@ def swapped_grid(images, patch_size):
     return torch.stack([patch.flatten(1) for column in columns for patch in column.split(patch_size, dim=2)], 1)
 
 
-@mutant(exercise="patchify", hint="rows and columns are swapped, of the patches and of the pixels in them")
-def transposed_picture(images, patch_size):
-    return F.unfold(images.transpose(2, 3), patch_size, stride=patch_size).transpose(1, 2)
-
-
 @mutant(exercise="patchify", hint="channels come last in each token")
 def channels_last(images, patch_size):
     b, c, h, w = images.shape
@@ -82,44 +77,6 @@ def channels_before_grid(images, patch_size):
 @mutant(exercise="patchify", hint="the picture is only reshaped")
 def only_reshape(images, patch_size):
     return images.reshape(len(images), -1, images.shape[1] * patch_size**2)
-
-
-@mutant(exercise="patchify", hint="tokens come last, as F.unfold leaves them")
-def unfold_alone(images, patch_size):
-    return F.unfold(images, patch_size, stride=patch_size)
-
-
-@mutant(exercise="patchify", hint="batch and tokens have become one axis")
-def merged_batch(images, patch_size):
-    return by_unfold(images, patch_size).reshape(-1, images.shape[1] * patch_size**2)
-
-
-@mutant(exercise="patchify", hint="only the first picture of the batch comes back")
-def first_picture(images, patch_size):
-    x = images[0].unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
-    return x.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
-
-
-@mutant(exercise="patchify", hint="grid of patches still has two axes")
-def still_a_grid(images, patch_size):
-    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
-    return x.permute(0, 2, 3, 1, 4, 5).flatten(3)
-
-
-@mutant(exercise="patchify", hint="not yet flattened into tokens")
-def still_cut(images, patch_size):
-    x = images.unfold(2, patch_size, patch_size).unfold(3, patch_size, patch_size)
-    return x.permute(0, 2, 3, 1, 4, 5)
-
-
-@mutant(exercise="patchify", hint="tokens come before the batch")
-def tokens_first(images, patch_size):
-    return by_unfold(images, patch_size).transpose(0, 1)
-
-
-@mutant(exercise="patchify", hint="run backwards")
-def backwards(images, patch_size):
-    return by_unfold(images, patch_size).flip(1)
 
 
 @mutant(exercise="patchify", hint="is a size written into the code as a number")
@@ -197,74 +154,14 @@ def assembled(tokens, order, p, channels, height, width, grid=None):
     return torch.einsum(f"bijcyx->{order}", x).reshape(len(tokens), channels, height, width)
 
 
-@mutant(exercise="unpatchify", hint="the order in which `patchify` permutes")
-def there_instead_of_back(tokens, patch_size, channels, height, width):
-    x = tokens.reshape(-1, height // patch_size, width // patch_size, channels, patch_size, patch_size)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
-def columns_of_patches(tokens, patch_size, channels, height, width):
-    grid = (width // patch_size, height // patch_size)
-    return assembled(tokens, "bcjyix", patch_size, channels, height, width, grid)
-
-
-@mutant(exercise="unpatchify", hint="rows and columns of patches are swapped")
-def permuted_grid(tokens, patch_size, channels, height, width):
-    return assembled(tokens, "bcjyix", patch_size, channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="every patch comes back transposed")
-def transposed_patches(tokens, patch_size, channels, height, width):
-    return assembled(tokens, "bcixjy", patch_size, channels, height, width)
-
-
 @mutant(exercise="unpatchify", hint="your picture comes back transposed")
 def transposed_result(tokens, patch_size, channels, height, width):
     return by_fold(tokens, patch_size, channels, height, width).mT
 
 
-@mutant(exercise="unpatchify", hint="your picture comes back transposed")
-def both_transposed(tokens, patch_size, channels, height, width):
-    grid = (width // patch_size, height // patch_size)
-    return assembled(tokens, "bcjxiy", patch_size, channels, height, width, grid)
-
-
-@mutant(exercise="unpatchify", hint="channels of a token are taken from its end")
-def channels_at_the_end(tokens, patch_size, channels, height, width):
-    x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, patch_size, patch_size, channels)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="the tokens are only reshaped")
-def reshape_alone(tokens, patch_size, channels, height, width):
-    return tokens.reshape(len(tokens), channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="rows of patches and rows of pixels are not beside each other")
-def sides_apart(tokens, patch_size, channels, height, width):
-    return assembled(tokens, "bcijyx", patch_size, channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="rows of patches and rows of pixels are not beside each other")
-def pixels_outside(tokens, patch_size, channels, height, width):
-    return assembled(tokens, "bcyixj", patch_size, channels, height, width)
-
-
 @mutant(exercise="unpatchify", hint="channels come last in your picture")
 def channels_last_picture(tokens, patch_size, channels, height, width):
     return by_fold(tokens, patch_size, channels, height, width).permute(0, 2, 3, 1)
-
-
-@mutant(exercise="unpatchify", hint="only the first picture of the batch comes back")
-def first_of_the_batch(tokens, patch_size, channels, height, width):
-    return by_fold(tokens[:1], patch_size, channels, height, width)
-
-
-@mutant(exercise="unpatchify", hint="not joined into a picture yet")
-def six_axes(tokens, patch_size, channels, height, width):
-    x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, channels, patch_size, patch_size)
-    return x.permute(0, 3, 1, 4, 2, 5)
 
 
 @mutant(exercise="unpatchify", hint="one size taken for another")
@@ -365,8 +262,8 @@ class Backwards(Convolution):
         return self.convolution(images).flatten(2).flip(2).mT
 
 
-@mutant(exercise="PatchEmbed", hint="the tokens are normalised")
-class Normalised(Convolution):
+@mutant(exercise="PatchEmbed", hint="the tokens are normalized")
+class Normalized(Convolution):
     def forward(self, images):
         tokens = super().forward(images)
         return F.layer_norm(tokens, tokens.shape[-1:])
@@ -524,12 +421,6 @@ def by_counting(rows, columns, width):
     return torch.cat([axis_table(place, width // 4) for place in parts], dim=1)
 
 
-@mutant(exercise="sincos_position_embedding", hint="the four parts are in another order")
-def sines_then_cosines(rows, columns, width):
-    sin_column, cos_column, sin_row, cos_row = by_counting(rows, columns, width).chunk(4, dim=1)
-    return torch.cat([sin_column, sin_row, cos_column, cos_row], dim=1)
-
-
 @mutant(exercise="sincos_position_embedding", hint="only place (0, 0) is right")
 def counting_from_one(rows, columns, width):
     token, n = torch.arange(rows * columns), width // 4
@@ -559,89 +450,6 @@ def row_first(rows, columns, width):
 def down_the_columns(rows, columns, width):
     token = torch.arange(rows * columns)
     return torch.cat([axis_table(place, width // 4) for place in (token // rows, token % rows)], dim=1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="run down the columns")
-def meshgrid_xy(rows, columns, width):
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="xy")
-    return torch.cat([axis_table(place.flatten(), width // 4) for place in (column, row)], dim=1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="take turns")
-def taking_turns(rows, columns, width):
-    n = width // 4
-    table = by_counting(rows, columns, width)
-    out = torch.zeros_like(table)
-    for start in (0, 2 * n):
-        out[:, start : start + 2 * n : 2] = table[:, start : start + n]
-        out[:, start + 1 : start + 2 * n : 2] = table[:, start + n : start + 2 * n]
-    return out
-
-
-@mutant(exercise="sincos_position_embedding", hint="sines and cosines are swapped")
-def cosines_first(rows, columns, width):
-    return torch.cat([x.roll(width // 4, 1) for x in by_counting(rows, columns, width).chunk(2, dim=1)], dim=1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="numbered as in a text")
-def as_in_a_text(rows, columns, width):
-    return axis_table(torch.arange(rows * columns), width // 2)
-
-
-@mutant(exercise="sincos_position_embedding", hint="divided by one too few")
-def up_to_the_end(rows, columns, width):
-    n = width // 4
-    token = torch.arange(rows * columns)
-    return torch.cat([axis_table(place, n, 10000 ** (n / (n - 1))) for place in (token % columns, token // columns)], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="frequencies fall too slowly")
-def half_the_exponent(rows, columns, width):
-    token = torch.arange(rows * columns)
-    return torch.cat([axis_table(place, width // 4, 100.0) for place in (token % columns, token // columns)], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="frequencies grow instead of falling")
-def growing(rows, columns, width):
-    n = width // 4
-    token = torch.arange(rows * columns)
-    angles = [place[:, None] * 10000 ** (torch.arange(n).double() / n) for place in (token % columns, token // columns)]
-    return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], 1).float()
-
-
-@mutant(exercise="sincos_position_embedding", hint="your grid starts at 1")
-def from_one(rows, columns, width):
-    token = torch.arange(rows * columns)
-    return torch.cat([axis_table(place + 1, width // 4) for place in (token % columns, token // columns)], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="divided by the size of the grid")
-def from_zero_to_one(rows, columns, width):
-    y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
-    return torch.cat([axis_table(place.flatten(), width // 4) for place in (x, y)], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="2 pi times too fast")
-def in_turns(rows, columns, width):
-    token = torch.arange(rows * columns)
-    turns = [2 * math.pi * place for place in (token % columns, token // columns)]
-    return torch.cat([axis_table(turn, width // 4) for turn in turns], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="there are only sines")
-def only_sines(rows, columns, width):
-    x, y = by_counting(rows, columns, width).reshape(-1, 4, width // 4)[:, ::2].unbind(1)
-    return torch.cat([x, x, y, y], 1)
-
-
-@mutant(exercise="sincos_position_embedding", hint="the grid still has two axes")
-def grid_of_positions(rows, columns, width):
-    return by_counting(rows, columns, width).unflatten(0, (rows, columns))
-
-
-@mutant(exercise="sincos_position_embedding", hint="lies on its side")
-def on_its_side(rows, columns, width):
-    return by_counting(rows, columns, width).T
 
 
 @mutant(exercise="sincos_position_embedding", hint="one size taken for another")
@@ -693,67 +501,3 @@ def over_the_edge(images, patch_size, stride):
 @mutant(exercise="overlapping_patches", hint="stride and patch size are swapped")
 def swapped_arguments(images, patch_size, stride):
     return F.unfold(images, stride, stride=patch_size).mT
-
-
-@mutant(exercise="overlapping_patches", hint="tokens come last, as F.unfold leaves them")
-def features_first(images, patch_size, stride):
-    return F.unfold(images, patch_size, stride=stride)
-
-
-@mutant(exercise="overlapping_patches", hint="the pixels inside each patch are transposed")
-def pixels_turned(images, patch_size, stride):
-    return (
-        images.unfold(2, patch_size, stride)
-        .unfold(3, patch_size, stride)
-        .permute(0, 2, 3, 1, 5, 4)
-        .flatten(3)
-        .flatten(1, 2)
-    )
-
-
-@mutant(exercise="overlapping_patches", hint="rows and columns of patches are swapped")
-def down_first(images, patch_size, stride):
-    tops = range(0, images.shape[2] - patch_size + 1, stride)
-    lefts = range(0, images.shape[3] - patch_size + 1, stride)
-    cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for x in lefts for y in tops]
-    return torch.stack(cut, 1)
-
-
-@mutant(exercise="overlapping_patches", hint="rows and columns are swapped, of the patches and of the pixels in them")
-def of_the_transposed(images, patch_size, stride):
-    return F.unfold(images.mT, patch_size, stride=stride).mT
-
-
-@mutant(exercise="overlapping_patches", hint="channels come last in each token")
-def channels_inside(images, patch_size, stride):
-    x = F.unfold(images, patch_size, stride=stride).mT
-    return x.unflatten(2, (images.shape[1], -1)).mT.flatten(2)
-
-
-@mutant(exercise="overlapping_patches", hint="one token holds pieces of several patches")
-def channels_in_front(images, patch_size, stride):
-    x = images.unfold(2, patch_size, stride).unfold(3, patch_size, stride)
-    return x.reshape(len(images), -1, images.shape[1] * patch_size**2)
-
-
-@mutant(exercise="overlapping_patches", hint="the grid of patches still has two axes")
-def two_axes(images, patch_size, stride):
-    return images.unfold(2, patch_size, stride).unfold(3, patch_size, stride).permute(0, 2, 3, 1, 4, 5).flatten(3)
-
-
-@mutant(exercise="overlapping_patches", hint="only the first picture of the batch comes back")
-def one_picture(images, patch_size, stride):
-    return F.unfold(images[:1], patch_size, stride=stride).mT
-
-
-@mutant(exercise="overlapping_patches", hint="the last row and the last column of patches are missing")
-def one_too_few(images, patch_size, stride):
-    tops = range(0, images.shape[2] - patch_size, stride)
-    lefts = range(0, images.shape[3] - patch_size, stride)
-    cut = [images[:, :, y : y + patch_size, x : x + patch_size].flatten(1) for y in tops for x in lefts]
-    return torch.stack(cut, 1)
-
-
-@mutant(exercise="overlapping_patches", hint="patches reach over the edge")
-def padded(images, patch_size, stride):
-    return F.unfold(images, patch_size, stride=stride, padding=1).mT

@@ -43,85 +43,14 @@ def softmax_over_queries(query, key):
     return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-2)
 
 
-@mutant(exercise="attention_weights", hint="the softmax goes over the batch or the heads")
-def softmax_over_batch(query, key):
-    return torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=0) if query.ndim > 2 else by_hand(query, key)
-
-
-@mutant(exercise="attention_weights", hint="not divided by the square root of d")
-def scale_forgotten(query, key):
-    return (query @ key.mT).softmax(-1)
-
-
-@mutant(exercise="attention_weights", hint="divided by d itself")
-def divided_by_d(query, key):
-    return (query @ key.mT / query.shape[-1]).softmax(-1)
-
-
-@mutant(exercise="attention_weights", hint="multiplied by the square root of d")
-def multiplied_by_root(query, key):
-    return (query @ key.mT * query.shape[-1] ** 0.5).softmax(-1)
-
-
-@mutant(exercise="attention_weights", hint="divided by the root of the number of tokens")
-def root_of_tokens(query, key):
-    return (query @ key.mT / query.shape[-2] ** 0.5).softmax(-1)
-
-
-@mutant(exercise="attention_weights", hint="divided by the root of the number of tokens")
-def root_of_keys(query, key):
-    return (query @ key.mT / math.sqrt(key.size(-2))).softmax(-1)
-
-
-@mutant(exercise="attention_weights", hint="the softmax comes first and the division after it")
-def divided_after_softmax(query, key):
-    return (query @ key.mT).softmax(-1) / query.shape[-1] ** 0.5
-
-
 @mutant(exercise="attention_weights", hint="the softmax comes first and the division after it")
 def divided_twice(query, key):
     return by_einsum(query, key) / query.shape[-1] ** 0.5
 
 
-@mutant(exercise="attention_weights", hint="the softmax is missing")
-def logits_only(query, key):
-    return query @ key.mT / query.shape[-1] ** 0.5
-
-
-@mutant(exercise="attention_weights", hint="the softmax is missing")
-def products_only(query, key):
-    return query @ key.mT
-
-
-@mutant(exercise="attention_weights", hint="your whole table sums to 1")
-def one_softmax_for_all(query, key):
-    logits = query @ key.mT / query.shape[-1] ** 0.5
-    return torch.softmax(logits.flatten(-2), -1).view_as(logits)
-
-
-@mutant(exercise="attention_weights", hint="your table lies on its side")
-def keys_ask(query, key):
-    return torch.softmax(key @ query.mT / query.shape[-1] ** 0.5, dim=-1)
-
-
 @mutant(exercise="attention_weights", hint="your table lies on its side")
 def turned_at_the_end(query, key):
     return by_einsum(query, key).mT
-
-
-@mutant(exercise="attention_weights", hint="these are exponentials")
-def not_normalised(query, key):
-    return torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
-
-
-@mutant(exercise="attention_weights", hint="these are logarithms")
-def log_softmax(query, key):
-    return F.log_softmax(query @ key.mT / query.shape[-1] ** 0.5, -1)
-
-
-@mutant(exercise="attention_weights", hint="a sigmoid")
-def sigmoid(query, key):
-    return torch.sigmoid(query @ key.mT / query.shape[-1] ** 0.5)
 
 
 @mutant(exercise="attention_weights", hint="exp of a large logit is infinite")
@@ -155,16 +84,6 @@ def axes_from_the_front(query, key):
     return torch.softmax(query @ key.transpose(2, 3) / query.shape[-1] ** 0.5, -1)
 
 
-@mutant(exercise="attention_weights", hint="the size of its *first* axis")
-def root_of_len(query, key):
-    return torch.softmax(query @ key.mT / len(query) ** 0.5, -1)
-
-
-@mutant(exercise="attention_weights", hint="the size of its *first* axis")
-def root_of_len_of_keys(query, key):
-    return torch.softmax(query @ key.mT / math.sqrt(len(key)), -1)
-
-
 # -- split_heads -----------------------------------------------------------------------------------
 
 
@@ -184,24 +103,9 @@ def by_slices(x, heads):
     return torch.cat([x[:, None, :, head * size : (head + 1) * size] for head in range(heads)], dim=1)
 
 
-@mutant(exercise="split_heads", hint="the tokens are only reshaped")
-def only_reshaped(x, heads):
-    return x.reshape(len(x), heads, x.shape[1], -1)
-
-
-@mutant(exercise="split_heads", hint="the heads come after the tokens")
-def not_swapped(x, heads):
-    return x.reshape(len(x), x.shape[1], heads, -1)
-
-
 @mutant(exercise="split_heads", hint="the heads take turns at the features")
 def in_turns(x, heads):
     return x.reshape(len(x), x.shape[1], -1, heads).permute(0, 3, 1, 2)
-
-
-@mutant(exercise="split_heads", hint="the number of heads is `heads`, not a number in your code")
-def always_four_heads(x, heads):
-    return x.reshape(len(x), x.shape[1], 4, x.shape[2] // 4).transpose(1, 2)
 
 
 @mutant(exercise="split_heads", hint="`//` divides to one")
@@ -209,39 +113,9 @@ def divided_with_one_slash(x, heads):
     return x.reshape(len(x), x.shape[1], heads, x.shape[2] / heads).transpose(1, 2)
 
 
-@mutant(exercise="split_heads", hint="heads and features of a head are swapped")
-def as_many_heads_as_features(x, heads):
-    return x.reshape(len(x), x.shape[1], -1, heads).transpose(1, 2)
-
-
-@mutant(exercise="split_heads", hint="heads and features of a head are swapped")
-def swapped_and_not_moved(x, heads):
-    return x.reshape(len(x), x.shape[1], -1, heads)
-
-
-@mutant(exercise="split_heads", hint="tokens and features are swapped within each head")
-def features_first(x, heads):
-    return x.reshape(len(x), x.shape[1], heads, -1).permute(0, 2, 3, 1)
-
-
-@mutant(exercise="split_heads", hint="the heads come before the batch")
-def heads_first(x, heads):
-    return torch.stack(x.chunk(heads, dim=-1))
-
-
-@mutant(exercise="split_heads", hint="batch and heads have become one axis")
-def heads_into_batch(x, heads):
-    return by_chunks(x, heads).reshape(-1, x.shape[1], x.shape[2] // heads)
-
-
 @mutant(exercise="split_heads", hint="the tokens are shared among the heads")
 def tokens_shared(x, heads):
     return torch.stack([part for part in x[:, : x.shape[1] // heads * heads].chunk(heads, dim=1)], dim=1)
-
-
-@mutant(exercise="split_heads", hint="only the first picture of the batch comes back")
-def first_picture(x, heads):
-    return x[0].reshape(x.shape[1], heads, -1).transpose(0, 1)
 
 
 @mutant(exercise="split_heads", hint="returns a tuple")
@@ -268,54 +142,9 @@ def merged_by_reshape(x):
     return x.reshape(len(x), x.shape[2], -1)
 
 
-@mutant(exercise="merge_heads", hint="`flatten(2)` comes too early")
-def only_flattened(x):
-    return x.flatten(2)
-
-
-@mutant(exercise="merge_heads", hint="heads and features are not merged yet")
-def not_merged(x):
-    return x.permute(0, 2, 1, 3)
-
-
 @mutant(exercise="merge_heads", hint="the features of the heads take turns")
 def merged_in_turns(x):
     return torch.stack(x.unbind(1), dim=-1).flatten(2)
-
-
-@mutant(exercise="merge_heads", hint="heads and tokens are merged")
-def into_the_tokens(x):
-    return x.flatten(1, 2)
-
-
-@mutant(exercise="merge_heads", hint="heads and tokens are merged")
-def one_axis_too_early(x):
-    return x.transpose(1, 2).flatten(1, 2)
-
-
-@mutant(exercise="merge_heads", hint="the heads are added or averaged")
-def added(x):
-    return x.sum(1)
-
-
-@mutant(exercise="merge_heads", hint="the heads are added or averaged")
-def averaged(x):
-    return x.mean(1)
-
-
-@mutant(exercise="merge_heads", hint="tokens and features are swapped")
-def merged_on_its_side(x):
-    return by_cat(x).mT
-
-
-@mutant(exercise="merge_heads", hint="tokens and features are swapped")
-def wrong_axes_swapped(x):
-    return x.transpose(2, 3).reshape(len(x), -1, x.shape[2])
-
-
-@mutant(exercise="merge_heads", hint="only the first picture of the batch comes back")
-def first_of_the_batch(x):
-    return by_cat(x)[:1]
 
 
 @mutant(exercise="merge_heads", hint="view size is not compatible")
@@ -818,17 +647,6 @@ def softmaxes_added(query, key, value, size):
     return sum(F.scaled_dot_product_attention(query, k, v) for k, v in pairs)
 
 
-@mutant(exercise="attention_in_chunks", hint="the chunks are not on one scale")
-def shrinking_forgotten(query, key, value, size):
-    total, mixed = 0, 0
-    for k, v in zip(key.split(size, -2), value.split(size, -2), strict=True):
-        logits = query @ k.mT / query.shape[-1] ** 0.5
-        weights = torch.exp(logits - logits.amax(-1, keepdim=True))
-        total = total + weights.sum(-1, keepdim=True)
-        mixed = mixed + weights @ v
-    return mixed / total
-
-
 def with_the_loop(query, key, value, size, step):
     highest, total, mixed = torch.full_like(query[..., :1], -torch.inf), 0, 0
     for k, v in zip(key.split(size, -2), value.split(size, -2), strict=True):
@@ -836,25 +654,6 @@ def with_the_loop(query, key, value, size, step):
         new = torch.maximum(highest, logits.amax(-1, keepdim=True))
         highest, total, mixed = step(highest, new, total, mixed, (logits - new).exp(), v)
     return mixed / total
-
-
-@mutant(exercise="attention_in_chunks", hint="only the last chunk counts")
-def highest_not_kept(*args):
-    def step(old, new, total, mixed, weights, v):
-        factor = (old - new).exp()
-        return old, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
-
-    return with_the_loop(*args, step)
-
-
-@mutant(exercise="attention_in_chunks", hint="the new one is kept only after that")
-def highest_kept_too_early(*args):
-    def step(old, new, total, mixed, weights, v):
-        old = new
-        factor = (old - new).exp()
-        return new, total * factor + weights.sum(-1, keepdim=True), mixed * factor + weights @ v
-
-    return with_the_loop(*args, step)
 
 
 @mutant(exercise="attention_in_chunks", hint="the pictures of the batch are split")
@@ -884,22 +683,6 @@ def max_of_torch(query, key, value, size):
     return torch.maximum(highest, (query @ key.mT).max(dim=-1, keepdim=True))
 
 
-@mutant(exercise="attention_in_chunks", hint="only one of the two sums is shrunk")
-def mixed_not_shrunk(*args):
-    def step(old, new, total, mixed, weights, v):
-        return new, total * (old - new).exp() + weights.sum(-1, keepdim=True), mixed + weights @ v
-
-    return with_the_loop(*args, step)
-
-
-@mutant(exercise="attention_in_chunks", hint="only one of the two sums is shrunk")
-def total_not_shrunk(*args):
-    def step(old, new, total, mixed, weights, v):
-        return new, total + weights.sum(-1, keepdim=True), mixed * (old - new).exp() + weights @ v
-
-    return with_the_loop(*args, step)
-
-
 @mutant(exercise="attention_in_chunks", hint="the other way round it is infinite")
 def factor_upside_down(*args):
     def step(old, new, total, mixed, weights, v):
@@ -913,20 +696,3 @@ def factor_upside_down(*args):
 def nothing_subtracted(query, key, value, size):
     weights = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
     return weights @ value / weights.sum(-1, keepdim=True)
-
-
-@mutant(exercise="attention_in_chunks", hint="the last chunk is left out")
-def whole_chunks_only(query, key, value, size):
-    end = key.shape[-2] // size * size
-    return F.scaled_dot_product_attention(query, key[..., :end, :], value[..., :end, :])
-
-
-@mutant(exercise="attention_in_chunks", hint="the logits are not divided by the root of d")
-def root_forgotten(query, key, value, size):
-    return (query @ key.mT).softmax(-1) @ value
-
-
-@mutant(exercise="attention_in_chunks", hint="the sums are not divided at the end")
-def total_forgotten(query, key, value, size):
-    logits = query @ key.mT / query.shape[-1] ** 0.5
-    return (logits - logits.amax(-1, keepdim=True)).exp() @ value

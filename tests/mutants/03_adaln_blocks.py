@@ -410,61 +410,6 @@ def token_by_token(x, shift, scale):
     return torch.stack([x[:, i] * (1 + scale[:, 0]) + shift[:, 0] for i in range(x.shape[1])], dim=1)
 
 
-@mutant(exercise="modulate", hint="the 1 is missing")
-def without_one(x, shift, scale):
-    return x * scale + shift
-
-
-@mutant(exercise="modulate", hint="shift and scale are swapped")
-def swapped_knobs(x, shift, scale):
-    return x * (1 + shift) + scale
-
-
-@mutant(exercise="modulate", hint="shift and scale are swapped")
-def swapped_without_one(x, shift, scale):
-    return scale + shift * x
-
-
-@mutant(exercise="modulate", hint="the shift is scaled, too")
-def shift_first(x, shift, scale):
-    return (x + shift) * (1 + scale)
-
-
-@mutant(exercise="modulate", hint="the shift is scaled, too")
-def shift_first_without_one(x, shift, scale):
-    return scale * (x + shift)
-
-
-@mutant(exercise="modulate", hint="the shift is not added")
-def only_scaled(x, shift, scale):
-    return x * (1 + scale)
-
-
-@mutant(exercise="modulate", hint="x is not scaled")
-def only_shifted(x, shift, scale):
-    return x + shift
-
-
-@mutant(exercise="modulate", hint="the shift is subtracted")
-def shift_subtracted(x, shift, scale):
-    return x * (1 + scale) - shift
-
-
-@mutant(exercise="modulate", hint="the factor is 1 - scale")
-def one_minus(x, shift, scale):
-    return x * (1 - scale) + shift
-
-
-@mutant(exercise="modulate", hint="no longer one factor")
-def without_brackets(x, shift, scale):
-    return x * 1 + scale + shift
-
-
-@mutant(exercise="modulate", hint="x is added once too often")
-def with_residual(x, shift, scale):
-    return x + x * (1 + scale) + shift
-
-
 @mutant(exercise="modulate", hint="axis")
 def one_axis_too_many(x, shift, scale):
     return (x * (1 + scale) + shift)[:, None]
@@ -958,21 +903,6 @@ def listened(model, x, t, y, measure):
     return torch.stack(found)
 
 
-@mutant(exercise="block_changes", hint="your numbers cancel")
-def summed(model, x, t, y):
-    return listened(model, x, t, y, lambda before, after: (after - before).sum())
-
-
-@mutant(exercise="block_changes", hint="your numbers cancel")
-def averaged(model, x, t, y):
-    return listened(model, x, t, y, lambda before, after: (after - before).mean())
-
-
-@mutant(exercise="block_changes", hint="the largest change *upwards*")
-def without_abs(model, x, t, y):
-    return listened(model, x, t, y, lambda before, after: (after - before).max())
-
-
 @mutant(exercise="block_changes", hint="the model ran")
 def one_run_a_block(model, x, t, y):
     found = []
@@ -996,22 +926,6 @@ def hook_with_a_result(model, x, t, y):
     return found
 
 
-@mutant(exercise="block_changes", hint="that is the mean of the changes")
-def mean_size(model, x, t, y):
-    return listened(model, x, t, y, lambda before, after: (after - before).abs().mean())
-
-
-@mutant(exercise="block_changes", hint="every block is compared with what went into the first")
-def from_the_start(model, x, t, y):
-    seen = []
-    return listened(model, x, t, y, lambda before, after: (after - (seen.append(before) or seen[0])).abs().max())
-
-
-@mutant(exercise="block_changes", hint="that is how large the outputs are")
-def sizes_of_outputs(model, x, t, y):
-    return listened(model, x, t, y, lambda before, after: after.abs().max())
-
-
 @mutant(exercise="block_changes", hint="that of new blocks is")
 def new_blocks(model, x, t, y):
     from dit_course import DiTBlock
@@ -1033,11 +947,6 @@ def hooks_left_behind(model, x, t, y):
 @mutant(exercise="block_changes", hint="returns a list")
 def not_stacked(model, x, t, y):
     return list(by_two_kinds_of_hooks(model, x, t, y))
-
-
-@mutant(exercise="block_changes", hint="one number for the whole model")
-def one_number(model, x, t, y):
-    return by_two_kinds_of_hooks(model, x, t, y).max()
 
 
 @mutant(exercise="block_changes", hint="it should have")

@@ -36,37 +36,9 @@ def behind(tokens, registers):
     return torch.cat([tokens, registers.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
 
 
-@mutant(exercise="append_registers", hint="the registers stand in front")
-def in_front(tokens, registers):
-    return behind(tokens.flip(1), registers.flip(0)).flip(1)
-
-
-@mutant(exercise="append_registers", hint="the registers are not joined to the tokens")
-def only_tokens(tokens, registers):
-    torch.cat([tokens, registers.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
-    return tokens
-
-
-@mutant(exercise="append_registers", hint="the registers are added to the patches")
-def added(tokens, registers):
-    return tokens + registers.to(tokens.dtype).sum(0)
-
-
 @mutant(exercise="append_registers", hint="your answer has shape")
 def mean_added(tokens, registers):
     return tokens + registers.to(tokens.dtype).mean(0, keepdim=True)
-
-
-@mutant(exercise="append_registers", hint="the registers come out as other numbers")
-def zeros_appended(tokens, registers):
-    return behind(tokens, torch.zeros_like(registers))
-
-
-@mutant(exercise="append_registers", hint="only the first picture has the registers")
-def first_picture_only(tokens, registers):
-    longer = behind(tokens, torch.zeros_like(registers))
-    longer[0, tokens.shape[1] :] = registers
-    return longer
 
 
 @mutant(exercise="append_registers", hint="the registers come out as other numbers")
@@ -136,66 +108,6 @@ def with_an_if(tokens, count):
 def by_split(tokens, count):
     patches, _ = tokens.split([tokens.shape[1] - count, count], dim=1)
     return patches
-
-
-@mutant(exercise="drop_registers", hint="With count = 0 nothing is left")
-def minus_zero(tokens, count):
-    return tokens[:, :-count]
-
-
-@mutant(exercise="drop_registers", hint="the registers are still there")
-def nothing_dropped(tokens, count):
-    return tokens[:, :]
-
-
-@mutant(exercise="drop_registers", hint="the first tokens are gone")
-def from_the_front(tokens, count):
-    return tokens[:, count:]
-
-
-@mutant(exercise="drop_registers", hint="you keep the registers and drop the patches")
-def kept_the_registers(tokens, count):
-    return tokens[:, tokens.shape[1] - count :]
-
-
-@mutant(exercise="drop_registers", hint="you keep the registers and drop the patches")
-def only_the_last(tokens, count):
-    return tokens[:, -count:]
-
-
-@mutant(exercise="drop_registers", hint="your code cuts another axis")
-def off_the_features(tokens, count):
-    return tokens[..., : tokens.shape[-1] - count]
-
-
-@mutant(exercise="drop_registers", hint="your code cuts another axis")
-def off_the_features_from_behind(tokens, count):
-    return tokens[:, :, :-count]
-
-
-@mutant(exercise="drop_registers", hint="your code cuts another axis")
-def off_the_batch(tokens, count):
-    return tokens[: len(tokens) - count]
-
-
-@mutant(exercise="drop_registers", hint="your code cuts another axis")
-def pictures_dropped(tokens, count):
-    return tokens[:-count]
-
-
-@mutant(exercise="drop_registers", hint="one token too many or too few")
-def one_too_few(tokens, count):
-    return tokens[:, : -count - 1]
-
-
-@mutant(exercise="drop_registers", hint="one token too many or too few")
-def one_too_many(tokens, count):
-    return tokens[:, : tokens.shape[1] - max(count - 1, 0)]
-
-
-@mutant(exercise="drop_registers", hint="four tokens are dropped, always")
-def always_four(tokens, count):
-    return tokens[:, : tokens.shape[1] - 4]
 
 
 # -- DiT -------------------------------------------------------------------------------------------
@@ -513,111 +425,6 @@ def multiplied_out(config):
     return counted(config)
 
 
-@mutant(exercise="count_parameters", hint="attention: the biases are missing")
-def no_biases(config):
-    return counted(config, lambda w, head, s: 4 * w * w + s, lambda w, h: 2 * w * h, lambda w: 6 * w * w)
-
-
-@mutant(exercise="count_parameters", hint="attention: the biases are missing")
-def four_matrices(config):
-    return counted(config, lambda w, head, s: 4 * w * w)
-
-
-@mutant(exercise="count_parameters", hint="attention: a layer is missing")
-def only_qkv(config):
-    return counted(config, lambda w, head, s: 3 * w * w + 3 * w)
-
-
-@mutant(exercise="count_parameters", hint="attention: a layer is missing")
-def only_qkv_and_scales(config):
-    return counted(config, lambda w, head, s: 3 * w * w + 3 * w + s)
-
-
-@mutant(exercise="count_parameters", hint="attention: the QK-norm is missing")
-def no_scales(config):
-    return counted(config, lambda w, head, s: 4 * w * (w + 1))
-
-
-@mutant(exercise="count_parameters", hint="attention: the QK-norm has two sets of scales")
-def one_set_of_scales(config):
-    return counted(config, lambda w, head, s: 4 * w * (w + 1) + s // 2)
-
-
-@mutant(exercise="count_parameters", hint="attention: the scales of the QK-norm are shared by all heads")
-def scales_for_each_head(config):
-    return counted(config, lambda w, head, s: 4 * w * (w + 1) + (2 * w if s else 0))
-
-
-@mutant(exercise="count_parameters", hint="attention: this network has no QK-norm")
-def scales_always(config):
-    return counted(config, lambda w, head, s: 4 * w * (w + 1) + 2 * head)
-
-
-@mutant(exercise="count_parameters", hint="attention: the heads share the width")
-def times_heads(config):
-    return counted(config, lambda w, head, s: config.heads * (4 * w * (w + 1) + s))
-
-
-@mutant(exercise="count_parameters", hint="attention: the heads share the width")
-def times_heads_without_scales(config):
-    return counted(config, lambda w, head, s: config.heads * 4 * w * (w + 1))
-
-
-@mutant(exercise="count_parameters", hint="MLP: the biases are missing")
-def mlp_without_biases(config):
-    return counted(config, mlp=lambda w, h: 2 * w * h)
-
-
-@mutant(exercise="count_parameters", hint="MLP: an MLP has two layers")
-def only_up(config):
-    return counted(config, mlp=lambda w, h: w * h + h)
-
-
-@mutant(exercise="count_parameters", hint="MLP: the two layers differ in their biases")
-def twice_up(config):
-    return counted(config, mlp=lambda w, h: 2 * (w + 1) * h)
-
-
-@mutant(exercise="count_parameters", hint="MLP: the two layers differ in their biases")
-def twice_down(config):
-    return counted(config, mlp=lambda w, h: 2 * (h + 1) * w)
-
-
-@mutant(exercise="count_parameters", hint="MLP: the hidden layer is not always four times as wide")
-def always_four_times(config):
-    return counted(config, mlp=lambda w, h: 8 * w * w + 5 * w)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: the biases are missing")
-def adaln_without_biases(config):
-    return counted(config, adaln=lambda w: 6 * w * w)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
-def two_vectors(config):
-    return counted(config, adaln=lambda w: (w + 1) * 2 * w)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
-def three_vectors(config):
-    return counted(config, adaln=lambda w: (w + 1) * 3 * w)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
-def four_vectors(config):
-    return counted(config, adaln=lambda w: (w + 1) * 4 * w)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
-def six_numbers(config):
-    return counted(config, adaln=lambda w: (w + 1) * 6)
-
-
-@mutant(exercise="count_parameters", hint="adaLN: adaLN makes six vectors")
-def one_vector(config):
-    return counted(config, adaln=lambda w: (w + 1) * w)
-
-
 @mutant(exercise="count_parameters", hint="your count is a Tensor")
 def tensors(config):
     return {part: torch.tensor(count) for part, count in scaling.count_parameters(config).items()}
@@ -690,130 +497,9 @@ def from_the_layers(config):
     return counts
 
 
-@mutant(exercise="count_multiply_adds", hint="attention: the registers are tokens, too")
-def without_registers(config):
-    return worked(config, tokens=lambda c: c.grid[0] * c.grid[1])
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: that is one block")
-def one_block_of_work(config):
-    return scaling.count_multiply_adds(replace(config, depth=1))
-
-
 @mutant(exercise="count_multiply_adds", hint="attention: you count twice")
 def flops(config):
     return {part: 2 * count for part, count in worked(config).items()}
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: a token is a patch")
-def pixels_as_tokens(config):
-    return worked(config, tokens=lambda c: c.image_shape[0] * c.image_shape[1] + c.registers)
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: `qkv` makes three vectors")
-def without_output(config):
-    return worked(config, linear=lambda n, w: 3 * n * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: `qkv` makes three vectors")
-def one_matrix(config):
-    return worked(config, linear=lambda n, w: n * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: that is the work for one token")
-def one_token(config):
-    return worked(config, linear=lambda n, w: 4 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="attention: a bias is added, not multiplied")
-def with_biases(config):
-    return worked(config, linear=lambda n, w: 4 * n * w * (w + 1))
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the registers are tokens, too")
-def pairs_of_patches(config):
-    n = config.grid[0] * config.grid[1]
-    return worked(config, pairs=lambda _, w: 2 * n * n * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: you count twice")
-def pairs_in_flops(config):
-    return worked(config, pairs=lambda n, w: 4 * n * n * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the pairs meet twice")
-def scores_only(config):
-    return worked(config, pairs=lambda n, w: n * n * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the heads share the width")
-def pairs_times_heads(config):
-    return worked(config, pairs=lambda n, w: 2 * n * n * w * config.heads)
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: the heads share the width")
-def pairs_of_one_head(config):
-    return worked(config, pairs=lambda n, w: 2 * n * n * (w // config.heads))
-
-
-@mutant(exercise="count_multiply_adds", hint="pairs of tokens: pairs are tokens times tokens")
-def no_square(config):
-    return worked(config, pairs=lambda n, w: 2 * n * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="MLP: you count twice")
-def mlp_in_flops(config):
-    return worked(config, mlp=lambda n, w, h: 4 * n * w * h)
-
-
-@mutant(exercise="count_multiply_adds", hint="MLP: an MLP has two layers")
-def one_layer(config):
-    return worked(config, mlp=lambda n, w, h: n * w * h)
-
-
-@mutant(exercise="count_multiply_adds", hint="MLP: the hidden layer is not always four times as wide")
-def eight_squares(config):
-    return worked(config, mlp=lambda n, w, h: 8 * n * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="MLP: that is the work for one token")
-def mlp_of_one_token(config):
-    return worked(config, mlp=lambda n, w, h: 2 * w * h)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN's layer sees the condition")
-def adaln_for_each_token(config):
-    return worked(config, adaln=lambda n, w: n * 6 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN's layer sees the condition")
-def adaln_for_each_patch(config):
-    return worked(config, adaln=lambda n, w: (n - config.registers) * 6 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: you count twice")
-def adaln_in_flops(config):
-    return worked(config, adaln=lambda n, w: 12 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
-def adaln_of_two(config):
-    return worked(config, adaln=lambda n, w: 2 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
-def adaln_without_gates(config):
-    return worked(config, adaln=lambda n, w: 3 * w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
-def adaln_of_one(config):
-    return worked(config, adaln=lambda n, w: w * w)
-
-
-@mutant(exercise="count_multiply_adds", hint="adaLN: adaLN makes six vectors")
-def adaln_without_matrix(config):
-    return worked(config, adaln=lambda n, w: 6 * w)
 
 
 @mutant(exercise="count_multiply_adds", hint="returns a list")
@@ -840,11 +526,6 @@ def weight_by_weight(model, image_size):
             own.copy_(given)
     other.eval()
     return other
-
-
-@mutant(exercise="resized", hint="the weights are not copied into it")
-def new_weights(model, image_size):
-    return dit.DiT(replace(model.config, image_size=image_size)).eval()
 
 
 @mutant(exercise="resized", hint="that is the model itself")

@@ -38,66 +38,6 @@ def by_view(x, noise, t):
     return noise * t + x - x * t
 
 
-@mutant(exercise="interpolate", hint="data and noise have changed places")
-def the_other_convention(x, noise, t):
-    t = per_image(t, x)
-    return t * x + (1 - t) * noise
-
-
-@mutant(exercise="interpolate", hint="the data never fades")
-def only_added(x, noise, t):
-    return x + per_image(t, x) * noise
-
-
-@mutant(exercise="interpolate", hint="the noise is there in full at every t")
-def noise_in_full(x, noise, t):
-    return (1 - per_image(t, x)) * x + noise
-
-
-@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
-def roots(x, noise, t):
-    t = per_image(t, x)
-    return (1 - t).sqrt() * x + t.sqrt() * noise
-
-
-@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
-def variance_kept(x, noise, t):
-    t = per_image(t, x)
-    return (1 - t**2).sqrt() * x + t * noise
-
-
-@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
-def quarter_circle(x, noise, t):
-    t = per_image(t, x) * math.pi / 2
-    return torch.cos(t) * x + torch.sin(t) * noise
-
-
-@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
-def not_shaped(x, noise, t):
-    return (1 - t) * x + t * noise
-
-
-@mutant(exercise="interpolate", hint="all pictures get the time of the first")
-def one_time(x, noise, t):
-    return (1 - t[0]) * x + t[0] * noise
-
-
-@mutant(exercise="interpolate", hint="mixed in with the wrong sign")
-def wrong_sign(x, noise, t):
-    t = per_image(t, x)
-    return (1 - t) * x - t * noise
-
-
-@mutant(exercise="interpolate", hint="mixed in with the wrong sign")
-def backwards_from_the_data(x, noise, t):
-    return x - per_image(t, x) * (noise - x)
-
-
-@mutant(exercise="interpolate", hint="not a point on the path")
-def the_velocity(x, noise, t):
-    return noise - x
-
-
 @mutant(exercise="interpolate", hint="does yours fit one number of axes only?")
 def four_axes(x, noise, t):
     t = t.reshape(-1, 1, 1, 1)
@@ -108,22 +48,6 @@ def four_axes(x, noise, t):
 def one_more_axis(x, noise, t):
     t = t[:, None]
     return (1 - t) * x + t * noise
-
-
-@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
-def one_of_them_shaped(x, noise, t):
-    return (1 - per_image(t, x)) * x + t * noise
-
-
-@mutant(exercise="interpolate", hint="t has one number for each picture, but here it meets another axis")
-def the_other_one_shaped(x, noise, t):
-    return (1 - t) * x + per_image(t, x) * noise
-
-
-@mutant(exercise="interpolate", hint="brackets are missing")
-def without_brackets(x, noise, t):
-    t = per_image(t, x)
-    return 1 - t * x + t * noise
 
 
 # -- velocity_target -------------------------------------------------------------------------------
@@ -142,21 +66,6 @@ def as_a_derivative(x, noise):
 @right_answer(exercise="velocity_target")
 def minus_and_plus(x, noise):
     return -x + noise
-
-
-@mutant(exercise="velocity_target", hint="the sign is wrong: as t grows")
-def towards_the_data(x, noise):
-    return x - noise
-
-
-@mutant(exercise="velocity_target", hint="that is the noise alone")
-def noise_prediction(x, noise):
-    return noise
-
-
-@mutant(exercise="velocity_target", hint="that is the sum")
-def the_sum(x, noise):
-    return x + noise
 
 
 @mutant(exercise="velocity_target", hint="your answer is its input, unchanged")
@@ -199,68 +108,6 @@ def with_new_axes(x_t, velocity, t):
     return x_t - t * velocity
 
 
-@mutant(exercise="data_from_velocity", hint="you move the wrong way: the data lies at the start")
-def forward(x_t, velocity, t):
-    return x_t + per_image(t, x_t) * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="you follow the whole path")
-def without_time(x_t, velocity, t):
-    return x_t - velocity
-
-
-@mutant(exercise="data_from_velocity", hint="that is the other end of the path")
-def to_the_noise(x_t, velocity, t):
-    return x_t + (1 - per_image(t, x_t)) * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="not the rest of it")
-def the_rest(x_t, velocity, t):
-    return x_t - (1 - per_image(t, x_t)) * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="t has one number for each picture, but here it meets another axis")
-def bare_time(x_t, velocity, t):
-    return x_t - t * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="all pictures get the time of the first")
-def first_time(x_t, velocity, t):
-    return x_t - t[0] * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="dividing by 1 - t would be right if the noise were known")
-def as_for_noise(x_t, velocity, t):
-    t = per_image(t, x_t)
-    return (x_t - t * velocity) / (1 - t)
-
-
-@mutant(exercise="data_from_velocity", hint="nothing has to be divided")
-def divided_by_time(x_t, velocity, t):
-    return x_t - velocity / per_image(t, x_t)
-
-
-@mutant(exercise="data_from_velocity", hint="nothing has to be divided")
-def all_divided_by_time(x_t, velocity, t):
-    return (x_t - velocity) / per_image(t, x_t)
-
-
-@mutant(exercise="data_from_velocity", hint="x_t must not shrink")
-def shrunk(x_t, velocity, t):
-    t = per_image(t, x_t)
-    return (1 - t) * x_t - t * velocity
-
-
-@mutant(exercise="data_from_velocity", hint="x_t must not shrink")
-def mixed(x_t, velocity, t):
-    return flow.interpolate(x_t, velocity, t)
-
-
-@mutant(exercise="data_from_velocity", hint="that is only the displacement")
-def only_the_displacement(x_t, velocity, t):
-    return -per_image(t, x_t) * velocity
-
-
 @mutant(exercise="data_from_velocity", hint="does yours fit one number of axes only?")
 def for_pictures_only(x_t, velocity, t):
     return x_t - t[:, None, None, None] * velocity
@@ -277,51 +124,6 @@ def by_a_step_forward(x_t, velocity, t):
 @right_answer(exercise="noise_from_velocity")
 def by_way_of_the_data(x_t, velocity, t):
     return x_t - per_image(t, x_t) * velocity + velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="you move the wrong way: the noise lies at the end")
-def backwards(x_t, velocity, t):
-    return x_t - (1 - per_image(t, x_t)) * velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="you follow the whole path")
-def the_whole_path(x_t, velocity, t):
-    return x_t + velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="t is the part of the path behind")
-def what_is_behind(x_t, velocity, t):
-    return x_t + per_image(t, x_t) * velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="that is the data, at the start")
-def the_data(x_t, velocity, t):
-    return x_t - per_image(t, x_t) * velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="t has one number for each picture, but here it meets another axis")
-def time_as_it_comes(x_t, velocity, t):
-    return x_t + (1 - t) * velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="all pictures get the time of the first")
-def one_for_all(x_t, velocity, t):
-    return x_t + (1 - t[0]) * velocity
-
-
-@mutant(exercise="noise_from_velocity", hint="nothing has to be divided")
-def divided_by_the_rest(x_t, velocity, t):
-    return x_t + velocity / (1 - per_image(t, x_t))
-
-
-@mutant(exercise="noise_from_velocity", hint="x_t must not shrink")
-def bracket_too_wide(x_t, velocity, t):
-    return (1 - per_image(t, x_t)) * (x_t + velocity)
-
-
-@mutant(exercise="noise_from_velocity", hint="that is only the displacement")
-def the_displacement_alone(x_t, velocity, t):
-    return (1 - per_image(t, x_t)) * velocity
 
 
 @mutant(exercise="noise_from_velocity", hint="does yours fit one number of axes only?")
@@ -866,81 +668,6 @@ def in_place(n, generator=None, mean=0.0, std=1.0):
     return torch.empty(n).normal_(mean, std, generator=generator).sigmoid_()
 
 
-@mutant(exercise="logit_normal", hint="what squeezes them into the times")
-def no_sigmoid(n, generator=None, mean=0.0, std=1.0):
-    return mean + std * torch.randn(n, generator=generator)
-
-
-@mutant(exercise="logit_normal", hint="torch.rand is uniform")
-def rand_for_randn(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std * torch.rand(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="mean and std are not used")
-def always_plain(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the mean is not used")
-def only_std(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the std is not used")
-def only_mean(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="first the spread, then the shift")
-def shifted_first(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std * (mean + torch.randn(n, generator=generator)))
-
-
-@mutant(exercise="logit_normal", hint="mean and std have changed places")
-def exchanged(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std + mean * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="mean and std come too late")
-def scaled_afterwards(n, generator=None, mean=0.0, std=1.0):
-    return mean + std * torch.sigmoid(torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="the std is squared")
-def variance(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std**2 * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="time is reversed")
-def reversed_time(n, generator=None, mean=0.0, std=1.0):
-    return 1 - torch.sigmoid(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="those are uniform times")
-def just_uniform(n, generator=None, mean=0.0, std=1.0):
-    return torch.rand(n, generator=generator)
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def by_tanh(n, generator=None, mean=0.0, std=1.0):
-    return torch.tanh(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def by_softmax(n, generator=None, mean=0.0, std=1.0):
-    return torch.softmax(mean + std * torch.randn(n, generator=generator), dim=0)
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def log_normal(n, generator=None, mean=0.0, std=1.0):
-    return torch.exp(mean + std * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def clamped(n, generator=None, mean=0.0, std=1.0):
-    return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
-
-
 @mutant(exercise="logit_normal", hint="torch.logit is the inverse")
 def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
     return torch.logit(mean + std * torch.randn(n, generator=generator))
@@ -971,26 +698,6 @@ def a_single_time(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std * torch.randn((), generator=generator))
 
 
-@mutant(exercise="logit_normal", hint="the mean has the wrong sign")
-def minus_the_mean(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(std * torch.randn(n, generator=generator) - mean)
-
-
-@mutant(exercise="logit_normal", hint="mean and std are taken out")
-def standardised(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid((torch.randn(n, generator=generator) - mean) / std)
-
-
-@mutant(exercise="logit_normal", hint="divided by the std")
-def divided_by_std(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + torch.randn(n, generator=generator) / std)
-
-
-@mutant(exercise="logit_normal", hint="the std is added")
-def std_added(n, generator=None, mean=0.0, std=1.0):
-    return torch.sigmoid(mean + std + torch.randn(n, generator=generator))
-
-
 @mutant(exercise="logit_normal", hint="there is one time for all")
 def one_number(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std * torch.randn(1, generator=generator))
@@ -1004,11 +711,6 @@ def one_number_repeated(n, generator=None, mean=0.0, std=1.0):
 @mutant(exercise="logit_normal", hint="what should mean and std do to the normal numbers?")
 def root_of_std(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std**0.5 * torch.randn(n, generator=generator))
-
-
-@mutant(exercise="logit_normal", hint="squeezes into another range")
-def normal_integral(n, generator=None, mean=0.0, std=1.0):
-    return torch.special.ndtr(mean + std * torch.randn(n, generator=generator))
 
 
 # -- shift -----------------------------------------------------------------------------------------
@@ -1029,85 +731,10 @@ def from_the_other_end(t, factor):
     return 1 - (1 - t) / (1 + (factor - 1) * t)
 
 
-@mutant(exercise="shift", hint="the times are multiplied")
-def multiplied(t, factor):
-    return factor * t
-
-
-@mutant(exercise="shift", hint="the times are multiplied")
-def multiplied_and_cut(t, factor):
-    return (factor * t).clamp(max=1)
-
-
-@mutant(exercise="shift", hint="must be solved for t'")
-def ratio_itself(t, factor):
-    return factor * t / (1 - t)
-
-
-@mutant(exercise="shift", hint="the shift goes the wrong way")
-def the_wrong_way(t, factor):
-    return t / (factor - (factor - 1) * t)
-
-
-@mutant(exercise="shift", hint="a logit plus log(a)")
-def log_forgotten(t, factor):
-    return torch.sigmoid(torch.logit(t) + factor)
-
-
-@mutant(exercise="shift", hint="bends the times by a power")
-def power(t, factor):
-    return t ** (1 / factor)
-
-
-@mutant(exercise="shift", hint="bends the times by a power")
-def other_power(t, factor):
-    return t**factor
-
-
 @mutant(exercise="shift", hint="right inside, but not at the ends")
 def zero_over_zero(t, factor):
     ratio = factor * t / (1 - t)
     return ratio / (1 + ratio)
-
-
-@mutant(exercise="shift", hint="the logit is multiplied by the factor")
-def logit_multiplied(t, factor):
-    return torch.sigmoid(factor * torch.logit(t))
-
-
-@mutant(exercise="shift", hint="below the line a 1 - t got lost")
-def half_multiplied(t, factor):
-    return factor * t / (1 + factor * t)
-
-
-@mutant(exercise="shift", hint="that is 1 - t'")
-def the_pictures_share(t, factor):
-    return (1 - t) / (1 + (factor - 1) * t)
-
-
-@mutant(exercise="shift", hint="something went wrong between r and t'")
-def plus_for_minus(t, factor):
-    return factor * t / (1 + (factor + 1) * t)
-
-
-@mutant(exercise="shift", hint="something went wrong between r and t'")
-def minus_for_plus(t, factor):
-    return factor * t / (1 - (factor - 1) * t)
-
-
-@mutant(exercise="shift", hint="something went wrong between r and t'")
-def two_signs(t, factor):
-    return factor * t / (1 - (1 + factor) * t)
-
-
-@mutant(exercise="shift", hint="something went wrong between r and t'")
-def factor_at_the_wrong_part(t, factor):
-    return factor * t / (t + factor * (1 - t))
-
-
-@mutant(exercise="shift", hint="something went wrong between r and t'")
-def without_the_time(t, factor):
-    return factor * t / (1 + factor)
 
 
 @mutant(exercise="shift", hint="does the factor stand wherever it should?")

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import AdamW
 
 from dit_course.training import randomness
 from mutants import mutant, right_answer
@@ -105,39 +105,9 @@ def backward_forgotten(model, flow, x, y, steps, lr=2e-3):
     return variant(("step", "zero"))(model, flow, x, y, steps, lr)
 
 
-@mutant(exercise="overfit", hint="only the last layer learns")
-def last_layer_only(model, flow, x, y, steps, lr=2e-3):
-    return variant(part=lambda model: model.final)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="only the last layer learns")
-def last_layer_and_added(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "step"), lambda model: model.final)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="new ones are added to them")
-def zero_grad_taken_out(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "step"))(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="`lr` is not used")
-def default_rate(model, flow, x, y, steps, lr=2e-3):
-    return variant(make=lambda parameters, lr: AdamW(parameters))(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="`lr` is not used")
-def rate_written_as_a_number(model, flow, x, y, steps, lr=2e-3):
-    return variant()(model, flow, x, y, steps, 2e-3)
-
-
 @mutant(exercise="overfit", hint="every step makes a new optimizer")
 def new_optimizers(model, flow, x, y, steps, lr=2e-3):
     return torch.cat([variant()(model, flow, x, y, 1, lr) for _ in range(steps)])
-
-
-@mutant(exercise="overfit", hint="plain gradient descent")
-def sgd(model, flow, x, y, steps, lr=2e-3):
-    return variant(make=SGD)(model, flow, x, y, steps, lr)
 
 
 @mutant(exercise="overfit", hint="each loss is measured after its step")
@@ -192,121 +162,14 @@ def by_clamping(done, total, highest, warmup, decay):
     return min(up * highest, down * highest)
 
 
-@mutant(exercise="learning_rate", hint="your warm-up starts at 0")
-def from_zero(done, total, highest, warmup, decay):
-    up = done / warmup if warmup else 1
-    return highest * min(1, up, (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="your warm-up starts at 0")
-def from_zero_and_longer(done, total, highest, warmup, decay):
-    return highest * min(1, done / (warmup + 1), (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="one step too short")
-def reached_early(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / warmup if warmup else 1, (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="one step too short")
-def divided_by_warmup(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / warmup, (total - done) / decay if decay else 1)
-
-
 @mutant(exercise="learning_rate", hint="divides by zero when `decay` is 0")
 def divided_by_decay(done, total, highest, warmup, decay):
     return highest * min(1, (done + 1) / (warmup + 1), (total - done) / decay)
 
 
-@mutant(exercise="learning_rate", hint="there is no warm-up")
-def no_warmup(done, total, highest, warmup, decay):
-    return highest * min(1, (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="there is no decay")
-def no_decay(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / (warmup + 1))
-
-
-@mutant(exercise="learning_rate", hint="your decay starts at the first step")
-def decay_all_the_way(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / (warmup + 1), (1 - done / total) if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="grows beyond the highest")
-def without_a_ceiling(done, total, highest, warmup, decay):
-    up = (done + 1) / (warmup + 1)
-    return highest * up * (min(1, (total - done) / decay) if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="grows beyond the highest")
-def decay_without_a_ceiling(done, total, highest, warmup, decay):
-    if done < warmup:
-        return highest * (done + 1) / (warmup + 1)
-    return highest * ((total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="the last step has the rate 0")
-def zero_too_early(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / (warmup + 1), (total - 1 - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="a share of the highest rate")
-def only_the_share(done, total, highest, warmup, decay):
-    return min(1, (done + 1) / (warmup + 1), (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="the smaller one counts, not their product")
-def product(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) / (warmup + 1)) * (min(1, (total - done) / decay) if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="follows a cosine")
-def cosine(done, total, highest, warmup, decay):
-    left = min(1, (total - done) / decay) if decay else 1
-    return highest * min((done + 1) / (warmup + 1), 1, 0.5 - 0.5 * math.cos(math.pi * left))
-
-
-@mutant(exercise="learning_rate", hint="// divides whole numbers")
-def whole_numbers(done, total, highest, warmup, decay):
-    return highest * min(1, (done + 1) // (warmup + 1), (total - done) / decay if decay else 1)
-
-
-@mutant(exercise="learning_rate", hint="at its end your rate goes up")
-def rising_at_the_end(done, total, highest, warmup, decay):
-    down = max(0, (done - (total - decay)) / decay) if decay else 1
-    return highest * min(1, (done + 1) / (warmup + 1), down)
-
-
 @mutant(exercise="learning_rate", hint="the learning rate should be one number")
 def a_list_of_rates(done, total, highest, warmup, decay):
     return [highest * min(1, (i + 1) / (warmup + 1)) for i in range(done + 1)]
-
-
-@mutant(exercise="learning_rate", hint="does not ask the decay")
-def warmup_alone(done, total, highest, warmup, decay):
-    if done < warmup:
-        return highest * (done + 1) / (warmup + 1)
-    return highest * (total - done) / decay if done >= total - decay else highest
-
-
-@mutant(exercise="learning_rate", hint="does not ask the decay")
-def warmup_alone_to_its_end(done, total, highest, warmup, decay):
-    if done <= warmup:
-        return highest * (done + 1) / (warmup + 1)
-    return highest * (total - done) / decay if done >= total - decay else highest
-
-
-@mutant(exercise="learning_rate", hint="your warm-up starts at 0")
-def warmup_from_zero_alone(done, total, highest, warmup, decay):
-    if done < warmup:
-        return highest * done / warmup
-    return highest * (total - done) / decay if decay and done > total - decay else highest
-
-
-@mutant(exercise="learning_rate", hint="grows beyond the highest")
-def nothing_along(done, total, highest, warmup, decay):
-    return highest * min((done + 1) / (warmup + 1), (total - done) / decay if decay else 1)
 
 
 # -- clip_gradients --------------------------------------------------------------------------------
@@ -368,24 +231,6 @@ def generator_walked_twice(parameters, most):
     return norm
 
 
-@mutant(exercise="clip_gradients", hint="each parameter's gradient is shortened by itself")
-def one_by_one(parameters, most):
-    parameters = with_gradients(parameters)
-    norm = whole_norm(parameters)
-    for p in parameters:
-        p.grad.mul_((most / p.grad.norm().clamp(min=1e-9)).clamp(max=1))
-    return norm
-
-
-@mutant(exercise="clip_gradients", hint="every number of the gradient is cut off by itself")
-def by_value(parameters, most):
-    parameters = with_gradients(parameters)
-    norm = whole_norm(parameters)
-    for p in parameters:
-        p.grad.clamp_(-most, most)
-    return norm
-
-
 def clip_by(norm_of, scale=lambda norm, most: min(1.0, most / norm) if norm else 1.0):
     def clip(parameters, most):
         parameters = with_gradients(parameters)
@@ -399,67 +244,6 @@ def clip_by(norm_of, scale=lambda norm, most: min(1.0, most / norm) if norm else
 
 def root(gradients):
     return torch.cat([g.flatten() for g in gradients]).norm()
-
-
-@mutant(exercise="clip_gradients", hint="the root is missing")
-def without_root(parameters, most):
-    return clip_by(lambda gradients: sum(g.square().sum() for g in gradients))(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="add their *squares*")
-def sum_of_norms(parameters, most):
-    return clip_by(lambda gradients: sum(g.norm() for g in gradients))(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="the norm is that of the largest number")
-def largest(parameters, most):
-    return clip_by(lambda gradients: max(g.abs().max() for g in gradients))(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="the norm is a mean over all numbers")
-def mean_square(parameters, most):
-    return clip_by(lambda gradients: torch.cat([g.flatten() for g in gradients]).pow(2).mean().sqrt())(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="short gradients are made longer")
-def always_to_most(parameters, most):
-    return clip_by(root, lambda norm, most: most / norm if norm else 1.0)(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="short gradients are made longer")
-def always_and_by_zero(parameters, most):
-    return clip_by(root, lambda norm, most: most / norm)(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="stands on its head")
-def upside_down(parameters, most):
-    return clip_by(root, lambda norm, most: norm / most if norm > most else 1.0)(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="stands on its head")
-def upside_down_always(parameters, most):
-    return clip_by(root, lambda norm, most: norm / most)(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="multiplied by `most`")
-def times_most(parameters, most):
-    return clip_by(root, lambda norm, most: most if norm > most else 1.0)(parameters, most)
-
-
-@mutant(exercise="clip_gradients", hint="the norm that comes back is that after clipping")
-def norm_after(parameters, most):
-    parameters = with_gradients(parameters)
-    clip_by(root)(parameters, most)
-    return whole_norm(parameters)
-
-
-@mutant(exercise="clip_gradients", hint="the weights are scaled")
-def weights_instead(parameters, most):
-    parameters = with_gradients(parameters)
-    norm = whole_norm(parameters)
-    for p in parameters:
-        p.data.mul_(min(1.0, most / norm) if norm else 1.0)
-    return norm
 
 
 @mutant(exercise="clip_gradients", hint="one parameter has no gradient")
@@ -545,11 +329,6 @@ def step_by(order, clipper=nn.utils.clip_grad_norm_, said=lambda loss, norm, cli
     return step
 
 
-@mutant(exercise="training_step", hint="gradients of earlier steps are still there in the next one")
-def never_zeroed(*args):
-    return step_by("back clip guard step")(*args)
-
-
 @mutant(exercise="training_step", hint="whenever the optimizer steps, there is no gradient")
 def zeroed_before_the_step(*args):
     return step_by("back clip guard zero step")(*args)
@@ -588,11 +367,6 @@ def not_clipped(*args):
     return step_by("back clip guard step zero", length)(*args)
 
 
-@mutant(exercise="training_step", hint="clip it, and do so before the step")
-def clipped_late(*args):
-    return step_by("back guard step clip zero")(*args)
-
-
 @mutant(exercise="training_step", hint="cut off by itself: clip the norm of the whole")
 def clipped_by_value(*args):
     def clipper(parameters, clip):
@@ -602,21 +376,6 @@ def clipped_by_value(*args):
         return norm
 
     return step_by("back clip guard step zero", clipper)(*args)
-
-
-@mutant(exercise="training_step", hint="clip_grad_norm_ returns the one before")
-def norm_after_clipping(*args):
-    def clipper(parameters, clip):
-        parameters = list(parameters)
-        nn.utils.clip_grad_norm_(parameters, clip)
-        return torch.stack([p.grad.norm() for p in parameters]).norm()
-
-    return step_by("back clip guard step zero", clipper)(*args)
-
-
-@mutant(exercise="training_step", hint="loss and norm are swapped")
-def swapped(*args):
-    return step_by("back clip guard step zero", said=lambda loss, norm, clip: (norm, loss.detach()))(*args)
 
 
 @mutant(exercise="training_step", hint="still carries its history")
@@ -696,27 +455,11 @@ def not_weighted(model, loss_of, x, y, parts):
     return total
 
 
-@mutant(exercise="accumulate_gradients", hint="each part counts as much as the whole batch")
-def mean_of_losses_only(model, loss_of, x, y, parts):
-    return not_weighted(model, loss_of, x, y, parts) / len(x.chunk(parts))
-
-
 @mutant(exercise="accumulate_gradients", hint="the last one may have fewer pictures")
 def divided_by_parts(model, loss_of, x, y, parts):
     total = 0
     for some, labels in in_parts(x, y, parts):
         loss = loss_of(model, some, labels) / parts
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@mutant(exercise="accumulate_gradients", hint="only the last part's gradient is left")
-def zeroed_between(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        model.zero_grad()
-        loss = loss_of(model, some, labels) * len(some) / len(x)
         loss.backward()
         total += loss.detach()
     return total
@@ -736,14 +479,6 @@ def all_at_once(model, loss_of, x, y, parts):
     return loss.detach()
 
 
-@mutant(exercise="accumulate_gradients", hint="only the last part's")
-def last_loss(model, loss_of, x, y, parts):
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels) * len(some) / len(x)
-        loss.backward()
-    return loss.detach()
-
-
 @mutant(exercise="accumulate_gradients", hint="no gradient has arrived when the second part begins")
 def no_backward(model, loss_of, x, y, parts):
     return sum(loss_of(model, some, labels).detach() * len(some) / len(x) for some, labels in in_parts(x, y, parts))
@@ -756,24 +491,4 @@ def loss_with_history(model, loss_of, x, y, parts):
         loss = loss_of(model, some, labels) * len(some) / len(x)
         loss.backward()
         total = total + loss
-    return total
-
-
-@mutant(exercise="accumulate_gradients", hint="*before* `backward`, not after it")
-def weighed_after_backward(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels)
-        loss.backward()
-        total += loss.detach() * len(some) / len(x)
-    return total
-
-
-@mutant(exercise="accumulate_gradients", hint="in the loss that comes back each part counts whole")
-def loss_not_weighed(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels)
-        (loss * len(some) / len(x)).backward()
-        total += loss.detach()
     return total

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from itertools import pairwise
 
 import torch
 
@@ -56,93 +55,6 @@ def from_zero(values, decay):
     return torch.stack(averages)
 
 
-@mutant(exercise="running_average", hint="your average starts at zero")
-def from_zero_without_the_first(values, decay):
-    return from_zero(values, decay)[1:]
-
-
-@mutant(exercise="running_average", hint="averaged with the value before it")
-def with_the_value_before(values, decay):
-    pairs = [decay * old + (1 - decay) * new for old, new in pairwise(values)]
-    return torch.stack([values[0], *pairs])
-
-
-@mutant(exercise="running_average", hint="only the last average comes back")
-def last_alone(values, decay):
-    average = values[0]
-    for value in values[1:]:
-        average = decay * average + (1 - decay) * value
-    return average
-
-
-@mutant(exercise="running_average", hint="the first one is missing")
-def first_missing(values, decay):
-    average, averages = values[0], []
-    for value in values[1:]:
-        average = decay * average + (1 - decay) * value
-        averages.append(average)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="plain mean of all values so far")
-def means(values, decay):
-    return torch.stack([values[: n + 1].mean(0) for n in range(len(values))])
-
-
-@mutant(exercise="running_average", hint="the new value is added whole")
-def adds_whole(values, decay):
-    averages = [values[0]]
-    for value in values[1:]:
-        averages.append(decay * averages[-1] + value)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="the old average is kept whole")
-def keeps_whole(values, decay):
-    averages = [values[0]]
-    for value in values[1:]:
-        averages.append(averages[-1] + (1 - decay) * value)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="your averages are all the same")
-def never_assigned(values, decay):
-    average, averages = values[0], [values[0]]
-    for value in values[1:]:
-        decay * average + (1 - decay) * value
-        averages.append(average)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="your averages are all the same")
-def one_tensor_many_times(values, decay):
-    average, averages = values[0].clone(), []
-    for value in values:
-        average.lerp_(value, 1 - decay)
-        averages.append(average)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="one place too late")
-def appended_before(values, decay):
-    average, averages = values[0], [values[0]]
-    for value in values[1:]:
-        averages.append(average)
-        average = decay * average + (1 - decay) * value
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="one place too late")
-def short_of_the_last(values, decay):
-    return by_steps_towards(values, decay)[:-1]
-
-
-@mutant(exercise="running_average", hint="as in Adam")
-def bias_corrected(values, decay):
-    counts = torch.arange(1, len(values) + 1).reshape(-1, *[1] * (values.ndim - 1))
-    return from_zero(values, decay) / (1 - decay**counts)
-
-
 @mutant(exercise="running_average", hint="changes its input in place")
 def in_place(values, decay):
     for i in range(1, len(values)):
@@ -168,61 +80,6 @@ def by_numbers(decay):
     return torch.tensor([math.log(2) / -math.log(d) for d in decay.flatten()], dtype=decay.dtype).reshape(
         decay.shape
     ) + (0 * decay)
-
-
-@mutant(exercise="half_life", hint="the window 1 / (1 - decay)")
-def the_window(decay):
-    return 1 / (1 - decay)
-
-
-@mutant(exercise="half_life", hint="until 37 % (1 / e) are left")
-def to_one_e_th(decay):
-    return -1 / torch.log(decay)
-
-
-@mutant(exercise="half_life", hint="upside down")
-def upside_down(decay):
-    return torch.log(decay) / math.log(0.5)
-
-
-@mutant(exercise="half_life", hint="different bases")
-def two_bases(decay):
-    return -math.log2(2) / torch.log10(decay)
-
-
-@mutant(exercise="half_life", hint="different bases")
-def natural_over_two(decay):
-    return math.log(0.5) / torch.log2(decay)
-
-
-@mutant(exercise="half_life", hint="nearly right when decay is close to 1")
-def near_one(decay):
-    return math.log(2) / (1 - decay)
-
-
-@mutant(exercise="half_life", hint="nearly right when decay is close to 1")
-def half_a_window(decay):
-    return 0.5 / (1 - decay)
-
-
-@mutant(exercise="half_life", hint="what is left *after*")
-def power_of_one_half(decay):
-    return 0.5**decay
-
-
-@mutant(exercise="half_life", hint="half-life of 1 - decay")
-def of_what_comes_in(decay):
-    return math.log(0.5) / torch.log(1 - decay)
-
-
-@mutant(exercise="half_life", hint="your result is rounded")
-def rounded_up(decay):
-    return torch.ceil(math.log(0.5) / torch.log(decay))
-
-
-@mutant(exercise="half_life", hint="one logarithm alone")
-def one_logarithm(decay):
-    return torch.log2(decay)
 
 
 @mutant(exercise="half_life", hint="the sign is wrong")
@@ -270,16 +127,6 @@ def by_differences(decays):
     return torch.cat([kept[:1], kept[1:] - kept[:-1]])
 
 
-@mutant(exercise="averaging_weights", hint="the start is missing")
-def no_start(decays):
-    return by_a_loop(decays)[1:]
-
-
-@mutant(exercise="averaging_weights", hint="your shares run backwards")
-def newest_first(decays):
-    return by_a_loop(decays).flip(0)
-
-
 @mutant(exercise="averaging_weights", hint="shrunk by its own update, too")
 def own_decay_too(decays):
     return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[i:].prod() for i in range(len(decays))]])
@@ -288,49 +135,6 @@ def own_decay_too(decays):
 @mutant(exercise="averaging_weights", hint="a value came in with the share 1 - decay")
 def not_taken(decays):
     return torch.stack([decays.prod(), *[decays[i + 1 :].prod() for i in range(len(decays))]])
-
-
-@mutant(exercise="averaging_weights", hint="only what came in is there")
-def only_taken(decays):
-    return torch.cat([torch.ones(1), 1 - decays])
-
-
-@mutant(exercise="averaging_weights", hint="only what came in is there")
-def only_one_minus(decays):
-    return 1 - decays
-
-
-@mutant(exercise="averaging_weights", hint="the products run from the wrong side")
-def forwards(decays):
-    return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[:i].prod() for i in range(len(decays))]])
-
-
-@mutant(exercise="averaging_weights", hint="the products run from the wrong side")
-def forwards_by_cumprod(decays):
-    kept = torch.cat([torch.ones(1), decays.cumprod(0)])
-    return torch.cat([torch.ones(1), 1 - decays]) * kept
-
-
-@mutant(exercise="averaging_weights", hint="one decay is used for all updates")
-def first_decay(decays):
-    n, d = len(decays), decays[0]
-    return torch.stack([d**n, *[(1 - d) * d ** (n - 1 - i) for i in range(n)]])
-
-
-@mutant(exercise="averaging_weights", hint="one decay is used for all updates")
-def last_decay(decays):
-    return first_decay(decays.flip(0))
-
-
-@mutant(exercise="averaging_weights", hint="the start still counts whole")
-def whole_start(decays):
-    return torch.cat([torch.ones(1), by_a_loop(decays)[1:]])
-
-
-@mutant(exercise="averaging_weights", hint="scaled so that they add up to 1")
-def scaled_to_one(decays):
-    shares = own_decay_too(decays)
-    return shares / shares.sum()
 
 
 @mutant(exercise="averaging_weights", hint="your shares do not add up to 1")
@@ -637,40 +441,9 @@ def by_products_of_shares(sigma_rel, updates):
     return (t / (t + 1)) ** (gamma + 1)
 
 
-@mutant(exercise="power_decays", hint="the exponent is one too small")
-def without_one(sigma_rel, updates):
-    return decays_of(power_of(sigma_rel, 1e-9) - 1, updates)
-
-
-@mutant(exercise="power_decays", hint="the exponent is missing")
-def without_power(sigma_rel, updates):
-    return 1 - 1 / torch.arange(1, updates + 1, dtype=torch.float64)
-
-
-@mutant(exercise="power_decays", hint="sigma_rel itself stands where gamma belongs")
-def sigma_for_gamma(sigma_rel, updates):
-    return decays_of(sigma_rel, updates)
-
-
 @mutant(exercise="power_decays", hint="NaN or infinite")
 def from_zero_on(sigma_rel, updates):
     return (1 - 1 / torch.arange(updates, dtype=torch.float64)) ** (power_of(sigma_rel) + 1)
-
-
-@mutant(exercise="power_decays", hint="the updates are counted from 2")
-def from_two_on(sigma_rel, updates):
-    return decays_of(power_of(sigma_rel, 1e-9), updates + 1)[1:]
-
-
-@mutant(exercise="power_decays", hint="what each update takes in")
-def taken_in(sigma_rel, updates):
-    return 1 - decays_of(power_of(sigma_rel, 1e-9), updates)
-
-
-@mutant(exercise="power_decays", hint="that is a profile")
-def the_profile(sigma_rel, updates):
-    shares = torch.arange(1, updates + 1, dtype=torch.float64) ** power_of(sigma_rel, 1e-9)
-    return shares / shares.sum()
 
 
 @mutant(exercise="power_decays", hint="not near enough")

@@ -70,21 +70,6 @@ def with_its_own_callback(velocity, noise, ts, callback=None):
     return x
 
 
-@written("euler", "you step the wrong way")
-def uphill(v, x, t, t_next):
-    return x - (t_next - t) * v(x, t)
-
-
-@written("euler", "you step the wrong way")
-def plus_the_size(v, x, t, t_next):
-    return x + (t - t_next) * v(x, t)
-
-
-@written("euler", "at the time where the step ends")
-def late(v, x, t, t_next):
-    return step(x, v(x, t_next), t, t_next)
-
-
 @mutant(exercise="euler", hint="all your steps have one size")
 def one_over_steps(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -94,11 +79,6 @@ def one_over_steps(velocity, noise, ts, callback=None):
     return x
 
 
-@written("euler", "goes all the way to the data")
-def jump(v, x, t, t_next):
-    return x - t * v(x, t)
-
-
 @mutant(exercise="euler", hint="taken at the noise again and again")
 def taken_at_the_noise(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -106,30 +86,6 @@ def taken_at_the_noise(velocity, noise, ts, callback=None):
         x = step(x, velocity(noise, expand_time(t, x)), t, t_next)
         report(x)
     return x
-
-
-@mutant(exercise="euler", hint="every step starts from the noise again")
-def from_the_noise(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(noise, velocity(x, expand_time(t, x)), t, t_next)
-        report(x)
-    return x
-
-
-@written("euler", "the velocity is a speed")
-def without_the_size(v, x, t, t_next):
-    return x - v(x, t)
-
-
-@written("euler", "the velocity is a speed")
-def just_added(v, x, t, t_next):
-    return x + v(x, t)
-
-
-@mutant(exercise="euler", hint="the last step is missing")
-def one_step_short(velocity, noise, ts, callback=None):
-    return sampling.euler(velocity, noise, ts[:-1], callback)
 
 
 @mutant(exercise="euler", hint="each picture needs its time")
@@ -234,35 +190,6 @@ def by_stack(v, x, t, t_next):
     return step(x, both.mean(dim=0), t, t_next)
 
 
-@written("heun", "that is Euler's step")
-def only_euler(v, x, t, t_next):
-    return step(x, v(x, t), t, t_next)
-
-
-@written("heun", "both velocities are added")
-def not_halved(v, x, t, t_next):
-    here = v(x, t)
-    return step(x, here + v(step(x, here, t, t_next), t_next), t, t_next)
-
-
-@written("heun", "taken at the old time")
-def old_time(v, x, t, t_next):
-    here = v(x, t)
-    return step(x, (here + v(step(x, here, t, t_next), t)) / 2, t, t_next)
-
-
-@written("heun", "taken at the old x")
-def old_place(v, x, t, t_next):
-    return step(x, (v(x, t) + v(x, t_next)) / 2, t, t_next)
-
-
-@written("heun", "the place you looked ahead to")
-def from_ahead(v, x, t, t_next):
-    here = v(x, t)
-    ahead = step(x, here, t, t_next)
-    return step(ahead, (here + v(ahead, t_next)) / 2, t, t_next)
-
-
 @mutant(exercise="heun", hint="the place you looked ahead to")
 def overwritten(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -273,32 +200,6 @@ def overwritten(velocity, noise, ts, callback=None):
         x = step(x, (here + there) / 2, t, t_next)
         report(x)
     return x
-
-
-@written("heun", "only the second velocity is used")
-def only_there(v, x, t, t_next):
-    return step(x, v(step(x, v(x, t), t, t_next), t_next), t, t_next)
-
-
-@written("heun", "that is the midpoint method")
-def halfway(v, x, t, t_next):
-    middle = (t + t_next) / 2
-    return step(x, v(step(x, v(x, t), t, middle), middle), t, t_next)
-
-
-@written("heun", "your last step is Euler's")
-def as_karras(v, x, t, t_next):
-    here = v(x, t)
-    if t_next == 0:
-        return step(x, here, t, t_next)
-    return step(x, (here + v(step(x, here, t, t_next), t_next)) / 2, t, t_next)
-
-
-@written("heun", "you step the wrong way")
-def heun_uphill(v, x, t, t_next):
-    here = v(x, t)
-    size = t - t_next
-    return x + size * (here + v(x + size * here, t_next)) / 2
 
 
 @written("heun", "the velocity is evaluated")
@@ -315,48 +216,7 @@ def heun_with_scalars(velocity, noise, ts, callback=None):
     return x
 
 
-@written("heun", "only one of the two velocities is halved")
-def without_brackets(v, x, t, t_next):
-    here = v(x, t)
-    return step(x, here + v(step(x, here, t, t_next), t_next) / 2, t, t_next)
-
-
-@written("heun", "only one of the two velocities is halved")
-def first_one_halved(v, x, t, t_next):
-    here = v(x, t)
-    return step(x, 0.5 * here + v(step(x, here, t, t_next), t_next), t, t_next)
-
-
-@written("heun", "the mean is taken over everything")
-def mean_of_everything(v, x, t, t_next):
-    here = v(x, t)
-    there = v(step(x, here, t, t_next), t_next)
-    return step(x, torch.stack([here, there]).mean(), t, t_next)
-
-
 # -- ab2 -------------------------------------------------------------------------------------------
-
-
-def remembering(middle, first=lambda here: here):
-    """An `ab2` whose velocity is middle(here, past, size, past_size)."""
-
-    def answer(velocity, noise, ts, callback=None):
-        x, report = start(noise, ts, callback)
-        past, past_size = None, None
-        for t, t_next in pairwise(ts):
-            here, size = velocity(x, expand_time(t, x)), t_next - t
-            x = step(x, first(here) if past is None else middle(here, past, size, past_size), t, t_next)
-            past, past_size = here, size
-            report(x)
-        return x
-
-    answer.__name__ = middle.__name__
-    return answer
-
-
-def guessed(hint, **options):
-    """Register a wrong `ab2` by how it guesses the velocity in the middle."""
-    return lambda middle: mutant("ab2", hint)(remembering(middle, **options))
 
 
 @right_answer(exercise="ab2")
@@ -383,71 +243,6 @@ def by_slope(velocity, noise, ts, callback=None):
     return x
 
 
-@guessed("`past`, the velocity of the step before, is not used")
-def forgotten(here, past, size, past_size):
-    return here
-
-
-@guessed("right for equal steps; for uneven ones")
-def textbook(here, past, size, past_size):
-    return 1.5 * here - 0.5 * past
-
-
-@guessed("right for equal steps; for uneven ones")
-def size_unused(here, past, size, past_size):
-    return here + (here - past) / 2
-
-
-@guessed("the past velocity is added")
-def added(here, past, size, past_size):
-    return 1.5 * here + 0.5 * past
-
-
-@guessed("the past velocity is added")
-def added_to_scale(here, past, size, past_size):
-    return here + (here + past) * size / past_size / 2
-
-
-@guessed("here and past are swapped")
-def swapped(here, past, size, past_size):
-    return 1.5 * past - 0.5 * here
-
-
-@guessed("here and past are swapped")
-def swapped_to_scale(here, past, size, past_size):
-    return here + (past - here) * (size / past_size / 2)
-
-
-@guessed("which lies *behind* you")
-def between(here, past, size, past_size):
-    return (here + past) / 2
-
-
-@guessed("a whole step ahead")
-def not_half(here, past, size, past_size):
-    return here + (here - past) * size / past_size
-
-
-@guessed("a whole step ahead")
-def twice_minus_once(here, past, size, past_size):
-    return 2 * here - past
-
-
-@guessed("upside down")
-def upside_down(here, past, size, past_size):
-    return here + (here - past) * (past_size / size / 2)
-
-
-@guessed("the first step has no past", first=lambda here: 1.5 * here)
-def past_of_zero(here, past, size, past_size):
-    return here + (here - past) * (size / past_size / 2)
-
-
-@mutant(exercise="ab2", hint="that is Heun's step")
-def heun_again(velocity, noise, ts, callback=None):
-    return sampling.heun(velocity, noise, ts, callback)
-
-
 @mutant(exercise="ab2", hint="in the first step there is no past")
 def no_first_step(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -470,41 +265,6 @@ def if_past(velocity, noise, ts, callback=None):
         past, past_size = here, size
         report(x)
     return x
-
-
-@guessed("the first step has no past", first=torch.zeros_like)
-def only_with_a_past(here, past, size, past_size):
-    return here + (here - past) * (size / past_size / 2)
-
-
-@guessed("your line starts at `past`")
-def from_the_past(here, past, size, past_size):
-    return past + (here - past) * (size / past_size / 2)
-
-
-@guessed("`a / 2 * b` multiplies by b")
-def without_brackets_ab2(here, past, size, past_size):
-    return here + (here - past) * size / 2 * past_size
-
-
-@guessed("one of them is missing")
-def size_only(here, past, size, past_size):
-    return here + (here - past) * size / 2
-
-
-@guessed("one of them is missing")
-def past_size_only(here, past, size, past_size):
-    return here + (here - past) / past_size / 2
-
-
-@guessed("one of them is missing")
-def slope_only(here, past, size, past_size):
-    return here + (here - past) / past_size
-
-
-@guessed("it has to be added to `here`")
-def change_only(here, past, size, past_size):
-    return (here - past) * (size / past_size / 2)
 
 
 def by_the_clock(origin):
@@ -606,69 +366,6 @@ def by_where(model, y, no_label, cfg, inside, scale, x, t):
     return torch.where(per_image(inside, x).bool(), cfg * with_label + (1 - cfg) * without, with_label)
 
 
-@steered("the two predictions are swapped")
-def halves_swapped(model, y, no_label, cfg, inside, scale, x, t):
-    if (scale == 1).all():
-        return model(x, t, y)
-    without, with_label = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label])).chunk(2)
-    return without + scale * (with_label - without)
-
-
-@steered("you start at the prediction *with* the label")
-def as_in_the_paper(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return with_label + scale * (with_label - without)
-
-
-@steered("only the difference, scaled")
-def no_start(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return scale * (with_label - without)
-
-
-@steered("nothing is exaggerated")
-def not_guided(model, y, no_label, cfg, inside, scale, x, t):
-    return model(x, t, y)
-
-
-@steered("only the prediction without the label")
-def never_a_label(model, y, no_label, cfg, inside, scale, x, t):
-    return model(x, t, no_label)
-
-
-@steered("the interval is ignored")
-def cfg_everywhere(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + cfg * (with_label - without)
-
-
-@steered("outside of the interval the prediction *without* label")
-def nothing_outside(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + cfg * per_image(inside, x) * (with_label - without)
-
-
-@steered("one picture inside of the interval is enough")
-def any_inside(model, y, no_label, cfg, inside, scale, x, t):
-    if cfg == 1 or not inside.any():
-        return model(x, t, y)
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + cfg * (with_label - without)
-
-
-@steered("one picture outside of the interval is enough")
-def all_inside(model, y, no_label, cfg, inside, scale, x, t):
-    if cfg == 1 or not inside.all():
-        return model(x, t, y)
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + cfg * (with_label - without)
-
-
-@steered("you return both velocities")
-def not_mixed(model, y, no_label, cfg, inside, scale, x, t):
-    return model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label]))
-
-
 @steered("the network saw 10 pictures where 5 are enough")
 def always_two(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = two_passes(model, y, no_label, x, t)
@@ -709,24 +406,6 @@ def minus_one(model, y, no_label, cfg, inside, scale, x, t):
 @mutant(exercise="guided", hint="should return a function")
 def called_at_once(model, y=None, cfg=2.0, interval=(0.0, 1.0)):
     return model(torch.zeros(len(y), 1, 3, 2), torch.zeros(len(y)), y)
-
-
-@steered("put the whole difference in brackets")
-def brackets_forgotten(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + scale * with_label - without
-
-
-@steered("the difference is turned around")
-def turned_away(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + scale * (without - with_label)
-
-
-@steered("from the prediction without label it is `scale` times")
-def less_one(model, y, no_label, cfg, inside, scale, x, t):
-    with_label, without = two_passes(model, y, no_label, x, t)
-    return without + (scale - 1) * (with_label - without)
 
 
 @steered("check whether it is so for all of them")
@@ -907,12 +586,6 @@ def by_stack_and_flatten(sampler, per_class, seed):
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes]).flatten(0, 1)
 
 
-@mutant(exercise="class_grid", hint="every picture has a noise of its own")
-def all_at_once(sampler, per_class, seed):
-    labels = torch.arange(sampler.model.config.num_classes).repeat_interleave(per_class)
-    return sampler.sample(len(labels), labels=labels, seed=seed)
-
-
 @mutant(exercise="class_grid", hint="every row has other noises")
 def seeds_in_a_row(sampler, per_class, seed):
     classes = sampler.model.config.num_classes
@@ -923,22 +596,6 @@ def seeds_in_a_row(sampler, per_class, seed):
 def columns_of_classes(sampler, per_class, seed):
     classes = range(sampler.model.config.num_classes)
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes], dim=1).flatten(0, 1)
-
-
-@mutant(exercise="class_grid", hint="your classes change from picture to picture")
-def classes_in_turn(sampler, per_class, seed):
-    return sampler.sample(sampler.model.config.num_classes * per_class, seed=seed)
-
-
-@mutant(exercise="class_grid", hint="your classes change from picture to picture")
-def no_labels(sampler, per_class, seed):
-    return torch.cat([sampler.sample(per_class, seed=seed) for _ in range(sampler.model.config.num_classes)])
-
-
-@mutant(exercise="class_grid", hint="an axis of their own")
-def stacked(sampler, per_class, seed):
-    classes = range(sampler.model.config.num_classes)
-    return torch.stack([sampler.sample(per_class, label, seed) for label in classes])
 
 
 @mutant(exercise="class_grid", hint="as many pictures as there are classes")
@@ -985,36 +642,6 @@ def step_by_step(velocity, pictures, steps):
         here = velocity(x, t)
         x = x + (here + velocity(x + here / steps, t_next)) / (2 * steps)
     return x
-
-
-@mutant(exercise="invert", hint="as if the pictures were noise")
-def forwards(velocity, pictures, steps):
-    return sampling.heun(velocity, pictures, torch.linspace(1, 0, steps + 1))
-
-
-@mutant(exercise="invert", hint="one step is missing")
-def a_step_less(velocity, pictures, steps):
-    return sampling.heun(velocity, pictures, torch.linspace(0, 1, steps))
-
-
-@mutant(exercise="invert", hint="where Euler's steps end")
-def by_euler(velocity, pictures, steps):
-    return sampling.euler(velocity, pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="the velocity is turned around")
-def turned_around(velocity, pictures, steps):
-    return sampling.heun(lambda x, t: -velocity(x, t), pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="called with run the wrong way")
-def labels_turned(velocity, pictures, steps):
-    return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))
-
-
-@mutant(exercise="invert", hint="where the steps of `ab2` end")
-def by_ab2(velocity, pictures, steps):
-    return sampling.ab2(velocity, pictures, torch.linspace(0, 1, steps + 1))
 
 
 @mutant(exercise="invert", hint="a solver wants a row of times")

@@ -1,13 +1,12 @@
 """Lesson 10: what people write for work, power laws, shares of a batch and rounding."""
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from dit_course import count_multiply_adds, count_parameters
+from dit_course import count_multiply_adds
 from mutants import mutant, right_answer
 
 # -- training_flops --------------------------------------------------------------------------------
@@ -26,53 +25,6 @@ def in_a_loop(config, pictures):
     for part in count_multiply_adds(config).values():
         total = total + 6.0 * part * pictures
     return total
-
-
-@mutant(exercise="training_flops", hint="only the way forward is counted")
-def forward_only(config, pictures):
-    return 2 * sum(count_multiply_adds(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="only the way forward is counted")
-def multiply_adds_only(config, pictures):
-    return sum(count_multiply_adds(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="these are multiply-adds")
-def without_the_two(config, pictures):
-    return 3 * sum(count_multiply_adds(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="one forward pass too few")
-def backward_like_forward(config, pictures):
-    forward = 2 * sum(count_multiply_adds(config).values())
-    return (forward + forward) * pictures
-
-
-@mutant(exercise="training_flops", hint="one forward pass too many")
-def four_passes(config, pictures):
-    return 4 * 2 * sum(count_multiply_adds(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="the number of pictures has no influence")
-def of_one_picture(config, pictures):
-    return 6 * sum(count_multiply_adds(config).values())
-
-
-@mutant(exercise="training_flops", hint="you count parameters")
-def six_parameters(config, pictures):
-    return 6 * sum(count_parameters(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="you count parameters")
-def two_parameters(config, pictures):
-    return 2 * sum(count_parameters(config).values()) * pictures
-
-
-@mutant(exercise="training_flops", hint="the rule for language models")
-def six_n_d(config, pictures):
-    rows, columns = config.grid
-    return 6 * sum(count_parameters(config).values()) * pictures * (rows * columns + config.registers)
 
 
 @mutant(exercise="training_flops", hint="a dictionary of parts")
@@ -101,61 +53,6 @@ def by_search(width, mlp_ratio=4.0):
     return torch.tensor(tokens)
 
 
-@mutant(exercise="even_tokens", hint="the MLP is left out")
-def without_mlp(width, mlp_ratio=4.0):
-    return 4 * width**2 / (2 * width)
-
-
-@mutant(exercise="even_tokens", hint="the linear layers of attention are left out")
-def without_attention(width, mlp_ratio=4.0):
-    return 2 * mlp_ratio * width**2 / (2 * width)
-
-
-@mutant(exercise="even_tokens", hint="attention's last layer is left out")
-def without_output(width, mlp_ratio=4.0):
-    return (3 + 2 * mlp_ratio) * width / 2
-
-
-@mutant(exercise="even_tokens", hint="the MLP has two layers")
-def one_mlp_layer(width, mlp_ratio=4.0):
-    return (4 * width**2 + mlp_ratio * width**2) / (2 * width)
-
-
-@mutant(exercise="even_tokens", hint="each pair works twice")
-def pairs_once(width, mlp_ratio=4.0):
-    return (4 * width**2 + 2 * mlp_ratio * width**2) / width
-
-
-@mutant(exercise="even_tokens", hint="does not depend on `mlp_ratio`")
-def six_widths(width, mlp_ratio=4.0):
-    return 6 * width
-
-
-@mutant(exercise="even_tokens", hint="adaLN is counted for every token")
-def with_adaln(width, mlp_ratio=4.0):
-    return (4 + 2 * mlp_ratio + 6) * width**2 / (2 * width)
-
-
-@mutant(exercise="even_tokens", hint="width is left over")
-def squared_width(width, mlp_ratio=4.0):
-    return (2 + mlp_ratio) * width**2
-
-
-@mutant(exercise="even_tokens", hint="width is left over")
-def no_width(width, mlp_ratio=4.0):
-    return 2 + mlp_ratio
-
-
-@mutant(exercise="even_tokens", hint="the fraction is upside down")
-def upside_down(width, mlp_ratio=4.0):
-    return 2 * width / (4 * width**2 + 2 * mlp_ratio * width**2)
-
-
-@mutant(exercise="even_tokens", hint="Divide both by n")
-def rooted(width, mlp_ratio=4.0):
-    return math.sqrt((4 * width**2 + 2 * mlp_ratio * width**2) / (2 * width))
-
-
 # -- fit_power_law ---------------------------------------------------------------------------------
 
 
@@ -179,99 +76,6 @@ def by_covariance(x, y):
     spread = torch.cov(both)
     slope = spread[0, 1] / spread[0, 0]
     return torch.stack([torch.exp(both[1].mean() - slope * both[0].mean()), slope])
-
-
-def steepness(x, y):
-    away = x - x.mean()
-    return (away * y).sum() / (away**2).sum()
-
-
-@mutant(exercise="fit_power_law", hint="a straight line through x and y")
-def no_logs(x, y):
-    x, y = x.double(), y.double()
-    slope = steepness(x, y)
-    return torch.stack([y.mean() - slope * x.mean(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="only one of x and y is brought to logarithms")
-def log_of_y(x, y):
-    x, y = x.double(), y.double().log()
-    slope = steepness(x, y)
-    return torch.stack([(y.mean() - slope * x.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="only one of x and y is brought to logarithms")
-def log_of_x(x, y):
-    x, y = x.double().log(), y.double()
-    slope = steepness(x, y)
-    return torch.stack([y.mean() - slope * x.mean(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="the factor is still a logarithm")
-def log_factor(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = steepness(x, y)
-    return torch.stack([y.mean() - slope * x.mean(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="have different bases")
-def two_bases(x, y):
-    x, y = x.double().log10(), y.double().log10()
-    slope = steepness(x, y)
-    return torch.stack([(y.mean() - slope * x.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="have different bases")
-def other_bases(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = steepness(x, y)
-    return torch.stack([10 ** (y.mean() - slope * x.mean()), slope])
-
-
-@mutant(exercise="fit_power_law", hint="factor and exponent are swapped")
-def exponent_first(x, y):
-    return by_lstsq(x, y).flip(0)
-
-
-@mutant(exercise="fit_power_law", hint="x is fitted by y")
-def x_by_y(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = steepness(y, x)
-    return torch.stack([(x.mean() - slope * y.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="forced through the origin")
-def not_centred(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = (x * y).sum() / (x * x).sum()
-    return torch.stack([(y.mean() - slope * x.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="only the first and the last point decide")
-def two_points(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = (y[-1] - y[0]) / (x[-1] - x[0])
-    return torch.stack([(y[0] - slope * x[0]).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="divided by something else")
-def by_the_spread_of_y(x, y):
-    x, y = x.double().log(), y.double().log()
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / (y - y.mean()).square().sum()
-    return torch.stack([(y.mean() - slope * x.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="divided by something else")
-def mean_below(x, y):
-    x, y = x.double().log(), y.double().log()
-    away = x - x.mean()
-    slope = (away * y).sum() / away.square().mean()
-    return torch.stack([(y.mean() - slope * x.mean()).exp(), slope])
-
-
-@mutant(exercise="fit_power_law", hint="the exponent's sign is wrong")
-def positive_exponent(x, y):
-    return by_lstsq(x, y) * torch.tensor([1, -1])
 
 
 @mutant(exercise="fit_power_law", hint="returns a tuple")
@@ -490,74 +294,9 @@ def by_numpy(x):
     return torch.from_numpy(bits.astype(np.uint32).view(np.float32))
 
 
-@mutant(exercise="to_bfloat16", hint="unchanged or nearly so")
-def rounded_to_itself(x):
-    return x.float()
-
-
-@mutant(exercise="to_bfloat16", hint="the second half is cut off")
-def cut_off(x):
-    return (x.view(torch.int32) >> 16 << 16).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="halfway always goes away from zero")
-def half_up(x):
-    return (x.view(torch.int32) + 0x8000 >> 16 << 16).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="halfway always goes towards zero")
-def half_down(x):
-    return (x.view(torch.int32) + 0x7FFF >> 16 << 16).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="everything goes away from zero")
-def next_one(x):
-    return ((x.view(torch.int32) >> 16) + 1 << 16).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="everything goes away from zero")
-def ceiling(x):
-    return (x.view(torch.int32) + 0xFFFF >> 16 << 16).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="that is float16")
-def float16(x):
-    return x.half().float()
-
-
-@mutant(exercise="to_bfloat16", hint="of the 32 bits the first 16 stay")
-def eight_bits(x):
-    return (x.view(torch.int32) >> 8 << 8).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="of the 32 bits the first 16 stay")
-def eight_bits_rounded(x):
-    bits = x.view(torch.int32)
-    return (bits + 0x7F + ((bits >> 8) & 1) >> 8 << 8).view(torch.float32)
-
-
-@mutant(exercise="to_bfloat16", hint="its steps grow with the number")
-def fixed_point(x):
-    return torch.round(x * 2**7) / 2**7
-
-
-@mutant(exercise="to_bfloat16", hint="convert the value")
-def values_for_bits(x):
-    bits = x.to(torch.int32)
-    bits = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (bits >> 16 << 16).float()
-
-
 @mutant(exercise="to_bfloat16", hint="they are torch.bfloat16")
 def not_back(x):
     return x.bfloat16()
-
-
-@mutant(exercise="to_bfloat16", hint="these are the bits")
-def still_bits(x):
-    bits = x.view(torch.int32)
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
-    return bits.view(torch.float32).view(torch.int32)
 
 
 @mutant(exercise="to_bfloat16", hint="changes its input in place")

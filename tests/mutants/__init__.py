@@ -8,10 +8,14 @@
     def by_fold(tokens, patch_size, channels, height, width):
         ...
 
-`hint` is a part of what the check must say. What every beginner may do in any exercise (an empty stub, zeros, a loop
-without end, ...) needs no writing: `everywhere` makes it from the course's own version.
+`hint` is a part of what the check must say. What needs no writing:
+- the mistakes that an exercise recognizes by a wrong version of its own: `imitated` gives each to its own check;
+- what every beginner may do in any exercise (an empty stub, zeros, a loop without end, ...): `everywhere` makes it from
+  the course's own version.
+So mutants are what rules and the engine's own sentences are for, classes, and other ways to write a known mistake.
 """
 
+import copy
 import importlib
 import inspect
 from collections import Counter
@@ -24,11 +28,14 @@ import torch
 from torch import Tensor
 
 from dit_course import check
-from dit_course.check.engine.exercise import Draw
-from dit_course.check.engine.verdict import exercises
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.limits import undisturbed
+from dit_course.check.engine.mistakes import MatchesOutput, with_hints
+from dit_course.check.engine.verdict import Verdict, exercises
 
 METHODS = ("forward", "loss", "integrate", "parts")  # what an answer that is a class is tried by, the first that it has
 MAKERS = {"guided"}  # functions that make the function that answers
+SOLVERS = {"euler", "heun", "ab2"}  # they tell a callback of every step
 IN_PLACE = ("EMA",)  # answers that change something and return nothing: their own files hold these mutants, too
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict
 
@@ -70,6 +77,63 @@ def lessons() -> dict[str, list[Answer]]:
         importlib.import_module(f"mutants.{file.stem}")
         found[file.stem] = list(ANSWERS)
     return found
+
+
+def recognized(exercise: Exercise) -> list[MatchesOutput]:
+    """The mistakes of an exercise that it knows by a wrong version."""
+    return [mistake for mistake in exercise.mistakes if isinstance(mistake, MatchesOutput)]
+
+
+def hints(exercise: Exercise) -> Iterator[str]:
+    """What an exercise says to the mistakes that it recognizes, each once, however many there are besides."""
+    said = [mistake.hint for mistake in exercise.mistakes]
+    for part, mistakes in getattr(exercise.cases(Draw(0))[0], "mistakes", {}).items():  # of counts, part by part
+        said += [f"{part}: {mistake.hint}" for mistake in with_hints(mistakes)]
+    return (hint for hint in dict.fromkeys(said) if not hint.endswith(" more)"))
+
+
+class ImitatedCase:
+    """A case of a class, in which the answer is a wrong version: a function of the course's module and its inputs."""
+
+    def __init__(self, case: Case, reference: Callable):
+        self.case, self.reference = case, reference
+
+    def __getattr__(self, name: str):
+        return getattr(self.case, name)
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """What the wrong version makes of the case."""
+        if answer is self.reference:
+            return self.case.use(answer, track)
+        return self.case.imitate(answer), self.case.inputs()
+
+
+def imitated(exercise: Exercise, wrong: Callable, seed: int) -> Verdict:
+    """The verdict on a wrong version: as an answer, where it can be one, or on what it makes of a class's cases."""
+    if inspect.isclass(exercise.reference) == inspect.isclass(wrong):
+        answer = made(wrong) if exercise.name in MAKERS else told(wrong) if exercise.name in SOLVERS else wrong
+        return exercise.examine(answer, seed=seed, seconds=ANY_SECONDS)
+    other = copy.copy(exercise)
+    other.cases = lambda draw: [ImitatedCase(case, exercise.reference) for case in exercise.cases(draw)]
+    with undisturbed():
+        return other._examine(wrong, seed, ANY_SECONDS)
+
+
+def made(wrong: Callable) -> Callable:
+    """An answer that makes a function, of a wrong version that takes the arguments of both."""
+    return lambda *args: lambda *given: wrong(*args, *given)
+
+
+def told(wrong: Callable) -> Callable:
+    """A solver that calls back, of a wrong version that does not."""
+
+    def answer(velocity, noise, ts, callback):
+        end = wrong(velocity, noise, ts)
+        for index, t in enumerate(ts.tolist()):
+            callback(index, t, end)
+        return end
+
+    return answer
 
 
 def everywhere(exercise: str) -> list[Answer]:
@@ -185,6 +249,10 @@ def summary() -> Iterator[str]:
     count = Counter((answer.exercise, answer.hint is None) for answer in found)
     for exercise in exercises:
         wrong, right = (count[exercise.name, kind] for kind in (False, True))
-        yield f"mutants: {exercise.name:<28} {wrong:>3} wrong, {right:>2} right"
-    right = sum(answer.hint is None for answer in found)
-    yield f"mutants: together {len(found) - right} wrong answers and {right} right ones"
+        known = len(recognized(exercise))
+        yield f"mutants: {exercise.name:<28} {known:>3} recognized mistakes, {wrong:>3} wrong, {right:>2} right"
+    known, right = (
+        sum(len(recognized(exercise)) for exercise in exercises),
+        sum(answer.hint is None for answer in found),
+    )
+    yield f"mutants: together {known} recognized mistakes, {len(found) - right} wrong answers and {right} right ones"

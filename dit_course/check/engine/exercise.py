@@ -29,6 +29,7 @@ from torch import Tensor
 
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
+from dit_course.check.engine.mistakes import MatchesRule, with_hints
 from dit_course.check.engine.modules import AnswerError, load_reference_weights, randomize_parameters
 from dit_course.check.engine.verdict import (
     NOT_TRIED,
@@ -115,33 +116,6 @@ class ModuleCase(Case):
         return wrong(self.module, *copy.deepcopy(self.given))
 
 
-@dataclass(frozen=True)
-class MatchesOutput:
-    """A mistake recognised by its result: the answer equals that of a wrong version."""
-
-    hint: str
-    wrong: Callable
-
-    def fits(self, trial: "Trial") -> bool:
-        """Whether the answer did the same in this case. A wrong version that cannot do it does not fit."""
-        try:
-            return same(trial.outcome.value, trial.case.imitate(self.wrong))
-        except Exception:
-            return False
-
-
-@dataclass(frozen=True)
-class MatchesRule:
-    """A mistake recognised by a rule: `rule(got, expected)`, both tensors."""
-
-    hint: str
-    rule: Callable[[Tensor, Tensor], bool]
-
-    def fits(self, trial: "Trial") -> bool:
-        """Whether the rule says so."""
-        return bool(self.rule(trial.outcome.value, trial.expected))
-
-
 @dataclass
 class Trial:
     """What an answer made of one case. fault: "" when it is right, otherwise the kind; text: a sentence about it."""
@@ -173,11 +147,10 @@ class Exercise:
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
     partly: str = SIZES
-    diagnoses: Sequence = ()
 
     def __post_init__(self):
         self.__name__ = self.name
-        self.mistakes = with_hints(self.mistakes or self.diagnoses)
+        self.mistakes = with_hints(self.mistakes)
         exercises.append(self)
 
     def __call__(self, answer: object, seed: int | None = None, seconds: float | None = None):
@@ -197,13 +170,8 @@ class Exercise:
             return Verdict(NOT_TRIED, f"this is the course's version: {where}")
         if not callable(answer) or inspect.isclass(answer) != inspect.isclass(self.reference):
             kind = "class" if inspect.isclass(self.reference) else "function"
-            got = (
-                "class"
-                if inspect.isclass(answer)
-                else "function"
-                if callable(answer)
-                else " ".join(repr(answer).split())[:60]
-            )
+            got = "class" if inspect.isclass(answer) else "function" if callable(answer) else repr(answer)
+            got = " ".join(got.split())[:60]
             return Verdict(NOT_YET, f"`{self.name}` should be a {kind} (hand it over without calling it), not {got}")
         try:
             with undisturbed():
@@ -320,17 +288,6 @@ class Exercise:
             return f"right at first, but not when it is called once more: {text or 'it raises NotImplementedError'}"
         advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
         return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"
-
-
-def with_hints(mistakes: Sequence) -> list:
-    """Each wrong version with the hint that stands before it; what brings its own stays as it is."""
-    found, hint = [], ""
-    for mistake in mistakes:
-        if isinstance(mistake, str):
-            hint = mistake
-        else:
-            found.append(mistake if hasattr(mistake, "fits") else MatchesOutput(hint, mistake))
-    return found
 
 
 def _copied(args: tuple, track: bool) -> tuple:

@@ -26,14 +26,14 @@ import torch
 SECONDS = 10.0  # for what takes milliseconds when it is right; a busy laptop must not turn right into wrong
 BYTES = 2**30  # how much the process may grow
 ADDRESSES = 2**32 + 2**28 * (os.cpu_count() or 1)  # how much one may ask for at once; threads ask for some, too
-POLL, AGAIN = 0.02, 0.1  # seconds between two looks, and between two attempts to stop the code
-PATIENCE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
+POLL, RETRY = 0.02, 0.1  # seconds between two looks, and between two attempts to stop the code
+GRACE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
 
-HERE = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[2]
 LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")})
 
 
-class Stopped(BaseException):
+class LimitExceeded(BaseException):
     """Raised inside code that takes too long or too much. No Exception, so that `except Exception` lets it through."""
 
 
@@ -59,31 +59,31 @@ def run_limited(work: Callable[[], object], seconds: float | None = None, grow: 
     A single operation of C code, such as one of torch, is never interrupted, but on Linux one that asks for too much
     memory is refused.
     """
-    outcome, ears = Outcome(), CapturedOutput()
-    watchdog = Watchdog(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
-    here = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
-    with undisturbed(), bounded_memory(), contextlib.redirect_stdout(ears), contextlib.redirect_stderr(ears):
-        (run_in_main_thread if here else run_in_thread)(lambda: _fill(outcome, work, watchdog), watchdog)
-    outcome = replace(outcome, printed=ears.heard)  # a copy: code that was left behind may still write into the other
-    if watchdog.reason:
-        outcome.value, outcome.error, outcome.stopped = None, None, watchdog.reason
+    outcome, output = Outcome(), CapturedOutput()
+    monitor = Monitor(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
+    signals = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
+    with undisturbed(), bounded_memory(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        (run_in_main_thread if signals else run_in_thread)(lambda: _fill(outcome, work, monitor), monitor)
+    outcome = replace(outcome, printed=output.text)  # a copy: code that was left behind may still write into the other
+    if monitor.reason:
+        outcome.value, outcome.error, outcome.stopped = None, None, monitor.reason
     elif outcome.error is not None and _is_memory(outcome.error):
         outcome.error, outcome.stopped = None, "memory"
     return outcome
 
 
-def _fill(outcome: Outcome, work: Callable[[], object], watchdog: "Watchdog") -> None:
+def _fill(outcome: Outcome, work: Callable[[], object], monitor: "Monitor") -> None:
     try:
         with torch.enable_grad():
             outcome.value = work()
-        watchdog.rest()
+        monitor.finish()
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except Stopped as stop:
-        watchdog.rest()  # before anything else: what follows must not be stopped
+    except LimitExceeded as stop:
+        monitor.finish()  # before anything else: what follows must not be stopped
         outcome.where = learner_line(stop.__traceback__)
     except BaseException as error:  # SystemExit is what `exit()` raises
-        watchdog.rest()
+        monitor.finish()
         outcome.where = learner_line(error.__traceback__)
         outcome.error = error if isinstance(error, Exception) else RuntimeError("it ends the whole program")
         outcome.error.__traceback__ = None  # its frames hold on to everything that they computed
@@ -109,7 +109,7 @@ def _is_learners(frame: FrameType) -> bool:
     if file.startswith("<frozen"):
         return False
     folder = Path(file).resolve()
-    return not folder.is_relative_to(HERE) and not any(folder.is_relative_to(library) for library in LIBRARIES)
+    return not folder.is_relative_to(PACKAGE) and not any(folder.is_relative_to(library) for library in LIBRARIES)
 
 
 def _cell(file: str) -> str:
@@ -127,106 +127,106 @@ def _is_memory(error: Exception) -> bool:
 
 
 class CapturedOutput(io.TextIOBase):
-    """Stands in for standard output and keeps the beginning of what it hears."""
+    """Stands in for standard output and keeps the beginning of what is written."""
 
-    heard = ""
+    text = ""
 
     def write(self, text: str) -> int:
-        """Listen, with a bounded memory: an endless loop may print."""
-        if len(self.heard) < 200:
-            self.heard += text[:200]
+        """Keep it, within bounds: an endless loop may print."""
+        if len(self.text) < 200:
+            self.text += text[:200]
         return len(text)
 
 
-class Watchdog(threading.Thread):
-    """Looks at clock and memory, and stops the code again and again until `done`, in case it swallows the first."""
+class Monitor(threading.Thread):
+    """Polls clock and memory; over a limit it stops the code, and again until `done`, as code may catch the first."""
 
     def __init__(self, seconds: float, grow: int):
         super().__init__(daemon=True)
-        self.seconds, self.limit = seconds, resident() + grow
+        self.seconds, self.most = seconds, resident() + grow
         self.reason = ""
-        self.armed = True
+        self.active = True
         self.done = threading.Event()
         self.stop: Callable[[], None] = lambda: None
 
-    def rest(self) -> None:
-        """The code is over."""
-        self.armed = False
+    def finish(self) -> None:
+        """The code has ended: nothing may be stopped any more."""
+        self.active = False
         self.done.set()
 
     def run(self) -> None:
-        """Look, and bark."""
+        """Poll until the code has ended."""
         deadline = time.monotonic() + self.seconds
-        while not self.done.wait(AGAIN if self.reason else POLL):
+        while not self.done.wait(RETRY if self.reason else POLL):
             if not self.reason:
-                self.reason = "time" if time.monotonic() > deadline else "memory" if resident() > self.limit else ""
+                self.reason = "time" if time.monotonic() > deadline else "memory" if resident() > self.most else ""
             if self.reason and not self.done.is_set():
                 self.stop()
 
 
-def run_in_main_thread(work: Callable[[], None], watchdog: Watchdog) -> None:
+def run_in_main_thread(work: Callable[[], None], monitor: Monitor) -> None:
     """Run in this, the main thread; a signal stops it, even when it sleeps."""
     tracing = sys.gettrace()
 
-    def trip(frame: FrameType, event: str, arg: object) -> Callable:
-        if watchdog.armed and event == "line":  # an "exception" is still inside of the `try` that will catch it
-            raise Stopped(watchdog.reason)
-        return trip
+    def raise_at_next_line(frame: FrameType, event: str, arg: object) -> Callable:
+        if monitor.active and event == "line":  # an "exception" is still inside of the `try` that will catch it
+            raise LimitExceeded(monitor.reason)
+        return raise_at_next_line
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if watchdog.reason:
-            if watchdog.armed:
-                _set_tripwires(frame, trip)
-                raise Stopped(watchdog.reason)
+        if monitor.reason:
+            if monitor.active:
+                _trace_learners_code(frame, raise_at_next_line)
+                raise LimitExceeded(monitor.reason)
         elif callable(before):
             before(number, frame)
 
-    watchdog.stop = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+    monitor.stop = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        watchdog.start()
+        monitor.start()
         work()
-    except Stopped:
+    except LimitExceeded:
         pass  # it came in the moment when the work was over
     finally:
-        watchdog.rest()
+        monitor.finish()
         sys.settrace(tracing)
-        watchdog.join()  # no signal may arrive after its handler has gone
+        monitor.join()  # no signal may arrive after its handler has gone
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
-def _set_tripwires(frame: FrameType | None, trip: Callable) -> None:
-    """Have `trip` called before each next line of the learner: a bare `except:` may catch the first exception only."""
+def _trace_learners_code(frame: FrameType | None, trace: Callable) -> None:
+    """Have `trace` called before each next line of the learner: a bare `except:` may catch the first exception only."""
     while frame is not None:
         if _is_learners(frame):
-            frame.f_trace = trip
+            frame.f_trace = trace
         frame = frame.f_back
     sys.settrace(lambda *_: None)  # switches tracing on; functions that are called from now on run as they are
 
 
-def run_in_thread(work: Callable[[], None], watchdog: Watchdog) -> None:
+def run_in_thread(work: Callable[[], None], monitor: Monitor) -> None:
     """Run in a thread of its own; an exception from outside stops it at its next line."""
 
     def run() -> None:
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(LimitExceeded):
             work()
 
     worker = threading.Thread(target=run, daemon=True)
 
     def stop() -> None:
         if worker.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(Stopped))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(LimitExceeded))
         else:
-            watchdog.rest()
+            monitor.finish()
 
-    watchdog.stop = stop
+    monitor.stop = stop
     worker.start()
-    watchdog.start()
-    while worker.is_alive() and not watchdog.reason:
-        worker.join(AGAIN)
-    worker.join(PATIENCE)
+    monitor.start()
+    while worker.is_alive() and not monitor.reason:
+        worker.join(RETRY)
+    worker.join(GRACE)
     if not worker.is_alive():
-        watchdog.rest()
+        monitor.finish()
 
 
 def resident() -> int:

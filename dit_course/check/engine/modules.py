@@ -35,7 +35,7 @@ def randomize_parameters(module: nn.Module, normal: Callable[..., Tensor]) -> No
 def load_reference_weights(answer: Callable, args: tuple, model: nn.Module) -> nn.Module:
     """An instance of a learner's class with the weights of the course's module, in its dtype.
 
-    Raises Complaint when it is no module, or has other parameters.
+    Raises AnswerError when it is no module, or has other parameters.
     """
     module = answer(*args)
     if not isinstance(module, nn.Module):

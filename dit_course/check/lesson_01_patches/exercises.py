@@ -8,32 +8,11 @@ from torch import Tensor
 
 from dit_course import patches
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
-from dit_course.check.lesson_01_patches.mistakes import (
-    altered,
-    convolved,
-    cut,
-    downwards,
-    interleaved,
-    joined,
-    normalised,
-    one_dimensional,
-    pictures,
-    rearranged,
-    reordered,
-    too_few,
-    windows,
-)
+from dit_course.check.engine.exercise import Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
+from dit_course.check.lesson_01_patches import mistakes as wrong
+from dit_course.check.lesson_01_patches.cases import image_inputs, label
 from dit_course.check.stretch_solutions import overlapping_patches as overlapping
-
-# -- what the exercises are tried on ---------------------------------------------------------------
-
-
-def label(images: Tensor, p: int) -> str:
-    """The pictures in words."""
-    batch, channels, height, width = images.shape
-    return f"{batch}x{channels}x{height}x{width} in patches of {p}"
-
 
 # -- patchify --------------------------------------------------------------------------------------
 
@@ -51,26 +30,26 @@ FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where
 
 TOKEN_MISTAKES = [
     IN_PATCH,
-    reordered(0, 2, 4, 1, 5, 3),
+    wrong.reordered(0, 2, 4, 1, 5, 3),
     GRID,
-    reordered(0, 4, 2, 1, 3, 5),
+    wrong.reordered(0, 4, 2, 1, 3, 5),
     BOTH,
-    reordered(0, 4, 2, 1, 5, 3),
+    wrong.reordered(0, 4, 2, 1, 5, 3),
     CHANNELS_LAST,
-    reordered(0, 2, 4, 3, 5, 1),
+    wrong.reordered(0, 2, 4, 3, 5, 1),
     CHANNELS_OUTSIDE,
-    reordered(0, 1, 2, 4, 3, 5),
-    ("the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first"),
-    reordered(0, 1, 2, 3, 4, 5),
-    reordered(0, 2, 1, 3, 4, 5),
-    reordered(0, 2, 3, 4, 1, 5),
+    wrong.reordered(0, 1, 2, 4, 3, 5),
+    "the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first",
+    wrong.reordered(0, 1, 2, 3, 4, 5),
+    wrong.reordered(0, 2, 1, 3, 4, 5),
+    wrong.reordered(0, 2, 3, 4, 1, 5),
     "the tokens are right but run backwards: start at the top left",
     lambda images, p: patches.patchify(images, p).flip(1),
 ]
 
 
 def token_layout(tokens: Tensor) -> Tensor:
-    """The first drawing's tokens, each as the patch that it holds, with gaps: (1, 34, 34)."""
+    """The first image's tokens, each as the patch that it holds, with gaps: (1, 34, 34)."""
     squares = tokens[0].reshape(7, 7, 4, 4)
     return F.pad(squares, (0, 1, 0, 1), value=0.6).permute(0, 2, 1, 3).reshape(1, 35, 35)[:, :34, :34]
 
@@ -79,14 +58,14 @@ patchify = Exercise(
     "patchify",
     reference=patches.patchify,
     lesson="01",
-    cases=lambda draw: [Case((images, p), label(images, p)) for images, p in pictures(draw)],
+    cases=lambda draw: [Case((images, p), label(images, p)) for images, p in image_inputs(draw)],
     mistakes=[
         *TOKEN_MISTAKES,
         "the patches are cut, but not yet flattened into tokens",
-        reordered(0, 2, 4, 1, 3, 5, flat=False),
-        cut,
+        wrong.reordered(0, 2, 4, 1, 3, 5, flat=False),
+        wrong.cut,
         STILL_GRID,
-        lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3),
+        lambda images, p: wrong.reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3),
         TOKENS_LAST,
         lambda images, p: patches.patchify(images, p).transpose(1, 2),
         "tokens come before the batch: (batch, tokens, features) is wanted",
@@ -107,7 +86,7 @@ patchify = Exercise(
 def token_cases(draw: Draw) -> list[Case]:
     """Tokens of the pictures above, and the sizes of these."""
     cases = []
-    for images, p in pictures(draw):
+    for images, p in image_inputs(draw):
         tokens = patches.patchify(images, p)
         cases.append(Case((tokens, p, *images.shape[1:]), f"the tokens of {label(images, p)}"))
     return cases
@@ -120,23 +99,23 @@ unpatchify = Exercise(
     cases=token_cases,
     mistakes=[
         "rows and columns of patches are swapped: the first tokens belong side by side, in the first row",
-        joined(0, 3, 2, 4, 1, 5, down=True),
-        joined(0, 3, 2, 4, 1, 5),
+        wrong.joined(0, 3, 2, 4, 1, 5, down=True),
+        wrong.joined(0, 3, 2, 4, 1, 5),
         "every patch comes back transposed: rows of pixels belong beside rows of patches, columns beside columns",
-        joined(0, 3, 1, 5, 2, 4),
+        wrong.joined(0, 3, 1, 5, 2, 4),
         "your picture comes back transposed: height comes before width",
-        joined(0, 3, 2, 5, 1, 4, down=True),
-        joined(0, 3, 2, 5, 1, 4),
+        wrong.joined(0, 3, 2, 5, 1, 4, down=True),
+        wrong.joined(0, 3, 2, 5, 1, 4),
         lambda *args: patches.unpatchify(*args).transpose(2, 3),
         "the channels of a token are taken from its end: a token is channels, then rows, then columns",
-        joined(0, 5, 1, 3, 2, 4, token="hwc"),
+        wrong.joined(0, 5, 1, 3, 2, 4, token="hwc"),
         "the tokens are only reshaped, so each becomes a piece of pixel rows: the axes must be permuted first",
-        joined(0, 1, 2, 3, 4, 5),
+        wrong.joined(0, 1, 2, 3, 4, 5),
         "rows of patches and rows of pixels are not beside each other: which two axes make up the height?",
-        joined(0, 3, 1, 2, 4, 5),
-        joined(0, 3, 4, 1, 5, 2),
+        wrong.joined(0, 3, 1, 2, 4, 5),
+        wrong.joined(0, 3, 4, 1, 5, 2),
         "that is the order in which `patchify` permutes: the way back starts from other axes, so it needs another one",
-        joined(0, 2, 4, 1, 3, 5),
+        wrong.joined(0, 2, 4, 1, 3, 5),
         "the channels come last in your picture: (batch, channels, height, width) is wanted",
         lambda *args: patches.unpatchify(*args).permute(0, 2, 3, 1),
         FIRST_ONLY,
@@ -153,15 +132,15 @@ unpatchify = Exercise(
 # -- PatchEmbed ------------------------------------------------------------------------------------
 
 
-def embedded(wrong):
-    """A wrong `PatchEmbed` that cuts the picture by a wrong `patchify`; a hint stays as it is."""
-    return wrong if isinstance(wrong, str) else lambda model, images: model.projection(wrong(images, model.patch_size))
+def embedded(cut):
+    """A wrong `PatchEmbed` that cuts the images by a wrong `patchify`; a hint stays as it is."""
+    return cut if isinstance(cut, str) else lambda model, images: model.projection(cut(images, model.patch_size))
 
 
 def embed_cases(draw: Draw) -> list[ModuleCase]:
     """Modules of other widths, and pictures for them."""
     cases = []
-    for images, p in pictures(draw):
+    for images, p in image_inputs(draw):
         channels, width = images.shape[1], 10 + len(cases)
         args = (p, channels, width)
         model = patches.PatchEmbed(*args).to(images.dtype)
@@ -182,17 +161,17 @@ PatchEmbed = Exercise(
             "your result still has the grid's two axes, as a convolution leaves it: flatten them, with the width at "
             "the end"
         ),
-        lambda model, images: convolved(model, images),
-        lambda model, images: convolved(model, images).movedim(1, 3),
+        lambda model, images: wrong.convolved(model, images),
+        lambda model, images: wrong.convolved(model, images).movedim(1, 3),
         "there is a token at every pixel: a patch starts where the last one ended, so what must the stride be?",
-        lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2),
+        lambda model, images: wrong.convolved(model, images, 1).flatten(2).transpose(1, 2),
         "the bias is not added",
         lambda model, images: model(images) - model.projection.bias,
         "the tokens come back as they were cut: the linear map is not applied",
         lambda model, images: patches.patchify(images, model.patch_size),
         "an activation bends the result: the embedding is one linear map, nothing more",
         *[lambda model, images, bend=bend: bend(model(images)) for bend in (F.relu, F.gelu, F.silu, torch.tanh)],
-        "the tokens are normalised: the embedding is one linear map, nothing more",
+        "the tokens are normalized: the embedding is one linear map, nothing more",
         lambda model, images: F.layer_norm(model(images), model(images).shape[-1:]),
         FIRST_ONLY,
         lambda model, images: model(images)[:1],
@@ -232,31 +211,31 @@ sincos_position_embedding = Exercise(
     cases=position_cases,
     mistakes=[
         "the halves are swapped: the first encodes the column, the second the row",
-        altered(first="row"),
+        wrong.altered(first="row"),
         "the positions run down the columns: reading order runs along the rows, as the tokens do",
-        downwards,
+        wrong.downwards,
         "sines and cosines take turns: here all sines come first, then all cosines",
-        interleaved,
+        wrong.interleaved,
         "sines and cosines are swapped: the sines come first",
-        altered(order="cs"),
+        wrong.altered(order="cs"),
         "the tokens are numbered as in a text: a place has a row and a column, and each gets half of the features",
-        one_dimensional,
+        wrong.one_dimensional,
         "the last of your frequencies is 1/10000, so the exponent is divided by one too few: it is k / (width / 4)",
-        altered(frequency=lambda k, n: 10000 ** (-k / (n - 1))),
+        wrong.altered(frequency=lambda k, n: 10000 ** (-k / (n - 1))),
         "the frequencies fall too slowly: each axis has width / 4 of them, and they reach down to about 1/10000",
-        altered(frequency=lambda k, n: 10000 ** (-k / (2 * n))),
-        altered(frequency=lambda k, n: 10000 ** (-k / (4 * n))),
+        wrong.altered(frequency=lambda k, n: 10000 ** (-k / (2 * n))),
+        wrong.altered(frequency=lambda k, n: 10000 ** (-k / (4 * n))),
         "the frequencies grow instead of falling: the sign of the exponent is wrong",
-        altered(frequency=lambda k, n: 10000 ** (k / n)),
+        wrong.altered(frequency=lambda k, n: 10000 ** (k / n)),
         "your grid starts at 1: counting starts at 0",
-        altered(start=1),
+        wrong.altered(start=1),
         "the places are divided by the size of the grid: they are whole numbers of patches",
-        lambda rows, columns, width: normalised(rows, columns, width, 0),
-        lambda rows, columns, width: normalised(rows, columns, width, 1),
+        lambda rows, columns, width: wrong.scaled_to_one(rows, columns, width, 0),
+        lambda rows, columns, width: wrong.scaled_to_one(rows, columns, width, 1),
         "your waves turn 2 pi times too fast: the shortest is 2 pi patches long",
-        altered(scale=2 * math.pi),
+        wrong.altered(scale=2 * math.pi),
         "there are only sines: each wave comes as a sine and as a cosine",
-        altered(order="ss"),
+        wrong.altered(order="ss"),
         "the grid still has two axes: a row for each token is wanted",
         lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width),
         "your table lies on its side: a row for each token, a column for each feature",
@@ -264,10 +243,8 @@ sincos_position_embedding = Exercise(
         "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row",
         lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1),
         MatchesRule(
-            (
-                "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start "
-                "at 1 and fall: k from 0, n = width / 4), and at whether rows and columns are both used"
-            ),
+            "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start "
+            "at 1 and fall: k from 0, n = width / 4), and at whether rows and columns are both used",
             from_the_second_on,
         ),
     ],
@@ -282,10 +259,10 @@ sincos_position_embedding = Exercise(
 def overlapping_cases(draw: Draw) -> list[Case]:
     """Strides below, at and above the patch size, and sizes that leave something over."""
     cases = []
-    for (images, p), stride in zip(pictures(draw), (2, None, 1), strict=True):
+    for (images, p), stride in zip(image_inputs(draw), (2, None, 1), strict=True):
         stride = stride or p + 1
         cases.append(Case((images, p, stride), f"{label(images, p)}, stride {stride}"))
-    images, p = pictures(draw)[1]
+    images, p = image_inputs(draw)[1]
     cases.append(Case((images, p, p), f"{label(images, p)}, stride {p}"))
     return cases
 
@@ -297,19 +274,19 @@ overlapping_patches = Exercise(
     cases=overlapping_cases,
     mistakes=[
         IN_PATCH,
-        rearranged(0, 2, 3, 1, 5, 4),
+        wrong.rearranged(0, 2, 3, 1, 5, 4),
         GRID,
-        rearranged(0, 3, 2, 1, 4, 5),
+        wrong.rearranged(0, 3, 2, 1, 4, 5),
         BOTH,
-        rearranged(0, 3, 2, 1, 5, 4),
+        wrong.rearranged(0, 3, 2, 1, 5, 4),
         CHANNELS_LAST,
-        rearranged(0, 2, 3, 4, 5, 1),
+        wrong.rearranged(0, 2, 3, 4, 5, 1),
         CHANNELS_OUTSIDE,
-        rearranged(0, 1, 2, 3, 4, 5),
+        wrong.rearranged(0, 1, 2, 3, 4, 5),
         "the stride is not used: patches start every `stride` pixels, wherever the last one ended",
         lambda images, p, stride: overlapping(images, p, p),
         "the last row and the last column of patches are missing: a patch may end right at the edge",
-        too_few,
+        wrong.too_few,
         "patches reach over the edge of the picture: here all of them lie within it, nothing is padded",
         lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT,
         "stride and patch size are swapped",
@@ -317,7 +294,7 @@ overlapping_patches = Exercise(
         TOKENS_LAST,
         lambda *args: overlapping(*args).transpose(1, 2),
         STILL_GRID,
-        lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3),
+        lambda *args: wrong.windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3),
         FIRST_ONLY,
         lambda *args: overlapping(*args)[:1],
         lambda *args: overlapping(*args)[0],

@@ -1,58 +1,11 @@
-"""Plausible wrong versions of lesson 01's exercises, and the pictures that they are told apart on."""
+"""Plausible wrong versions of lesson 01's exercises."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import patches
-from dit_course.check.engine.exercise import Draw
 from dit_course.check.stretch_solutions import overlapping_patches
-
-FLAG = """
-..........................
-.####################.....
-.######################...
-.##....................#..
-.##.####.##.#######.....#.
-.##.#..#.##.#.#.#.#......#
-.##.####.##.#######.....#.
-.##....................#..
-.######################...
-.####################.....
-.##.......................
-.##.......................
-.##.......................
-.##.......................
-"""
-
-
-def drawing() -> Tensor:
-    """A flag on its pole, on a sky that grows brighter: (1, 28, 28), not the same from any two sides."""
-    lines = FLAG.split()
-    flag = torch.tensor([[float(mark == "#") for mark in line] for line in lines])  # (14, 26)
-    sky = torch.linspace(0, 0.4, 28)[:, None] + torch.linspace(0, 0.1, 28)
-    sky[1:27, 1:27] += 0.5 * flag.repeat_interleave(2, dim=0)[:26]
-    return sky[None]
-
-
-def random_sizes(draw: Draw) -> tuple[int, int, int, int, int]:
-    """batch, channels, rows, columns, patch size: all different, and the tokens as many as nothing else is."""
-    while True:
-        batch, channels, rows, columns, p = draw.sizes(5)
-        if rows * columns not in (batch, channels * p * p):
-            return batch, channels, rows, columns, p
-
-
-def pictures(draw: Draw) -> list[tuple[Tensor, int]]:
-    """Pictures and a patch size, three times: two drawings, and two random shapes, one in double precision."""
-    sets = [(torch.stack([drawing(), drawing().flip(2)]), 4)]
-    for dtype in (torch.float32, torch.float64):
-        while True:
-            batch, channels, rows, columns, p = random_sizes(draw)
-            if p not in [used for _, used in sets]:
-                break
-        sets.append((draw.normal(batch, channels, rows * p, columns * p, dtype=dtype), p))
-    return sets
 
 
 def cut(images: Tensor, p: int) -> Tensor:
@@ -127,7 +80,7 @@ def downwards(rows: int, columns: int, width: int) -> Tensor:
     return waves(rows, columns, width).reshape(rows, columns, width).transpose(0, 1).reshape(-1, width)
 
 
-def normalised(rows: int, columns: int, width: int, less: int) -> Tensor:
+def scaled_to_one(rows: int, columns: int, width: int, less: int) -> Tensor:
     """Places from 0 to 1."""
     row, column = torch.meshgrid(
         torch.arange(rows) / (rows - less), torch.arange(columns) / (columns - less), indexing="ij"

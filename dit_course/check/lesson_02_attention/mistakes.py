@@ -64,24 +64,24 @@ def mean_first(norm: nn.Module, x: Tensor, eps: str = "inside") -> Tensor:
     return x / (square + (norm.eps if eps == "inside" else 0)).sqrt() * (1 if norm.weight is None else norm.weight)
 
 
-def by_spread(correction: int, eps: str, centred: bool = False) -> Callable:
+def by_spread(correction: int, eps: str, centered: bool = False) -> Callable:
     """Divided by the standard deviation, which is a root mean square, but of what is left without the mean."""
 
     def wrong(norm: nn.Module, x: Tensor) -> Tensor:
         spread = x.std(dim=-1, keepdim=True, correction=correction)
         spread = (spread.square() + norm.eps).sqrt() if eps == "inside" else spread
         spread = spread + norm.eps if eps == "outside" else spread
-        size = x - x.mean(dim=-1, keepdim=True) if centred else x
+        size = x - x.mean(dim=-1, keepdim=True) if centered else x
         return size / spread * (1 if norm.weight is None else norm.weight)
 
     return wrong
 
 
 def normed(
-    x: Tensor, norm: nn.Module, dim=-1, root=True, mean=True, eps: str = "inside", centred=False, scaled=True
+    x: Tensor, norm: nn.Module, dim=-1, root=True, mean=True, eps: str = "inside", centered=False, scaled=True
 ) -> Tensor:
     """RMSNorm with one thing done otherwise; `norm` has the scale and eps."""
-    size = x - x.mean(dim=-1, keepdim=True) if centred else x
+    size = x - x.mean(dim=-1, keepdim=True) if centered else x
     square = size.square().mean(dim, keepdim=True) if mean else size.square().sum(dim, keepdim=True)
     square = square + norm.eps if eps == "inside" else square
     divisor = square.sqrt() if root else square

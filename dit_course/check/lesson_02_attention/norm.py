@@ -20,7 +20,7 @@ class NormCase(ModuleCase):
     """Modules with and without a scale; one that is right so far is also tried in half precision."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint for parameters that should not be, and for squares that overflow."""
+        """Build, load, call. Raises AnswerError for parameters that should not be, and for squares that overflow."""
         if self.module.weight is not None:
             module = load_reference_weights(answer, self.args, self.module)
         else:
@@ -56,17 +56,13 @@ class NormCase(ModuleCase):
         for dtype, hint in (
             (
                 torch.float16,
-                (
-                    "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the "
-                    "result has the dtype of x again, so cast back last, `.to(x.dtype)`"
-                ),
+                "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the "
+                "result has the dtype of x again, so cast back last, `.to(x.dtype)`",
             ),
             (
                 torch.float32,
-                (
-                    "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 "
-                    "comes out: cast back last, `.to(x.dtype)`, with the weight applied already"
-                ),
+                "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 "
+                "comes out: cast back last, `.to(x.dtype)`, with the weight applied already",
             ),
         ):
             x = torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16)
@@ -109,8 +105,8 @@ RMSNorm = Exercise(
     cases=norm_cases,
     mistakes=[
         "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone",
-        *[otherwise(centred=True, eps=eps) for eps in EPS],
-        *[by_spread(k, eps, centred=True) for k in (0, 1) for eps in EPS],
+        *[otherwise(centered=True, eps=eps) for eps in EPS],
+        *[by_spread(k, eps, centered=True) for k in (0, 1) for eps in EPS],
         "you divide by the standard deviation, which leaves the mean out: the mean of x² itself is meant",
         *[by_spread(k, eps) for k in (0, 1) for eps in EPS],
         "you divide by the root of the *sum* of squares: the mean of the squares is meant",

@@ -10,26 +10,10 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
-from dit_course.check.lesson_02_attention.mistakes import (
-    attended,
-    causal,
-    logits,
-    merge_reshaped,
-    not_shrunk,
-    online,
-    over_queries,
-    reshaped_in_three,
-    scaled_twice,
-    self_attention,
-    softmax_each,
-    taken_in_turns,
-    unequal_heads,
-    unscaled,
-    weighted,
-    whole_pieces_only,
-)
+from dit_course.check.lesson_02_attention import mistakes as wrong
 from dit_course.check.lesson_02_attention.weights_and_heads import (
     FIRST_ONLY,
     OVERFLOW,
@@ -47,7 +31,7 @@ class AttentionCase(ModuleCase):
     """`forward` is compared; `project_qkv` is looked at where `forward` says nothing of it."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint when only one of the two methods is done."""
+        """Build, load, call. Raises AnswerError when only one of the two methods is done."""
         module = load_reference_weights(answer, self.args, self.module)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
@@ -81,7 +65,7 @@ class AttentionCase(ModuleCase):
             )
 
     def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
-        """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
+        """One of the two methods is done, the other not yet: raises AnswerError; returns when neither is."""
         if type(module).project_qkv is attention.SelfAttention.project_qkv:
             return
         if traceback.extract_tb(error.__traceback__)[-1].name == "project_qkv":  # `forward` has called it
@@ -141,38 +125,38 @@ SelfAttention = Exercise(
     cases=attention_cases,
     mistakes=[
         "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`",
-        self_attention(norm=""),
+        wrong.self_attention(norm=""),
         "only one of queries and keys is normed: both are",
-        self_attention(norm="q"),
-        self_attention(norm="k"),
+        wrong.self_attention(norm="q"),
+        wrong.self_attention(norm="k"),
         "the values are normed, too: QK-norm is for queries and keys only",
-        self_attention(norm="qkv"),
+        wrong.self_attention(norm="qkv"),
         "queries, keys and values are taken in another order: of the three parts of `self.qkv(x)`, they are 1, 2, 3",
-        *[self_attention(order=order) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
+        *[wrong.self_attention(order=order) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
         "the output's linear map is missing: `self.output` lets the heads talk to each other at the end",
-        attended,
+        wrong.attended,
         "the heads are put together without moving their axis back: `merge_heads` does it",
-        self_attention(merge=merge_reshaped),
+        wrong.self_attention(merge=wrong.merge_reshaped),
         "the heads are split before queries, keys and values are told apart: first three parts, then heads",
-        taken_in_turns,
-        reshaped_in_three,
+        wrong.taken_in_turns,
+        wrong.reshaped_in_three,
         "the logits are divided by the root of d twice: `scaled_dot_product_attention` does it already",
-        self_attention(mix=scaled_twice),
+        wrong.self_attention(mix=wrong.scaled_twice),
         "the logits are not divided by the root of d",
-        self_attention(mix=unscaled),
+        wrong.self_attention(mix=wrong.unscaled),
         "the softmax goes over the queries: each token shares its look among the keys",
-        self_attention(mix=over_queries),
+        wrong.self_attention(mix=wrong.over_queries),
         "tokens do not look ahead (is_causal=True): that is for text, in a picture all look at all",
-        self_attention(mix=causal),
+        wrong.self_attention(mix=wrong.causal),
         "x is added to the result: that is the block's business, later in this lesson",
         lambda layer, x: x + layer(x),
         "there is one head only: `split_heads` shares the width among `self.heads`",
-        self_attention(norm="", split=lambda x, h: x[:, None]),
-        "the heads take turns at the features: `split_heads` gives each of them neighbouring features",
-        self_attention(split=unequal_heads),
-        self_attention(split=unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+        wrong.self_attention(norm="", split=lambda x, h: x[:, None]),
+        "the heads take turns at the features: `split_heads` gives each of them neighboring features",
+        wrong.self_attention(split=wrong.unequal_heads),
+        wrong.self_attention(split=wrong.unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2)),
         "the values come through as they are, nothing is mixed: where do the weights come in?",
-        self_attention(mix=lambda query, key, value: value),
+        wrong.self_attention(mix=lambda query, key, value: value),
         FIRST_ONLY,
         lambda layer, x: layer(x)[:1],
         lambda layer, x: layer(x)[0],
@@ -187,7 +171,7 @@ class ChunkCase(Case):
     """Queries, keys and values, and how many keys at a time."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Behind an error of axes stands what to look for. Raises Complaint when pictures were split."""
+        """Behind an error of axes stands what to look for. Raises AnswerError when pictures were split."""
         try:
             with explain_errors(CHUNK_ERRORS):
                 return super().use(answer, track)
@@ -235,36 +219,34 @@ attention_in_chunks = Exercise(
     cases=chunk_cases,
     mistakes=[
         "each chunk has a softmax of its own: the sum below the fraction must run over all chunks",
-        softmax_each,
-        lambda *args: softmax_each(*args, average=False),
+        wrong.softmax_each,
+        lambda *args: wrong.softmax_each(*args, average=False),
         (
             "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, the "
             "sums so far must be shrunk"
         ),
-        not_shrunk,
+        wrong.not_shrunk,
         "only the last chunk counts: is the new highest kept for the next chunk (`highest = ...`), at its end?",
-        lambda *args: online(*args, keep="never"),
+        lambda *args: wrong.online(*args, keep="never"),
         (
             "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new "
             "highest), so the new one is kept only after that"
         ),
-        lambda *args: online(*args, keep="before"),
+        lambda *args: wrong.online(*args, keep="before"),
         "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest",
-        lambda *args: online(*args, shrunk="total"),
-        lambda *args: online(*args, shrunk="mixed"),
+        lambda *args: wrong.online(*args, shrunk="total"),
+        lambda *args: wrong.online(*args, shrunk="mixed"),
         MatchesRule(
-            (
-                "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which "
-                "is 0 then. The other way round it is infinite, and infinite times 0 is NaN"
-            ),
+            "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which "
+            "is 0 then. The other way round it is infinite, and infinite times 0 is NaN",
             lambda got, expected: got.shape == expected.shape and bool(got.isnan().all()),
         ),
         "the last chunk is left out when it is shorter than the others",
-        whole_pieces_only,
+        wrong.whole_pieces_only,
         "the logits are not divided by the root of d",
-        lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v,
+        lambda q, k, v, size: wrong.weighted(lambda *_: 1.0)(q, k) @ v,
         "the sums are not divided at the end: mixed values over the total of their weights",
-        lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v,
+        lambda q, k, v, size: (wrong.logits(q, k) - wrong.logits(q, k).amax(-1, keepdim=True)).exp() @ v,
         MatchesRule(OVERFLOW + "subtract the largest logit seen so far", overflown),
     ],
     praise="The same as attention at once",

@@ -8,18 +8,10 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
-from dit_course.check.lesson_02_attention.mistakes import (
-    four_heads,
-    heads_reshaped,
-    logits,
-    merge_reshaped,
-    over_all,
-    sizes_swapped,
-    unequal_heads,
-    weighted,
-)
+from dit_course.check.lesson_02_attention import mistakes as wrong
 
 FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
 OVERFLOW = "exp of a large logit is infinite, and infinite / infinite is NaN: "
@@ -45,7 +37,7 @@ class WeightCase(Case):
     """Queries and keys, sometimes with axes in front."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint for what is right only as long as there are axes in front, or as long as there are none."""
+        """Raises AnswerError for what is right only while there are axes in front, or while there are none."""
         try:
             with explain_errors(WEIGHTS_ERRORS):
                 return super().use(answer, track)
@@ -96,42 +88,42 @@ attention_weights = Exercise(
     cases=weight_cases,
     mistakes=[
         "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?",
-        weighted(dim=-2),
+        wrong.weighted(dim=-2),
         "the softmax goes over the batch or the heads: each token shares its look among the keys",
-        weighted(dim=0),
-        weighted(dim=1),
+        wrong.weighted(dim=0),
+        wrong.weighted(dim=1),
         "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp",
-        weighted(lambda query, key: 1.0),
+        wrong.weighted(lambda query, key: 1.0),
         "the logits are divided by d itself: its square root is meant",
-        weighted(lambda query, key: 1 / query.shape[-1]),
+        wrong.weighted(lambda query, key: 1 / query.shape[-1]),
         "the logits are multiplied by the square root of d: they should be divided by it",
-        weighted(lambda query, key: query.shape[-1] ** 0.5),
+        wrong.weighted(lambda query, key: query.shape[-1] ** 0.5),
         (
             "the logits are divided by the root of `len(query)`, which is the size of its *first* axis: d is the last "
             "entry of its shape"
         ),
-        weighted(lambda query, key: len(query) ** -0.5),
-        weighted(lambda query, key: len(key) ** -0.5),
+        wrong.weighted(lambda query, key: len(query) ** -0.5),
+        wrong.weighted(lambda query, key: len(key) ** -0.5),
         "the logits are divided by the root of the number of tokens: d is the length of one query, the last axis",
-        weighted(lambda query, key: query.shape[-2] ** -0.5),
-        weighted(lambda query, key: key.shape[-2] ** -0.5),
+        wrong.weighted(lambda query, key: query.shape[-2] ** -0.5),
+        wrong.weighted(lambda query, key: key.shape[-2] ** -0.5),
         "the softmax comes first and the division after it, so your rows do not sum to 1: divide the logits",
-        lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5,
+        lambda q, k: wrong.weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5,
         lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5,
         "these are the logits: the softmax is missing, which makes weights of them",
-        logits,
-        lambda q, k: logits(q, k, 1.0),
+        wrong.logits,
+        lambda q, k: wrong.logits(q, k, 1.0),
         "your whole table sums to 1: each row should, as each token has its own look to share",
-        over_all,
+        wrong.over_all,
         "your table lies on its side: a row for each query, a column for each key",
         lambda q, k: attention.attention_weights(k, q),
         lambda q, k: attention.attention_weights(q, k).mT,
         "these are exponentials: divide each row by its sum, as softmax does",
-        lambda q, k: logits(q, k).exp(),
+        lambda q, k: wrong.logits(q, k).exp(),
         "these are logarithms of the weights: softmax is meant, not log_softmax",
-        lambda q, k: logits(q, k).log_softmax(dim=-1),
+        lambda q, k: wrong.logits(q, k).log_softmax(dim=-1),
         "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1",
-        lambda q, k: logits(q, k).sigmoid(),
+        lambda q, k: wrong.logits(q, k).sigmoid(),
         MatchesRule(
             OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first", overflown
         ),
@@ -188,15 +180,15 @@ split_heads = Exercise(
             "the tokens are only reshaped, so a head holds whole tokens instead of a part of each: split the width "
             "first, then change the order of the axes"
         ),
-        heads_reshaped,
+        wrong.heads_reshaped,
         "the width is split, but the heads come after the tokens: they belong in front, (batch, heads, tokens, d)",
         lambda x, h: x.unflatten(2, (h, -1)),
-        "the heads take turns at the features: a head gets neighbouring features, which axis splits off first?",
-        unequal_heads,
+        "the heads take turns at the features: a head gets neighboring features, which axis splits off first?",
+        wrong.unequal_heads,
         "there are four heads, always: the number of heads is `heads`, not a number in your code",
-        four_heads,
+        wrong.four_heads,
         "heads and features of a head are swapped: there are `heads` heads, of width / heads features each",
-        sizes_swapped,
+        wrong.sizes_swapped,
         lambda x, h: x.unflatten(2, (-1, h)),
         "tokens and features are swapped within each head: (batch, heads, tokens, d) is wanted",
         lambda x, h: attention.split_heads(x, h).mT,
@@ -205,7 +197,7 @@ split_heads = Exercise(
         "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)",
         lambda x, h: attention.split_heads(x, h).flatten(0, 1),
         MatchesRule(
-            ("the tokens are shared among the heads: every head sees all tokens, but a part of their features"),
+            "the tokens are shared among the heads: every head sees all tokens, but a part of their features",
             lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1],
         ),
         FIRST_ONLY,
@@ -225,7 +217,7 @@ merge_heads = Exercise(
             "the heads are only reshaped, so pieces of several tokens share a row: bring the heads of one token side "
             "by side first"
         ),
-        merge_reshaped,
+        wrong.merge_reshaped,
         (
             "`flatten(2)` comes too early: axes 2 and 3 are tokens and features, so these are merged. Bring the heads "
             "beside the features first"

@@ -1,4 +1,4 @@
-"""Wrong blocks and last layers that the checks of lesson 03 recognise."""
+"""Wrong blocks and last layers that the checks of lesson 03 recognize."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

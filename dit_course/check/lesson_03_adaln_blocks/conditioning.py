@@ -8,18 +8,10 @@ from torch import Tensor, nn
 
 from dit_course import conditioning
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, load_reference_weights
-from dit_course.check.lesson_03_adaln_blocks.conditioning_mistakes import (
-    TIME_TOLERANCE,
-    altered,
-    chances,
-    dropping,
-    embedded,
-    inverted,
-    normal_share,
-    only_zero,
-)
+from dit_course.check.lesson_03_adaln_blocks import conditioning_mistakes as wrong
 
 FIRST_ONLY = "only the first of the batch is used: is there a 0 where all of them are meant?"
 
@@ -33,9 +25,9 @@ class TimeCase(ModuleCase):
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call `forward`; then `sinusoids`."""
         result, given = super().use(answer, track)
-        if not track and same(result, self.module(*self.given), TIME_TOLERANCE):
+        if not track and same(result, self.module(*self.given), wrong.TIME_TOLERANCE):
             alone = getattr(load_reference_weights(answer, self.args, self.module), "sinusoids", lambda t: None)
-            if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), TIME_TOLERANCE):
+            if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), wrong.TIME_TOLERANCE):
                 raise AnswerError(
                     "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the "
                     "whole formula, with its factor 1000, belongs in there"
@@ -66,36 +58,36 @@ TimestepEmbedder = Exercise(
     cases=time_cases,
     mistakes=[
         "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still",
-        altered(factor=1),
+        wrong.altered(factor=1),
         "t is divided by 1000: it has to be multiplied, so that the fast waves turn many times",
-        altered(factor=1e-3),
+        wrong.altered(factor=1e-3),
         "your waves turn 2 pi times too fast: multiply by 1000 and the frequency, nothing else",
-        altered(factor=2000 * torch.pi),
-        altered(factor=2 * torch.pi),
+        wrong.altered(factor=2000 * torch.pi),
+        wrong.altered(factor=2 * torch.pi),
         "you divide by the frequencies: the angle is the time *times* the frequency",
-        lambda m, t: embedded(m, inverted(m, t, 1000)),
-        lambda m, t: embedded(m, inverted(m, t, 1)),
+        lambda m, t: wrong.embedded(m, wrong.inverted(m, t, 1000)),
+        lambda m, t: wrong.embedded(m, wrong.inverted(m, t, 1)),
         "sines and cosines are swapped: the cosines come first",
-        altered(order="sc"),
+        wrong.altered(order="sc"),
         "cosines and sines take turns: here all cosines come first, then all sines",
-        altered(turns=True),
-        altered(order="sc", turns=True),
+        wrong.altered(turns=True),
+        wrong.altered(order="sc", turns=True),
         "there are only cosines, or only sines: each wave comes as a cosine and as a sine",
-        altered(order="cc"),
-        altered(order="ss"),
+        wrong.altered(order="cc"),
+        wrong.altered(order="ss"),
         "there is no SiLU between the two linear layers, so they are one linear map",
-        lambda m, t: embedded(m, m.sinusoids(t), lambda x: x),
+        lambda m, t: wrong.embedded(m, m.sinusoids(t), lambda x: x),
         "the activation between the two linear layers is another one: F.silu is meant",
         *[
-            lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend)
+            lambda m, t, bend=bend: wrong.embedded(m, m.sinusoids(t), bend)
             for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid, lambda x: F.gelu(x, approximate="tanh"))
         ],
         "there is an activation after the last linear layer: it belongs between the two",
         lambda m, t: F.silu(m(t)),
-        lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x)),
+        lambda m, t: F.silu(wrong.embedded(m, m.sinusoids(t), lambda x: x)),
         "there is an activation before the first linear layer: it belongs between the two",
-        lambda m, t: embedded(m, F.silu(m.sinusoids(t))),
-        lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x),
+        lambda m, t: wrong.embedded(m, F.silu(m.sinusoids(t))),
+        lambda m, t: wrong.embedded(m, F.silu(m.sinusoids(t)), lambda x: x),
         "only one of the two linear layers is used: sinusoids, `input`, SiLU, `output`",
         lambda m, t: m.input(m.sinusoids(t)),
         lambda m, t: F.silu(m.input(m.sinusoids(t))),
@@ -105,14 +97,12 @@ TimestepEmbedder = Exercise(
         lambda m, t: m(t[:1]).expand(len(t), -1),
         lambda m, t: m(t[:1]),
         MatchesRule(
-            (
-                "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look "
-                "at the angles: is the factor 1000, and are the times as they came, not rounded?"
-            ),
-            only_zero,
+            "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look "
+            "at the angles: is the factor 1000, and are the times as they came, not rounded?",
+            wrong.only_zero,
         ),
     ],
-    tolerance=TIME_TOLERANCE,
+    tolerance=wrong.TIME_TOLERANCE,
 )
 
 
@@ -126,7 +116,7 @@ class LabelCase(ModuleCase):
     """Labels that a module looks up."""
 
     def built(self, answer) -> nn.Module:
-        """The answer with the case's table. Raises Complaint when there is no row for "no label"."""
+        """The answer with the case's table. Raises AnswerError when there is no row for "no label"."""
         classes, width, _ = self.args
         try:
             return load_reference_weights(answer, self.args, self.module)
@@ -237,24 +227,24 @@ LabelEmbedder = Exercise(
         "labels are never dropped: while training (`self.training`), each has to become num_classes now and then",
         lambda m, y: m.table(y),
         "labels are dropped outside of training, too: look at `self.training` first",
-        lambda m, y: dropping(m, y, chances(y) < m.dropout),
+        lambda m, y: wrong.dropping(m, y, wrong.chances(y) < m.dropout),
         "labels are kept where they should be dropped: the comparison is the wrong way round",
-        lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout)),
+        lambda m, y: wrong.dropping(m, y, m.training & (wrong.chances(y) > m.dropout)),
         "the labels of a batch are dropped all together or not at all: draw one random number for each label",
-        lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout)),
+        lambda m, y: wrong.dropping(m, y, m.training & (torch.rand(1) < m.dropout)),
         'a dropped label becomes class 0: "no label" has a row of its own, number num_classes',
-        lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0),
+        lambda m, y: wrong.dropping(m, y, m.training & (wrong.chances(y) < m.dropout), 0),
         'a dropped label becomes the last class: "no label" has the row behind it, number num_classes',
-        lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1),
+        lambda m, y: wrong.dropping(m, y, m.training & (wrong.chances(y) < m.dropout), m.num_classes - 1),
         'the vector of a dropped label is set to zero: it should be the row of "no label", which is learned',
-        lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None],
+        lambda m, y: m.table(y) * (~(m.training & (wrong.chances(y) < m.dropout)))[:, None],
         'single features are dropped, as F.dropout does it: here a whole label becomes "no label"',
         lambda m, y: F.dropout(m.table(y), m.dropout, m.training),
         "the same share of labels is dropped whatever `dropout` says: compare with self.dropout",
-        *[lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)) for rate in (0.1, 0.5)],
+        *[lambda m, y, rate=rate: wrong.dropping(m, y, m.training & (wrong.chances(y) < rate)) for rate in (0.1, 0.5)],
         MatchesRule(
-            ("the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"),
-            normal_share,
+            "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them",
+            wrong.normal_share,
         ),
         FIRST_ONLY,
         lambda m, y: m(y)[:1],

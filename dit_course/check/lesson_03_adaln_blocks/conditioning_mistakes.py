@@ -1,4 +1,4 @@
-"""Wrong embedders of time and class that the checks of lesson 03 recognise."""
+"""Wrong embedders of time and class that the checks of lesson 03 recognize."""
 
 import torch
 import torch.nn.functional as F

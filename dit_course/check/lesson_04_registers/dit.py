@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit, scaling
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase, with_hints
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
+from dit_course.check.engine.mistakes import with_hints
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
 from dit_course.check.lesson_04_registers.mistakes import (
     PARAMETER_MISTAKES,
@@ -33,7 +34,7 @@ class NetworkCase(ModuleCase):
     """A whole network; what goes into its parts is looked at, as most mistakes end in an error somewhere else."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call. Raises Complaint for labels that do not arrive and for registers that come twice."""
+        """Build, load, call. Raises AnswerError for labels that do not arrive and for registers that come twice."""
         module = load_reference_weights(answer, self.args, self.module)
         if module.label_embed is not None:
             module.label_embed.register_forward_pre_hook(self._has_labels)

@@ -111,7 +111,6 @@ PARAMETER_MISTAKES = {
         lambda c: mlp(c, lambda w, hidden: 2 * (hidden + 1) * w),
         MLP_RATIO,
         lambda c: mlp(c, lambda w, hidden: 8 * w * w + 5 * w),
-        lambda c: mlp(c, lambda w, hidden: 8 * w * w),
     ],
     "adaLN": [
         NO_BIAS,

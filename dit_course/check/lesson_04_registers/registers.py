@@ -7,7 +7,8 @@ import torch
 
 from dit_course import dit
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
 
 # -- append_registers and drop_registers -----------------------------------------------------------
@@ -24,7 +25,7 @@ class AppendCase(Case):
     """Tokens and registers, both of which learn by what becomes of them."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint when only the dtype is wrong, or no gradient gets through to one of the two."""
+        """Raises AnswerError when only the dtype is wrong, or no gradient gets through to one of the two."""
         with explain_errors(APPEND_ERRORS):
             result, given = super().use(answer, track)
         (tokens, registers), right = self.args, dit.append_registers(*self.args)

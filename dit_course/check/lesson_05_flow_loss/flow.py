@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_course import flow
 from dit_course.check.engine.exercise import Case, Draw, Exercise
-from dit_course.check.lesson_01_patches.mistakes import drawing
+from dit_course.check.lesson_01_patches.cases import flag_image
 from dit_course.check.lesson_05_flow_loss.cases import LossCase, loss_of, reduced, weighted
 
 # -- what the exercises are tried on ---------------------------------------------------------------
@@ -26,7 +26,7 @@ def flow_inputs(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
         x, noise = (draw.normal(*shape, dtype=dtype) for _ in range(2))
         t = 0.15 + 0.2 * torch.sigmoid(draw.normal(shape[0], dtype=dtype)) + 0.5 * torch.arange(shape[0]) / shape[0]
         made.append((x, noise, t.to(dtype), "x".join(map(str, shape))))
-    made[0] = (2 * torch.stack([drawing(), drawing().flip(2)]) - 1, *made[0][1:])
+    made[0] = (2 * torch.stack([flag_image(), flag_image().flip(2)]) - 1, *made[0][1:])
     return made
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
 from dit_course.check.stretch_solutions import shift as shifted
 

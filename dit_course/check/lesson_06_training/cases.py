@@ -51,7 +51,7 @@ def flat(tensors) -> Tensor:
 
 
 def number(value: object, name: str) -> Tensor:
-    """A result that should be one number, as a tensor; Complaint for anything else."""
+    """A result that should be one number, as a tensor; AnswerError for anything else."""
     if value is None:
         raise AnswerError(NO_RETURN)
     if isinstance(value, Tensor) and value.numel() == 1:
@@ -63,7 +63,7 @@ def number(value: object, name: str) -> Tensor:
 
 
 def without_history(value: object, name: str) -> None:
-    """Complaint when a result carries its computation along."""
+    """AnswerError when a result carries its computation along."""
     if isinstance(value, Tensor) and value.requires_grad:
         raise AnswerError(
             f"{name} that you return still carries its history, so the memory of the whole step stays taken for as "
@@ -251,7 +251,7 @@ class Stepping(World):
         return [number(value, name) for value, name in zip(outcome, ("the loss", "the norm"), strict=True)]
 
     def guarded(self, answer: Callable, model: nn.Module, given: tuple) -> None:
-        """Complaint when the guard is not asked, or too late."""
+        """AnswerError when the guard is not asked, or too late."""
         before, asked = flat(model.parameters()), []
 
         def guard(loss, norm):

@@ -8,19 +8,10 @@ from torch.optim import SGD
 
 from dit_course import training
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
+from dit_course.check.lesson_06_training import mistakes as wrong
 from dit_course.check.lesson_06_training.cases import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
-from dit_course.check.lesson_06_training.mistakes import (
-    accumulating,
-    clamped,
-    clipping,
-    cosine,
-    overfits,
-    schedule,
-    stepping,
-    warmup_first,
-    weighing,
-)
 from dit_course.check.stretch_solutions import accumulate_gradients as accumulated
 from dit_course.check.stretch_solutions import clip_gradients as clipped
 
@@ -59,24 +50,22 @@ overfit = Exercise(
     cases=overfit_cases,
     mistakes=[
         MatchesRule(
-            (
-                "the loss does not move at all: when the optimizer steps, there is no gradient. Has it "
-                "been erased, or not been computed yet?"
-            ),
+            "the loss does not move at all: when the optimizer steps, there is no gradient. Has it "
+            "been erased, or not been computed yet?",
             does_not_move,
         ),
         "gradients of earlier steps are still there, and new ones are added to them: who sets them to zero?",
-        overfits(order="back step"),
+        wrong.overfits(order="back step"),
         "only the last layer learns: which parameters does the optimizer know?",
-        overfits(part=lambda model: model.final),
-        overfits(part=lambda model: model.final, order="back step"),
+        wrong.overfits(part=lambda model: model.final),
+        wrong.overfits(part=lambda model: model.final, order="back step"),
         "`lr` is not used: the optimizer goes by a rate of its own",
-        overfits(rate=lambda lr: 1e-3),
-        overfits(rate=lambda lr: 2e-3),
+        wrong.overfits(rate=lambda lr: 1e-3),
+        wrong.overfits(rate=lambda lr: 2e-3),
         "every step makes a new optimizer, which knows nothing of the steps before: make it once, before the loop",
-        overfits(anew=True),
+        wrong.overfits(anew=True),
         "that is plain gradient descent: AdamW is wanted, as in the training",
-        overfits(make=SGD),
+        wrong.overfits(make=SGD),
         MatchesRule("each loss is measured after its step: keep the one that the step began with", one_late),
     ],
     praise="The losses fall as they should",
@@ -100,10 +89,10 @@ def schedule_cases(draw: Draw) -> list[Schedule]:
 
 
 def curve(rates: Tensor) -> Tensor:
-    """The rates as a small drawing, (1, 60, 4 * steps)."""
+    """The rates as bars, (1, 60, 4 * steps)."""
     heights = (rates / 2.2 * 60).clamp(0, 59)
-    paper = (torch.arange(59, -1, -1)[:, None] < heights).double()  # (60, steps)
-    return 1 - 0.6 * paper.repeat_interleave(4, dim=1)[None]
+    bars = (torch.arange(59, -1, -1)[:, None] < heights).double()  # (60, steps)
+    return 1 - 0.6 * bars.repeat_interleave(4, dim=1)[None]
 
 
 learning_rate = Exercise(
@@ -114,37 +103,37 @@ learning_rate = Exercise(
     cases=schedule_cases,
     mistakes=[
         "your warm-up starts at 0, so the first step moves nothing: of warmup + 1 parts, it should go the first",
-        schedule(up=lambda done, warmup: done / warmup if warmup else 1.0),
-        schedule(up=lambda done, warmup: done / (warmup + 1)),
-        schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=warmup_first),
+        wrong.schedule(up=lambda done, warmup: done / warmup if warmup else 1.0),
+        wrong.schedule(up=lambda done, warmup: done / (warmup + 1)),
+        wrong.schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=wrong.warmup_first),
         "your warm-up is one step too short: in step number `warmup` (counted from 0) the rate is the highest",
-        schedule(up=lambda done, warmup: (done + 1) / warmup if warmup else 1.0),
+        wrong.schedule(up=lambda done, warmup: (done + 1) / warmup if warmup else 1.0),
         "there is no warm-up: the first steps take the highest rate",
-        schedule(up=lambda done, warmup: 1.0),
+        wrong.schedule(up=lambda done, warmup: 1.0),
         "there is no decay: at the end the rate should fall to 0 in a straight line",
-        schedule(down=lambda done, total, decay: 1.0),
+        wrong.schedule(down=lambda done, total, decay: 1.0),
         "your decay starts at the first step: only the last `decay` steps go down",
-        schedule(down=lambda done, total, decay: (total - done) / total),
+        wrong.schedule(down=lambda done, total, decay: (total - done) / total),
         "during the warm-up your rate does not ask the decay: where both hold, the smaller one counts",
-        schedule(join=warmup_first),
-        schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0)),
+        wrong.schedule(join=wrong.warmup_first),
+        wrong.schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0)),
         "the rate grows beyond the highest: warm-up ends where it is reached",
-        schedule(cap=False),
-        schedule(cap=False, join=lambda up, down: up * min(down, 1.0)),
-        schedule(cap=False, join=lambda up, down: up if up < 1 else down),
+        wrong.schedule(cap=False),
+        wrong.schedule(cap=False, join=lambda up, down: up * min(down, 1.0)),
+        wrong.schedule(cap=False, join=lambda up, down: up if up < 1 else down),
         "the last step has the rate 0 and moves nothing: that is for the step after it",
-        schedule(down=lambda done, total, decay: (total - done - 1) / decay),
+        wrong.schedule(down=lambda done, total, decay: (total - done - 1) / decay),
         "your answer is a share of the highest rate: multiply it with `highest`",
         lambda *args: training.learning_rate(*args) / args[2],
         "where warm-up and decay overlap, the smaller one counts, not their product",
-        schedule(join=lambda up, down: up * down),
+        wrong.schedule(join=lambda up, down: up * down),
         "your decay follows a cosine, as many do: here it is a straight line",
-        schedule(down=cosine),
+        wrong.schedule(down=wrong.cosine),
         "your rate jumps: // divides whole numbers and throws the rest away",
-        schedule(up=lambda done, warmup: (done + 1) // (warmup + 1)),
+        wrong.schedule(up=lambda done, warmup: (done + 1) // (warmup + 1)),
         "at its end your rate goes up: how many steps are *left* after `done` of them?",
-        schedule(down=lambda done, total, decay: max(0.0, 1 - (total - done) / decay)),
-        schedule(down=lambda done, total, decay: 1 - (total - done) / decay),
+        wrong.schedule(down=lambda done, total, decay: max(0.0, 1 - (total - done) / decay)),
+        wrong.schedule(down=lambda done, total, decay: 1 - (total - done) / decay),
     ],
     praise="Up, along, and down",
     picture=curve,
@@ -178,31 +167,31 @@ clip_gradients = Exercise(
             "...`; `g = g * scale` only makes something new). And `parameters` may be a generator, which can be "
             "walked over only once: make a list first"
         ),
-        clipping(change="none"),
+        wrong.clipping(change="none"),
         "each parameter's gradient is shortened by itself, which turns the whole: one norm, and one factor, for all",
-        clipping(change="each"),
+        wrong.clipping(change="each"),
         "every number of the gradient is cut off by itself, which turns its direction: scale all by one factor",
-        clamped,
+        wrong.clamped,
         "the root is missing: the norm is the root of the sum of all squares",
-        clipping(norm_of=lambda gradients: flat(gradients).square().sum()),
+        wrong.clipping(norm_of=lambda gradients: flat(gradients).square().sum()),
         "the norms of the parts are added up: add their *squares*, and take the root at the end",
-        clipping(norm_of=lambda gradients: sum(g.double().norm() for g in gradients)),
+        wrong.clipping(norm_of=lambda gradients: sum(g.double().norm() for g in gradients)),
         "the norm is that of the largest number: all of them count, squared",
-        clipping(norm_of=lambda gradients: flat(gradients).abs().max()),
+        wrong.clipping(norm_of=lambda gradients: flat(gradients).abs().max()),
         "the norm is a mean over all numbers: it is a sum of squares, and then the root",
-        clipping(norm_of=lambda gradients: flat(gradients).square().mean().sqrt()),
+        wrong.clipping(norm_of=lambda gradients: flat(gradients).square().mean().sqrt()),
         "short gradients are made longer: only what is too long is scaled",
-        clipping(scale=lambda norm, most: most / norm if norm else 1.0),
-        clipping(scale=lambda norm, most: most / norm),
+        wrong.clipping(scale=lambda norm, most: most / norm if norm else 1.0),
+        wrong.clipping(scale=lambda norm, most: most / norm),
         "the factor stands on its head: too long a gradient must get shorter",
-        clipping(scale=lambda norm, most: norm / most if norm > most else 1.0),
-        clipping(scale=lambda norm, most: norm / most),
+        wrong.clipping(scale=lambda norm, most: norm / most if norm > most else 1.0),
+        wrong.clipping(scale=lambda norm, most: norm / most),
         "the gradients are multiplied by `most`: the factor is `most` divided by the norm",
-        clipping(scale=lambda norm, most: most if norm > most else 1.0),
+        wrong.clipping(scale=lambda norm, most: most if norm > most else 1.0),
         "the norm that comes back is that after clipping: the one before is wanted, since it tells how wild it was",
-        clipping(said=lambda norm, most: norm.clamp(max=most)),
+        wrong.clipping(said=lambda norm, most: norm.clamp(max=most)),
         "the weights are scaled: it is their gradients (.grad) that are too long",
-        clipping(change="weights"),
+        wrong.clipping(change="weights"),
     ],
     praise="Only what is too long gets shorter",
 )
@@ -240,13 +229,13 @@ training_step = Exercise(
     cases=step_cases,
     mistakes=[
         "gradients of earlier steps are still there in the next one, and new ones are added to them",
-        stepping("back clip guard step"),
+        wrong.stepping("back clip guard step"),
         "the optimizer gets the whole gradient, however long it is: clip it, and do so before the step",
-        stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1e9)),
+        wrong.stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1e9)),
         "every number of the gradient is cut off by itself: clip the norm of the whole",
-        stepping(clipper=by_value),
+        wrong.stepping(clipper=by_value),
         "the norm that comes back is that after clipping: nn.utils.clip_grad_norm_ returns the one before",
-        stepping(said=lambda norm, clip: norm.clamp(max=clip)),
+        wrong.stepping(said=lambda norm, clip: norm.clamp(max=clip)),
         "loss and norm are swapped: the loss comes first",
         swapped,
     ],
@@ -275,18 +264,18 @@ accumulate_gradients = Exercise(
     cases=part_cases,
     mistakes=[
         "each part counts as much as the whole batch: the loss is a mean, so a part counts by its share of pictures",
-        accumulating(lambda part, batch, parts: 1),
-        accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses)),
+        wrong.accumulating(lambda part, batch, parts: 1),
+        wrong.accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses)),
         "the loss is right, but the gradients are not: weigh each part's loss *before* `backward`, not after it",
-        weighing(gradient=False),
+        wrong.weighing(gradient=False),
         "the gradients are right, but in the loss that comes back each part counts whole: weigh it there, too",
-        weighing(loss=False),
+        wrong.weighing(loss=False),
         "all parts count the same, but the last one may have fewer pictures: a part counts by its share of them",
-        accumulating(lambda part, batch, parts: 1 / parts),
+        wrong.accumulating(lambda part, batch, parts: 1 / parts),
         "only the last part's gradient is left: those before it were set to zero",
-        accumulating(lambda part, batch, parts: part / batch, forget=True),
+        wrong.accumulating(lambda part, batch, parts: part / batch, forget=True),
         "the loss that comes back is only the last part's",
-        accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1]),
+        wrong.accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1]),
     ],
     praise="The gradients are those of the whole batch",
 )

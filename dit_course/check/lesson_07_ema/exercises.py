@@ -4,7 +4,8 @@ import torch
 
 import dit_course.check.lesson_07_ema.mistakes as wrong
 from dit_course import ema
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_07_ema.mistakes import AverageCase
 from dit_course.check.stretch_solutions import power_decays as by_power
 
@@ -100,7 +101,8 @@ half_life = Exercise(
         *[lambda decay, f=f: f(ema.half_life(decay)) for f in (torch.ceil, torch.floor)],
         lambda decay: ema.half_life(decay).round(),
         "that is one logarithm alone: n is the ratio of two",
-        *[one for one in (torch.log, torch.log2, lambda decay: -decay.log2())],
+        torch.log,
+        torch.log2,
     ],
     praise="Right",
 )
@@ -155,10 +157,8 @@ averaging_weights = Exercise(
         lambda decays: wrong.scaled(ema.averaging_weights(decays) / wrong.taken(decays)),
         lambda decays: wrong.scaled(ema.averaging_weights(decays)[1:]),
         MatchesRule(
-            (
-                "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - "
-                "decay), the two make 1"
-            ),
+            "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - "
+            "decay), the two make 1",
             wrong.not_one,
         ),
     ],
@@ -262,15 +262,13 @@ power_decays = Exercise(
         "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it",
         wrong.power_profile,
         MatchesRule(
-            ("your gamma is near, but not near enough: halve the interval more often, or search in it more finely"),
+            "your gamma is near, but not near enough: halve the interval more often, or search in it more finely",
             wrong.nearly,
         ),
         MatchesRule(
-            (
-                "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go "
-                "the right way (too wide a profile asks for a larger gamma), and is the interval halved "
-                "often enough?"
-            ),
+            "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go "
+            "the right way (too wide a profile asks for a larger gamma), and is the interval halved "
+            "often enough?",
             far_too_large,
         ),
     ],

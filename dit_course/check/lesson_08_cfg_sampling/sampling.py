@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     GUIDANCE_SLIPS,
@@ -25,10 +26,7 @@ from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     turned,
     waves,
 )
-from dit_course.check.lesson_08_cfg_sampling.solvers import ab2, euler, heun
 from dit_course.generation import BaseSampler
-
-__all__ = ["Sampler", "ab2", "class_grid", "euler", "guided", "heun", "invert"]
 
 # -- guided ------------------------------------------------------------------------------------------
 

@@ -1,20 +1,13 @@
-"""Lesson 09, first half: the Frechet distance, precision and recall, nearest neighbours."""
+"""Lesson 09, first half: the Frechet distance, precision and recall, nearest neighbors."""
 
 import torch
 from torch import Tensor
 
 from dit_course import evaluation
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
-from dit_course.check.lesson_09_evaluation.mistakes import (
-    balls,
-    clouds,
-    covariance,
-    gaussians,
-    looked_up,
-    nearest_of,
-    pictures,
-    with_means,
-)
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
+from dit_course.check.lesson_09_evaluation import mistakes as wrong
+from dit_course.check.lesson_09_evaluation.cases import clouds, covariance, image_inputs
 from dit_course.evaluation import matrix_root
 
 # -- gaussian_distance -----------------------------------------------------------------------------
@@ -43,32 +36,32 @@ gaussian_distance = Exercise(
             "the shared part is the product of both roots: that is right only where both Gaussians lie along the same "
             "axes. It is one root, of a product of three"
         ),
-        gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b)),
+        wrong.gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b)),
         (
             "`matrix_root` is given C_a C_b, which is not symmetric, so it reads only half of it: put a root of C_a "
             "on either side"
         ),
-        gaussians(shared=lambda a, b: matrix_root(a @ b)),
+        wrong.gaussians(shared=lambda a, b: matrix_root(a @ b)),
         "the product of three is there, but not yet its root",
-        gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a)),
-        gaussians(shared=lambda a, b: a @ b),
+        wrong.gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a)),
+        wrong.gaussians(shared=lambda a, b: a @ b),
         "`*` multiplies entry by entry: the product of matrices is `@`",
-        gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a))),
+        wrong.gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a))),
         "the shared part counts twice: (x - y)² has a 2 in its middle, too",
-        gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2),
+        wrong.gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2),
         "the shared part is taken away, not added",
-        gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a))),
+        wrong.gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a))),
         "the means are forgotten: two clouds of one shape in different places would be the same",
-        gaussians(means=0),
+        wrong.gaussians(means=0),
         "only the means are compared: the covariances say how wide the clouds are, and in which directions",
-        gaussians(covariances=0),
+        wrong.gaussians(covariances=0),
         "the distance of the means is to be squared: no root there",
-        with_means(lambda gap: gap.norm()),
-        with_means(lambda gap: gap.abs().sum()),
+        wrong.with_means(lambda gap: gap.norm()),
+        wrong.with_means(lambda gap: gap.abs().sum()),
         "the squares of the means' differences are averaged: they are summed",
-        with_means(lambda gap: gap.square().mean()),
+        wrong.with_means(lambda gap: gap.square().mean()),
         "the square root of all at the end is too much: this distance stays squared, as is usual",
-        gaussians(finish=torch.sqrt),
+        wrong.gaussians(finish=torch.sqrt),
         "all numbers of the matrix are summed: the trace sums only its diagonal",
         lambda mean_a, a, mean_b, b: _summed(mean_a, a, mean_b, b),
         MatchesRule(
@@ -76,10 +69,8 @@ gaussian_distance = Exercise(
             lambda got, expected: got.ndim == 2 and got.shape[0] == got.shape[1] > 1,
         ),
         MatchesRule(
-            (
-                "your answer is NaN or infinite. The root of a matrix is not the root of each of its "
-                "numbers, some of which are negative: `matrix_root` makes it"
-            ),
+            "your answer is NaN or infinite. The root of a matrix is not the root of each of its "
+            "numbers, some of which are negative: `matrix_root` makes it",
             lambda got, expected: got.is_floating_point() and bool(got.isnan().any()),
         ),
     ],
@@ -112,29 +103,29 @@ precision_recall = Exercise(
     mistakes=[
         "precision and recall are swapped: precision asks how many of the *drawn* lie among the real",
         lambda *args: evaluation.precision_recall(*args).flip(0),
-        "each ball is one neighbour too small: the nearest point to a point is the point itself, at distance 0",
-        balls(lambda points, k: nearest_of(points, k - 1)),
-        "each ball is one neighbour too large: only the point itself is left out of the count",
-        balls(lambda points, k: nearest_of(points, k + 1)),
+        "each ball is one neighbor too small: the nearest point to a point is the point itself, at distance 0",
+        wrong.balls(lambda points, k: wrong.nearest_of(points, k - 1)),
+        "each ball is one neighbor too large: only the point itself is left out of the count",
+        wrong.balls(lambda points, k: wrong.nearest_of(points, k + 1)),
         "a point must lie in *all* balls with you: one of them is enough",
-        balls(inside=lambda within, dim: within.all(dim=dim).double().mean()),
+        wrong.balls(inside=lambda within, dim: within.all(dim=dim).double().mean()),
         "you count pairs of point and ball: what counts is whether a point lies in at least one",
-        balls(inside=lambda within, dim: within.double().mean()),
+        wrong.balls(inside=lambda within, dim: within.double().mean()),
         "the radius of a ball comes from its own kind: how far is a real point's k-th nearest *real* point?",
-        balls(reaches=lambda between, k: _across(between, k)),
-        balls(reaches=lambda between, k: _across(between, k + 1)),
+        wrong.balls(reaches=lambda between, k: _across(between, k)),
+        wrong.balls(reaches=lambda between, k: _across(between, k + 1)),
         "all balls have one size with you: each point has a radius of its own, small where points are dense",
-        balls(lambda points, k: nearest_of(points, k).mean().expand(len(points))),
-        balls(lambda points, k: nearest_of(points, k).max().expand(len(points))),
+        wrong.balls(lambda points, k: wrong.nearest_of(points, k).mean().expand(len(points))),
+        wrong.balls(lambda points, k: wrong.nearest_of(points, k).max().expand(len(points))),
         "column k is the distance to point number k, not to the k-th nearest one: kthvalue sorts",
-        balls(lambda points, k: torch.cdist(points, points)[:, k]),
+        wrong.balls(lambda points, k: torch.cdist(points, points)[:, k]),
         "both of your numbers are the precision: for the recall real and drawn change places",
         lambda *args: evaluation.precision_recall(*args)[:1].expand(2),
         (
             "you ask along the wrong axis: in the table of drawn against real, a row is one drawn point and a column "
             "one real point"
         ),
-        balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean()),
+        wrong.balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean()),
         "the recall, too, is taken from the balls around real points: it asks for those around *drawn* ones",
         lambda real, drawn, k: _real_balls(real, drawn, k),
         (
@@ -154,14 +145,14 @@ def _across(between: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _other_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
     """Each point is tested with a ball around itself."""
     between = torch.cdist(drawn.double(), real.double())
-    of_real, of_drawn = nearest_of(real.double(), k), nearest_of(drawn.double(), k)
+    of_real, of_drawn = wrong.nearest_of(real.double(), k), wrong.nearest_of(drawn.double(), k)
     precise = (between <= of_drawn[:, None]).any(dim=1)
     return torch.stack([precise.double().mean(), (between <= of_real).any(dim=0).double().mean()])
 
 
 def _real_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
     """One table for both: whose balls a drawn point lies in, and which balls hold one."""
-    within = torch.cdist(drawn.double(), real.double()) <= nearest_of(real.double(), k)
+    within = torch.cdist(drawn.double(), real.double()) <= wrong.nearest_of(real.double(), k)
     return torch.stack([within.any(dim=1).double().mean(), within.any(dim=0).double().mean()])
 
 
@@ -172,7 +163,7 @@ def picture_cases(draw: Draw) -> list[Case]:
     """Floats and bytes, more than fit into one batch, the last batch smaller."""
     cases = []
     for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True), (5, 9, 100, True)):
-        args = (pictures(draw, count, byte), pictures(draw, known, byte), batch)
+        args = (image_inputs(draw, count, byte), image_inputs(draw, known, byte), batch)
         kind = "bytes" if byte else "floats"
         cases.append(Case(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
     return cases
@@ -186,24 +177,24 @@ nearest_neighbours = Exercise(
     cases=picture_cases,
     mistakes=[
         "you found the picture that is *least* like it: the smallest distance is wanted",
-        looked_up(torch.cdist, largest=True),
+        wrong.looked_up(torch.cdist, largest=True),
         "these are the distances: wanted is the *number* of the picture at that distance, as argmin gives it",
         lambda a, b, size: _distances(a, b),
         "you have looked up each training picture among the drawn ones: it is the other way round",
         lambda a, b, size: evaluation.nearest_neighbours(b, a),
         lambda a, b, size: torch.cat([evaluation.nearest_neighbours(b, x) for x in a.split(size)]),
         "the largest product is not the smallest distance: bright pictures win it against all",
-        looked_up(lambda a, b: a @ b.T, largest=True),
+        wrong.looked_up(lambda a, b: a @ b.T, largest=True),
         "you sum absolute differences of pixels: the Euclidean distance sums their squares",
-        looked_up(lambda a, b: torch.cdist(a, b, p=1)),
+        wrong.looked_up(lambda a, b: torch.cdist(a, b, p=1)),
         "only the average brightness is compared: the distance compares pixel with pixel",
-        looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs()),
+        wrong.looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs()),
         "only the first batch comes back: does `return` stand inside the loop?",
         lambda a, b, size: evaluation.nearest_neighbours(a[:size], b),
         "only the last batch comes back: each must be kept, and all joined at the end",
         lambda a, b, size: evaluation.nearest_neighbours(a.split(size)[-1], b),
     ],
-    praise="The same neighbours",
+    praise="The same neighbors",
 )
 
 

@@ -7,16 +7,10 @@ from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
-from dit_course.check.lesson_09_evaluation.mistakes import (
-    MISTAKES,
-    careless,
-    cut,
-    front,
-    kernel,
-    pictures,
-    trained_judge,
-)
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesOutput, MatchesRule
+from dit_course.check.lesson_09_evaluation import mistakes as wrong
+from dit_course.check.lesson_09_evaluation.cases import image_inputs, trained_judge
 
 # -- measure ---------------------------------------------------------------------------------------
 
@@ -26,7 +20,12 @@ def measured_cases(draw: Draw) -> list[Case]:
     cases = []
     for drawn, real in ((41, 67), (60, 37)):
         labels = torch.randint(10, (drawn,), generator=draw.generator)
-        args = (trained_judge(draw), pictures(draw, drawn, True).flip(2), labels, pictures(draw, real, True))
+        args = (
+            trained_judge(draw),
+            image_inputs(draw, drawn, True).flip(2),
+            labels,
+            image_inputs(draw, real, True),
+        )
         cases.append(Case(args, f"{drawn} drawn pictures against {real} real ones"))
     return cases
 
@@ -46,11 +45,11 @@ M_HINTS = {
 def _remaining() -> list[MatchesOutput]:
     """Every combination of the careless measurement's mistakes; the hint names the first that is left."""
     found = []
-    for count in range(1, len(MISTAKES) + 1):
-        for left in combinations(MISTAKES, count):
+    for count in range(1, len(wrong.MISTAKES) + 1):
+        for left in combinations(wrong.MISTAKES, count):
             others = len({name.split()[0] for name in left}) - 1  # ".float()" is one mistake, in two places
             more = f" (and {others} more)" if others else ""
-            found.append(MatchesOutput(f"{M_HINTS[left[0]]}{more}", careless(left)))
+            found.append(MatchesOutput(f"{M_HINTS[left[0]]}{more}", wrong.careless(left)))
     return found
 
 
@@ -66,7 +65,7 @@ measure = Exercise(
     mistakes=[
         *_remaining(),
         "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all",
-        *[cut(which) for which in ("real", "drawn", "real drawn")],
+        *[wrong.cut(which) for which in ("real", "drawn", "real drawn")],
         "the accuracy is in percent: a share from 0 to 1 is wanted",
         lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1]),
         MatchesRule("the four numbers are in another order: accuracy, distance, precision, recall", _reordered),
@@ -104,14 +103,14 @@ pareto_front = Exercise(
             "with you a row is beaten only where another is better in *every* column: as good in one and better in "
             "another is enough"
         ),
-        front(lambda others, rows: (others > rows).all(dim=2)),
+        wrong.front(lambda others, rows: (others > rows).all(dim=2)),
         "with you a row is beaten by any that is better in *one* column: it must not be worse in the others",
-        front(lambda others, rows: (others > rows).any(dim=2)),
+        wrong.front(lambda others, rows: (others > rows).any(dim=2)),
         (
             "with you a row is beaten by one that is as good in every column, and every row is as good as itself: in "
             "one it must be better"
         ),
-        front(lambda others, rows: (others >= rows).all(dim=2)),
+        wrong.front(lambda others, rows: (others >= rows).all(dim=2)),
         "these are the rows that *are* beaten: the others are wanted",
         lambda scores: _marked(scores).logical_not().nonzero().flatten(),
         "you mark each row with true or false: their numbers are wanted, as nonzero gives them",
@@ -185,23 +184,23 @@ kernel_distance = Exercise(
     cases=feature_cases,
     mistakes=[
         "each sample is also paired with itself, and its kernel with itself is large: leave the diagonal out",
-        kernel(itself=True),
+        wrong.kernel(itself=True),
         "the diagonal is left out of the sum, but still counted in the number of pairs: there are n (n - 1)",
         _divided,
         "the products are not divided by the number of features",
-        kernel(scaled=False),
+        wrong.kernel(scaled=False),
         "the power is 3",
-        *[kernel(power=power) for power in (1, 2, 4)],
+        *[wrong.kernel(power=power) for power in (1, 2, 4)],
         "the 1 in the kernel is missing",
-        kernel(plus=0),
+        wrong.kernel(plus=0),
         "the pairs between both sets count twice: a with b, and b with a",
-        kernel(between=1),
+        wrong.kernel(between=1),
         "between the two sets no pair is left out: a_i and b_i are different samples",
         *[_crossed(pairs) for pairs in CROSSED],
         "the products are divided by the number of samples: d is the number of features, the length of a row",
-        kernel(divisor=lambda x, y: len(x)),
+        wrong.kernel(divisor=lambda x, y: len(x)),
         "the 1 is added to the quotient, not to the number it is divided by",
-        kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0),
+        wrong.kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0),
         "the square root at the end is too much: this distance stays squared, and may fall below 0",
         lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt(),
         lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt(),

@@ -93,7 +93,7 @@ class ShareCase(Case):
 
 
 def parts_of(answer: Callable, rank: int, world: int, accumulate: int, batch: int) -> list[slice]:
-    """The parts of one process. Raises Complaint for what is no list of slices."""
+    """The parts of one process. Raises AnswerError for what is no list of slices."""
     parts = answer(rank, world, accumulate).parts(batch)
     if parts is None:
         raise AnswerError("your answer returns nothing: is the `return` missing?")
@@ -105,7 +105,7 @@ def parts_of(answer: Callable, rank: int, world: int, accumulate: int, batch: in
         kind = type(parts[0] if isinstance(parts, list | tuple) and parts else parts).__name__
         raise AnswerError(f"a list of slices is wanted, such as [slice(0, 4), slice(8, 12)]; yours holds a {kind}")
     if any(rows.start is None or rows.stop is None or rows.step not in (None, 1) for rows in parts):
-        raise AnswerError("each slice needs a start and a stop, and no step: neighbouring rows, which are quick to cut")
+        raise AnswerError("each slice needs a start and a stop, and no step: neighboring rows, which are quick to cut")
     if any(not isinstance(edge, int) for rows in parts for edge in (rows.start, rows.stop)):
         raise AnswerError("rows are counted in whole numbers: `//` and divmod stay whole, `/` does not")
     return list(parts)
