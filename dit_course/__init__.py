@@ -24,7 +24,8 @@ ROOMS = {
     "dit": ("DiT", "DiTConfig", "append_registers", "count_multiply_adds", "count_parameters", "drop_registers"),
     "flow": ("RectifiedFlow", "interpolate", "logit_normal", "uniform", "velocity_target"),
     "distributed.train_config": ("NonFiniteLoss", "Step", "TrainConfig"),
-    "training": ("learning_rate", "overfit", "train", "training_step"),
+    "training": ("learning_rate", "overfit", "training_loop", "training_step"),
+    "trainer": ("train",),
     "ema": ("EMA",),
     "sampling": ("Sampler", "ab2", "euler", "guided", "heun"),
     "evaluation": (

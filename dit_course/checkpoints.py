@@ -159,7 +159,7 @@ def save_checkpoint(
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if ema is not None:
-        tensors |= {f"ema.{name}": tensor for name, tensor in ema.state_dict().items()}
+        tensors |= {f"ema.{name}": tensor for name, tensor in ema.model.state_dict().items()}
         about = {**about, "ema_updates": ema.updates}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -187,7 +187,7 @@ def load_checkpoint(
         if not parts["ema"]:
             raise ValueError(f"{path} holds no EMA weights: it was trained without; give ema=None, or another folder")
         load_state(ema.model, parts["ema"], f"{path}.safetensors")
-        ema.load_state_dict(parts["ema"], about["ema_updates"])
+        ema.updates = about["ema_updates"]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")

@@ -48,8 +48,8 @@ class TimestepEmbedder(nn.Module):
 class LabelEmbedder(nn.Module):
     """One learned vector a class, and one more, the last, for "no label".
 
-    While training, a label is dropped with probability `dropout`, so that one network learns the conditional and the
-    unconditional velocity, as classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598).
+    With labels dropped now and then in training, one network learns the conditional and the unconditional velocity, as
+    classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598).
     """
 
     def __init__(self, num_classes: int, width: int, dropout: float = 0.1):
@@ -62,10 +62,14 @@ class LabelEmbedder(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """labels: (batch,) int64 in 0..num_classes, where num_classes means "no label". Returns (batch, width)."""
         check_labels(labels, self.num_classes)
+        return self.table(self.drop_labels(labels))
+
+    def drop_labels(self, labels: Tensor) -> Tensor:
+        """In training, each label becomes "no label" with probability `dropout`: (batch,) -> (batch,)."""
         if self.training and self.dropout > 0:
             dropped = torch.rand(labels.shape, device=labels.device) < self.dropout
             labels = labels.masked_fill(dropped, self.num_classes)
-        return self.table(labels)
+        return labels
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

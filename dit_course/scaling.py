@@ -1,6 +1,6 @@
 """What it costs to grow: FLOPs, power laws, cheaper numbers, parts of a batch (lesson 10).
 
-Several processes live in `parallel.py`; the experiment in `data/experiments/scaling.csv` is made by
+Several processes live in `distributed/`; the experiment in `data/experiments/scaling.csv` is made by
 `python -m dit_course scaling`.
 """
 

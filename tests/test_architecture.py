@@ -34,7 +34,8 @@ ROOMS = (
 )
 # service rooms that a lesson's room may use all the same, and who may
 SERVICES = {
-    "training": {"data", "checkpoints", "batches", "settings", "parallel"},
+    "training": {"data"},
+    "sampling": {"generation"},
     "evaluation": {"data", "checkpoints", "batches"},
     "scaling": {"data", "checkpoints", "batches"},
 }

@@ -114,7 +114,7 @@ def test_ddim_of_a_normal_distribution_is_its_ordinary_differential_equation():
     ideal = -0.4 + 0.5 * (noise + 0.4 * share.sqrt()) / (share * 0.25 + 1 - share).sqrt()
     errors = []
     for steps in (20, 100, 1000):
-        x = DiffusionSampler(model, steps=steps, method="ddim").draw(noise, None)
+        x = DiffusionSampler(model, steps=steps, method="ddim").integrate(noise, None)
         errors.append((x - ideal).abs().max())
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.02
@@ -151,13 +151,13 @@ def test_the_learned_variance_lies_between_the_bounds():
 
 
 class Telling(nn.Module):
-    """Answers with numbers that say which label was asked, and counts the passes."""
+    """Predicts numbers that say which label was given, and counts the passes."""
 
     def __init__(self, channels=4, variance=True):
         super().__init__()
         self.register_parameter("weight", nn.Parameter(torch.zeros(1)))
-        answers = 2 * channels if variance else channels
-        self.config = SimpleNamespace(channels=channels, out_channels=answers, image_shape=(2, 2), num_classes=10)
+        outputs = 2 * channels if variance else channels
+        self.config = SimpleNamespace(channels=channels, out_channels=outputs, image_shape=(2, 2), num_classes=10)
         self.sizes = []
 
     def forward(self, x, t, y):
@@ -165,7 +165,7 @@ class Telling(nn.Module):
         return y[:, None, None, None].float().expand(-1, self.config.out_channels, *x.shape[2:])
 
 
-def answer(cfg, channels=3, interval=(0.0, 1.0), t=0.5):
+def predict(cfg, channels=3, interval=(0.0, 1.0), t=0.5):
     model = Telling()
     y = torch.tensor([2, 4])
     x = torch.zeros(2, 4, 2, 2)
@@ -175,23 +175,23 @@ def answer(cfg, channels=3, interval=(0.0, 1.0), t=0.5):
 
 
 def test_guidance_of_three_channels_as_in_the_official_repository():
-    noise, variance, sizes = answer(cfg=4.0)
+    noise, variance, sizes = predict(cfg=4.0)
     assert noise == [[10 + 4 * (2 - 10)] * 3 + [2], [10 + 4 * (4 - 10)] * 3 + [4]]
     assert variance == [[2] * 4, [4] * 4]
     assert sizes == [4]
 
 
 def test_guidance_of_all_channels():
-    noise, variance, _ = answer(cfg=4.0, channels=None)
+    noise, variance, _ = predict(cfg=4.0, channels=None)
     assert noise == [[-22] * 4, [-14] * 4]
     assert variance == [[2] * 4, [4] * 4]
 
 
 def test_no_guidance_is_one_pass():
     for arguments in ({"cfg": 1.0}, {"cfg": 4.0, "interval": (0.1, 0.4)}):
-        noise, _, sizes = answer(**arguments)
+        noise, _, sizes = predict(**arguments)
         assert (noise, sizes) == ([[2] * 4, [4] * 4], [2])
-    assert answer(cfg=4.0, interval=(0.1, 0.5))[2] == [4]
+    assert predict(cfg=4.0, interval=(0.1, 0.5))[2] == [4]
 
 
 def test_a_model_without_variance_or_with_few_channels():
@@ -286,15 +286,15 @@ def test_settings_that_make_no_sense(model, settings, message):
 def test_a_model_of_the_flow_or_of_something_else():
     with pytest.raises(ValueError, match="learned none"):
         DiffusionSampler(Exact(0, 1), variance="learned")
-    with pytest.raises(ValueError, match="answers 5 channels to 4: expected 4"):
+    with pytest.raises(ValueError, match="predicts 5 channels from 4: expected 4"):
         DiffusionSampler(DiT(DiTConfig(8, 2, 4, 24, 1, 2, out_channels=5)))
 
 
 # -- a trained network ----------------------------------------------------------------------------------------
 
 
-class OtherRoad(nn.Module):
-    """The shipped flow model as a predictor of noise: each point of one road lies, scaled, on the other."""
+class OtherPath(nn.Module):
+    """The shipped flow model as a predictor of noise: each point of one path lies, scaled, on the other."""
 
     def __init__(self, flow):
         super().__init__()
@@ -308,8 +308,8 @@ class OtherRoad(nn.Module):
 
 
 @pytest.mark.parametrize("settings", [{"method": "ddim", "steps": 15}, {"method": "ddpm", "steps": 40}])
-def test_the_shipped_model_draws_clothes_on_this_road_too(settings):
-    sampler = DiffusionSampler(OtherRoad(load_pretrained("fashion-mnist")), cfg=2.0, **settings)
+def test_the_shipped_model_draws_clothes_on_this_path_too(settings):
+    sampler = DiffusionSampler(OtherPath(load_pretrained("fashion-mnist")), cfg=2.0, **settings)
     labels = torch.arange(10)
     pictures = ((sampler.sample(10, labels, seed=0) + 1) / 2).clamp(0, 1)
     assert class_accuracy(load_classifier("fashion-mnist"), pictures, labels) >= 0.7
@@ -319,7 +319,7 @@ def test_the_shipped_model_draws_clothes_on_this_road_too(settings):
 
 
 def states(steps, seed=0):
-    """A walk of random states and predictions: (index, x_t, noise)."""
+    """A trajectory of random states and predictions: (index, x_t, noise)."""
     generator = torch.Generator().manual_seed(seed)
     for index in reversed(range(len(steps))):
         yield index, *torch.randn(2, 1, 4, 6, 6, generator=generator)
@@ -347,7 +347,7 @@ def test_ddim_steps_are_those_of_diffusers(steps, eta):
     [("fixed_small", 20), ("fixed_large", 20), ("fixed_small", 1000), ("learned_range", 1000)],
 )
 def test_ddpm_steps_are_those_of_diffusers(kind, steps):
-    """learned_range at 1000 steps only: with fewer, diffusers takes beta of the whole walk for the upper bound."""
+    """learned_range at 1000 steps only: with fewer, diffusers takes beta of all steps for the upper bound."""
     from diffusers import DDPMScheduler
 
     ours = Schedule(list(range(0, 1000, 1000 // steps)))
@@ -392,6 +392,6 @@ def test_the_whole_way_is_that_of_diffusers_pipeline():
             both = theirs(torch.cat([x, x]), step.expand(4), torch.cat([labels, torch.tensor([5, 5])])).sample
             with_label, without = both[:, :4].chunk(2)
             x = scheduler.step(without + 3 * (with_label - without), step, x).prev_sample
-        ours = sampler.draw(noise, labels)
+        ours = sampler.integrate(noise, labels)
     assert x.std() > 0.3
     torch.testing.assert_close(ours, x, atol=1e-3, rtol=1e-3)

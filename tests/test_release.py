@@ -143,8 +143,12 @@ def bare(node):
 
 
 def drifted(notebook, package, others):
-    """Names of the lesson's solutions that are not the package's own code."""
-    lesson = definitions(cell.source for cell in graded(notebook, "solution"))
+    """Solutions, and whatever else the package has, whose last definition in the lesson is not the package's code."""
+    solved = definitions(cell.source for cell in graded(notebook, "solution"))
+    final = {
+        name: tree for name, tree in definitions(cell.source for cell in code_of(notebook)).items() if name in package
+    }
+    lesson = solved | final
     return [name for name, tree in lesson.items() if tree not in (package.get(name), others.get(name), EXTENDS)]
 
 

@@ -1,5 +1,6 @@
 """Lesson 08: solvers, guidance and the Sampler."""
 
+import functools
 import itertools
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dit_course.dit import DiT
+from dit_course.ema import EMA
 from dit_course.flow import RectifiedFlow, interpolate
-from dit_course.sampling import SOLVERS, Sampler, ab2, euler, guided, heun
+from dit_course.sampling import SOLVERS, Sampler, ab2, class_grid, euler, guidance_scale, guided, heun
 
 solvers = pytest.mark.parametrize("solver", [euler, heun, ab2])
 uneven = st.lists(st.floats(0.05, 0.95), max_size=8, unique_by=lambda t: round(t, 2)).map(
@@ -29,9 +31,9 @@ def column(t, x):
 
 
 class OnePoint:
-    """The exact velocity when all data is one point: (x_t - x) / t, on the road from `noise` to it.
+    """The exact velocity when all data is one point: (x_t - x) / t, on the path from `noise` to it.
 
-    At t = 0 that is 0 / 0. The road is straight, so its speed there is the speed it had before: noise - x.
+    At t = 0 that is 0 / 0. The path is straight, so its velocity there is the one it had before: noise - x.
     """
 
     def __init__(self, point, noise):
@@ -174,7 +176,7 @@ def test_cost_of_a_step(solver, evaluations):
 
 
 @solvers
-def test_velocity_is_asked_with_one_time_for_each_picture(solver):
+def test_velocity_is_called_with_one_time_for_each_picture(solver):
     seen = []
 
     def velocity(x, t):
@@ -215,7 +217,7 @@ def test_states_are_not_overwritten_later(solver):
 
 @solvers
 @pytest.mark.parametrize("ts", [torch.tensor(1.0), torch.tensor([1.0]), torch.zeros(2, 2), torch.zeros(0)])
-def test_times_that_are_no_road_are_refused(solver, ts, one_line_error):
+def test_times_that_are_no_row_are_refused(solver, ts, one_line_error):
     with one_line_error(ValueError, "ts", tuple(ts.shape), "linspace(1, 0"):
         solver(Gaussian(0.5), torch.zeros(1, 2), ts)
 
@@ -224,7 +226,7 @@ def test_times_that_are_no_road_are_refused(solver, ts, one_line_error):
 
 
 class Counting(nn.Module):
-    """A model that answers by a formula and remembers what it was asked; 3 classes."""
+    """A model that predicts by a formula and remembers its calls; 3 classes."""
 
     def __init__(self, num_classes=3, shape=(1, 2, 3)):
         super().__init__()
@@ -242,20 +244,20 @@ class Counting(nn.Module):
         return [size for size, _ in self.calls]
 
 
-def question(n=4):
+def inputs(n=4):
     x = torch.randn(n, 1, 2, 3, dtype=torch.float64)
     return x, torch.linspace(0.1, 0.9, n, dtype=torch.float64), torch.arange(n) % 3
 
 
 def test_guidance_1_is_the_conditional_velocity_for_one_pass():
-    model, (x, t, y) = Counting(), question()
+    model, (x, t, y) = Counting(), inputs()
     assert torch.equal(guided(model, y, cfg=1.0)(x, t), model(x, t, y))
     assert model.calls[0] == (4, y.tolist())
     assert len(model.calls) == 2  # ours and the test's own
 
 
 def test_guidance_0_is_the_unconditional_velocity_for_one_pass():
-    model, (x, t, y) = Counting(), question()
+    model, (x, t, y) = Counting(), inputs()
     assert torch.equal(guided(model, y, cfg=0.0)(x, t), model(x, t, torch.full((4,), 3)))
     assert model.calls[0] == (4, [3, 3, 3, 3])
     assert len(model.calls) == 2
@@ -263,7 +265,7 @@ def test_guidance_0_is_the_unconditional_velocity_for_one_pass():
 
 @pytest.mark.parametrize("cfg", [0.5, 1.5, 2, 7.5])
 def test_guidance_extrapolates_from_no_label_through_the_label(cfg):
-    model, (x, t, y) = Counting(), question()
+    model, (x, t, y) = Counting(), inputs()
     velocity = guided(model, y, cfg)(x, t)
     assert model.calls == [(8, [*y.tolist(), 3, 3, 3, 3])]  # both in one batch
     with_label, without = model(x, t, y), model(x, t, torch.full((4,), 3))
@@ -272,7 +274,7 @@ def test_guidance_extrapolates_from_no_label_through_the_label(cfg):
 
 @pytest.mark.parametrize("cfg", [0.0, 3.0])
 def test_guidance_interval_is_honoured_for_each_time_of_a_batch(cfg):
-    model, (x, t, y) = Counting(), question(5)
+    model, (x, t, y) = Counting(), inputs(5)
     t = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
     velocity = guided(model, y, cfg, interval=(0.3, 0.7))(x, t)
     with_label, without = model(x, t, y), model(x, t, torch.full((5,), 3))
@@ -286,7 +288,7 @@ def test_guidance_interval_is_honoured_for_each_time_of_a_batch(cfg):
     [(3.0, 0.5, 8), (3.0, 0.1, 4), (3.0, 0.9, 4), (0.0, 0.5, 4), (0.0, 0.9, 4), (1.0, 0.5, 4), (1.0, 0.9, 4)],
 )
 def test_outside_of_the_interval_guidance_costs_nothing(cfg, time, cost):
-    model, (x, t, y) = Counting(), question()
+    model, (x, t, y) = Counting(), inputs()
     velocity = guided(model, y, cfg, interval=(0.3, 0.7))(x, t.fill_(time))
     assert model.evaluated == [cost]
     if not 0.3 <= time <= 0.7:
@@ -294,7 +296,7 @@ def test_outside_of_the_interval_guidance_costs_nothing(cfg, time, cost):
 
 
 def test_the_whole_interval_is_both_ends():
-    model, (x, t, y) = Counting(), question()
+    model, (x, t, y) = Counting(), inputs()
     for time in (0.0, 1.0):
         guided(model, y, cfg=2.0)(x, t.fill_(time))
     assert model.evaluated == [8, 8]
@@ -328,7 +330,7 @@ def test_guidance_between_two_points_leads_beyond_the_second(solver, cfg):
 
 
 def test_without_labels_there_is_nothing_to_guide(one_line_error):
-    model, (x, t, y) = Counting(num_classes=None), question()
+    model, (x, t, y) = Counting(num_classes=None), inputs()
     assert torch.equal(guided(model, cfg=1.0)(x, t), model(x, t))
     assert model.calls == [(4, None)] * 2
     with one_line_error(ValueError, "cfg = 2", "label"):
@@ -375,7 +377,7 @@ class PointOfClass(nn.Module):
         velocity = (x - self.points[y]) / column(t, x)
         self.before = (
             velocity if bool((t > 0).all()) else self.before
-        )  # at t = 0 as fast as before: the road is straight
+        )  # at t = 0 as fast as before: the path is straight
         return self.before
 
 
@@ -505,7 +507,8 @@ def test_labels_by_number_name_list_and_tensor(small_config, perturbed):
     model.class_names = ("shirt", "shoe", "bag", "hat", "dress")
     sampler = Sampler(model, steps=2)
     bags = sampler.sample(3, labels=2, seed=0)
-    for same in ("bag", [2, 2, 2], ["bag", 2, "bag"], torch.tensor([2, 2, 2]), np.array([2, 2, 2]), (2, 2, 2)):
+    one_for_all = ("bag", np.int64(2), np.array(2), torch.tensor(2), torch.tensor([2, 3])[0])
+    for same in (*one_for_all, [2, 2, 2], ["bag", 2, "bag"], torch.tensor([2, 2, 2]), np.array([2, 2, 2]), (2, 2, 2)):
         assert torch.equal(sampler.sample(3, labels=same, seed=0), bags)
     assert not torch.allclose(sampler.sample(3, labels="hat", seed=0), bags)
     in_turn = sampler.sample(7, seed=0)
@@ -552,7 +555,12 @@ def test_models_of_other_dtypes_draw_too(small_config, perturbed, dtype):
         torch.testing.assert_close(drawn, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.5, "20", True, None])
+def test_whole_numbers_of_numpy_and_torch_are_whole_numbers(dit):
+    sampled = Sampler(dit, steps=np.int64(2)).sample(np.int32(3), seed=0, batch_size=torch.tensor(2))
+    torch.testing.assert_close(sampled, Sampler(dit, steps=2).sample(3, seed=0))
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "20", True, None, np.float64(4), np.int64(0)])
 def test_steps_must_be_a_whole_number(dit, steps, one_line_error):
     with one_line_error(ValueError, "steps", repr(steps)):
         Sampler(dit, steps=steps)
@@ -564,7 +572,7 @@ def test_n_must_be_a_whole_number(dit, n, one_line_error):
         Sampler(dit, steps=1).sample(n)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
 def test_batch_size_must_be_a_whole_number(dit, batch_size, one_line_error):
     with one_line_error(ValueError, "batch_size", repr(batch_size)):
         Sampler(dit, steps=1).sample(2, batch_size=batch_size)
@@ -591,13 +599,13 @@ def test_unknown_classes_are_refused(small_config, one_line_error):
         Sampler(model).sample(2, labels=["shoe", "sandal"])
 
 
-@pytest.mark.parametrize("labels", [[0], [0, 1, 2], torch.zeros(2, 1, dtype=torch.int64), torch.tensor(1), []])
+@pytest.mark.parametrize("labels", [[0], [0, 1, 2], torch.zeros(2, 1, dtype=torch.int64), []])
 def test_as_many_labels_as_pictures(dit, labels, one_line_error):
-    with one_line_error(ValueError, "2 pictures need 2 labels"):
+    with one_line_error(ValueError, "2 images need 2 labels"):
         Sampler(dit, steps=1).sample(2, labels=labels)
 
 
-@pytest.mark.parametrize("labels", [[0.5, 1.0], torch.tensor([0.5, 1.0]), 1.5])
+@pytest.mark.parametrize("labels", [[0.5, 1.0], torch.tensor([0.5, 1.0]), 1.5, torch.tensor(0.5), np.array(1.5)])
 def test_labels_must_be_whole_numbers(dit, labels, one_line_error):
     with one_line_error(TypeError, "label"):
         Sampler(dit, steps=1).sample(2, labels=labels)
@@ -606,3 +614,61 @@ def test_labels_must_be_whole_numbers(dit, labels, one_line_error):
 def test_a_model_without_classes_takes_no_labels(small_config, one_line_error):
     with one_line_error(ValueError, "no classes"):
         Sampler(DiT(small_config(num_classes=None))).sample(2, labels=1)
+
+
+def test_a_grid_of_classes_needs_classes(small_config, one_line_error):
+    with one_line_error(ValueError, "no classes"):
+        class_grid(Sampler(DiT(small_config(num_classes=None))), per_class=2, seed=0)
+
+
+# wrapped models
+
+compiled = functools.partial(torch.compile, backend="eager", dynamic=True)
+WRAPPERS = {
+    "EMA": EMA,
+    "DataParallel": nn.DataParallel,
+    "compiled": compiled,
+    "compiled DataParallel": lambda model: compiled(nn.DataParallel(model)),
+    "EMA of DataParallel": lambda model: EMA(nn.DataParallel(model)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_models_sample_what_the_bare_one_samples(small_config, perturbed, name):
+    model = perturbed(DiT(small_config()))
+    model.class_names = ("shirt", "shoe", "bag", "hat", "dress")
+    wrapped = WRAPPERS[name](model)
+    expected = Sampler(model, steps=2).sample(2, "bag", seed=0)
+    torch.testing.assert_close(Sampler(wrapped, steps=2).sample(2, "bag", seed=0), expected)
+    x, t, y = torch.randn(2, 3, 8, 12), torch.tensor([0.2, 0.7]), torch.tensor([1, 4])
+    with torch.no_grad():
+        model.eval()
+        torch.testing.assert_close(guided(wrapped, y, 3.0)(x, t), guided(model, y, 3.0)(x, t))
+
+
+def test_a_compiled_model_stays_compiled(small_config):
+    """Calls go through the wrapper, which is what makes them quick."""
+    model = compiled(DiT(small_config()))
+    assert Sampler(model).model is model
+    assert Sampler(nn.DataParallel(model)).model is model
+
+
+# no waiting for the GPU: to look at a value of a tensor is to wait for it
+
+
+@pytest.mark.parametrize(
+    ("cfg", "interval", "looks"), [(1.0, (0.3, 0.7), 0), (2.5, (0.0, 1.0), 0), (0.0, (0, 1), 0), (2.5, (0.3, 0.7), 1)]
+)
+def test_guidance_looks_at_the_times_only_for_an_interval(monkeypatch, cfg, interval, looks):
+    model, (x, t, y) = Counting(), inputs()
+    seen, compare = [], torch.Tensor.__ge__
+    monkeypatch.setattr(torch.Tensor, "__ge__", lambda self, other: seen.append(self is t) or compare(self, other))
+    guided(model, y, cfg, interval)(x, t)
+    assert sum(seen) == looks
+
+
+def test_the_scale_of_guidance_is_one_number_where_all_are_equal():
+    t = torch.tensor([0.1, 0.4, 0.6])
+    for cfg, interval, expected in ((3.0, (0.0, 1.0), 3.0), (1.0, (0.2, 0.5), 1.0), (3.0, (0.7, 0.9), 1.0)):
+        assert guidance_scale(t, cfg, interval).tolist() == expected
+    torch.testing.assert_close(guidance_scale(t, 3.0, (0.2, 0.5)), torch.tensor([1.0, 3.0, 1.0]))

@@ -83,7 +83,7 @@ def test_the_ends_are_given_as_text():
 def test_drawn_times_stand_behind_the_density():
     drawn = torch.sigmoid(1 + torch.randn(1000, generator=torch.Generator().manual_seed(0)))
     picture, plain = show.densities(1.0, samples=drawn), show.densities(1.0)
-    assert picture.alt == f"{plain.alt}; as bars 1,000 times that were drawn, {drawn.mean():.2f} on average"
+    assert picture.alt == f"{plain.alt}; as bars 1,000 sampled times, {drawn.mean():.2f} on average"
     assert (decoded(picture) != decoded(plain)).mean() > 0.02
 
 

@@ -1,8 +1,8 @@
-"""Denoising diffusion, the sampler that weights of the DiT paper need: DDPM and DDIM (a service room of lesson 10).
+"""Denoising diffusion, the sampler that weights of the DiT paper need: DDPM and DDIM (a service of lesson 10).
 
-Kept apart from the flow. The road from data to noise is a curve here, x_t = sqrt(a) x + sqrt(1 - a) noise; a is the
-papers' alpha_bar and falls from 1 to 0 in 1000 steps, of which some are walked. The network answers with the noise, in
-the released weights also with the variance of the next step. Our models are told the time t = step / 1000.
+Kept apart from the flow. The path from data to noise is a curve here, x_t = sqrt(a) x + sqrt(1 - a) noise; a is the
+papers' alpha_bar and falls from 1 to 0 in 1000 steps, of which some are taken. The network predicts the noise, in the
+released weights also the variance of the next step. Our models are told the time t = step / 1000.
 
 DDPM: Ho et al. 2020, arXiv 2006.11239. DDIM: Song et al. 2021, arXiv 2010.02502. Learned variance and fewer steps:
 Nichol & Dhariwal 2021, arXiv 2102.09672. What the released weights need: github.com/facebookresearch/DiT, sample.py.
@@ -16,7 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dit_course.sampling import BaseSampler, Callback, Interval, Model, has_labels, notify
+from dit_course.flow import per_image
+from dit_course.generation import BaseSampler, Callback, Interval, check_guidance, start, whole_number
+from dit_course.sampling import guidance_scale
 
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (x, t) -> noise, variance between its bounds
 
@@ -27,12 +29,12 @@ def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
 
 
 def kept_steps(count: int, total: int = 1000) -> list[int]:
-    """Which steps are kept when only `count` of `total` are walked: evenly spread, the first and the last among them.
+    """Which steps are kept when only `count` of `total` are taken: evenly spread, the first and the last among them.
 
     count: 2 to total. As in the official repository: positions are added up in float64 and rounded, so that all agree.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= total:
-        raise ValueError(f"steps = {count!r}, but it must be a whole number from 2 to {total} (250 is usual)")
+    problem = f"steps = {count!r}, but it must be a whole number from 2 to {total} (250 is usual)"
+    count = whole_number(count, problem, 2, total)
     kept, position = [], 0.0
     for _ in range(count):
         kept.append(round(position))
@@ -65,7 +67,7 @@ class Schedule:
         return len(self.steps)
 
     def noised(self, x: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Where data x is at kept step `index` on its way to noise (arXiv 2006.11239, equation 4)."""
+        """The point at kept step `index` on the path from data x to noise (arXiv 2006.11239, equation 4)."""
         share = float(self.alpha_bar[index])
         return math.sqrt(share) * x + math.sqrt(1 - share) * noise
 
@@ -120,11 +122,11 @@ class Schedule:
 
 
 def denoiser(
-    model: Model, y: Tensor | None, cfg: float, channels: int | None = 3, interval: Interval = (0.0, 1.0)
+    model: Callable, y: Tensor | None, cfg: float, channels: int | None = 3, interval: Interval = (0.0, 1.0)
 ) -> Denoiser:
     """The predicted noise with guidance, as a function of (x, t): noise_no_label + cfg (noise_label - noise_no_label).
 
-    model: a callable (x, t, y) with a `config`, whose answer holds the noise in as many channels as x has, and behind
+    model: a callable (x, t, y) with a `config`, whose output holds the noise in as many channels as x has, and behind
         it the variance, or nothing. y: (batch,) labels; None for a model without classes.
     channels: how many of the channels are guided, the first ones. The official repository guides three of its four
         latent channels; the fourth, and the variance, are those with the label. None guides all, but no variance.
@@ -132,29 +134,30 @@ def denoiser(
     Returns the noise and the variance (None where the model has none), each of the shape of x.
     """
 
-    def split(answer: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        noise, variance = answer[:, : x.shape[1]].to(x.dtype), answer[:, x.shape[1] :].to(x.dtype)
+    def split(output: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        noise, variance = output[:, : x.shape[1]].to(x.dtype), output[:, x.shape[1] :].to(x.dtype)
         return noise, variance if variance.shape[1] else None
 
+    model = check_guidance(model, y, cfg, interval)
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    labels = (y,) if has_labels(model, y, cfg, interval) else ()
+    labels = () if y is None else (y,)
 
     def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
-        inside = bool(((t >= interval[0]) & (t <= interval[1])).all())  # all pictures are at the same step
+        scale = guidance_scale(t, cfg, interval)  # (batch,) or ()
         seen = x if weight is None else x.to(weight.dtype)  # the state is in float32 even where the weights are not
-        if not labels or cfg == 1 or not inside:
+        if not labels or (scale == 1).all():
             return split(model(seen, t, *labels), x)
         no_label = torch.full_like(y, model.config.num_classes)
         both = model(torch.cat([seen, seen]), torch.cat([t, t]), torch.cat([y, no_label]))  # (2 * batch, ...)
         (noise, variance), (without, _) = (split(half, x) for half in both.chunk(2))
-        guided = without[:, :channels] + cfg * (noise - without)[:, :channels]
+        guided = without[:, :channels] + per_image(scale, x) * (noise - without)[:, :channels]
         return torch.cat([guided, noise[:, guided.shape[1] :]], dim=1), variance
 
     return denoise
 
 
 class DiffusionSampler(BaseSampler):
-    """Draw with a model that predicts noise, as the released DiT weights do; `sample` is that of `Sampler`.
+    """Sample with a model that predicts noise, as the released DiT weights do; `sample` is that of `Sampler`.
 
     model: a DiT with as many output channels as the input has (noise), or twice as many (noise and variance).
     steps: how many of the thousand steps are kept, 2 to 1000, or which ones: numbers from 0 to 999, upwards.
@@ -178,16 +181,17 @@ class DiffusionSampler(BaseSampler):
         decode: Callable[[Tensor], Tensor] | None = None,
     ):
         self.schedule = Schedule(steps)
-        super().__init__(model, len(self.schedule), cfg=cfg, cfg_interval=cfg_interval)
-        channels, answers = model.config.channels, model.config.out_channels or model.config.channels
-        if answers not in (channels, 2 * channels):
+        super().__init__(model, len(self.schedule), cfg, cfg_interval)
+        config = self.model.config
+        channels, outputs = config.channels, config.out_channels or config.channels
+        if outputs not in (channels, 2 * channels):
             raise ValueError(
-                f"this model answers {answers} channels to {channels}: expected {channels} (the noise) or "
+                f"this model predicts {outputs} channels from {channels}: expected {channels} (the noise) or "
                 f"{2 * channels} (noise and variance), as in weights of the DiT paper"
             )
-        variance = variance or ("learned" if answers > channels else "small")
-        if variance not in ("learned", "small", "large") or (variance == "learned" and answers == channels):
-            kinds = '"small" or "large"' + (' or "learned"' if answers > channels else ": this model has learned none")
+        variance = variance or ("learned" if outputs > channels else "small")
+        if variance not in ("learned", "small", "large") or (variance == "learned" and outputs == channels):
+            kinds = '"small" or "large"' + (' or "learned"' if outputs > channels else ": this model has learned none")
             raise ValueError(f"variance = {variance!r}, but it must be {kinds}")
         if method not in ("ddpm", "ddim"):
             raise ValueError(f'method must be "ddpm" or "ddim", not {method!r}')
@@ -198,21 +202,21 @@ class DiffusionSampler(BaseSampler):
         self.method, self.eta, self.variance = method, eta, variance
         self.guided_channels, self.decode = guided_channels, decode
 
-    def draw(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
+    def integrate(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
         """From noise (batch, channels, height, width) and labels (batch,) to latents of this shape, or to pictures."""
         denoise = denoiser(self.model, y, self.cfg, self.guided_channels, self.cfg_interval)
         generators = [_generator_of(picture) for picture in noise]
-        x, steps = noise.to(torch.promote_types(noise.dtype, torch.float32)), self.schedule.steps
-        notify(callback, 0, torch.tensor(steps[-1] / self.schedule.total), x)
-        for index in reversed(range(len(steps))):
-            t = torch.full((len(x),), steps[index] / self.schedule.total, device=x.device)  # (batch,)
+        noise = noise.to(torch.promote_types(noise.dtype, torch.float32))
+        times = [step / self.schedule.total for step in self.schedule.steps]
+        x, report = start(noise, torch.tensor([*reversed(times), 0.0]), callback)
+        for index in reversed(range(len(times))):
+            t = torch.full((len(x),), times[index], device=x.device)  # (batch,)
             x = self._step(x, denoise(x, t), index, generators)
-            ahead = steps[index - 1] / self.schedule.total if index else 0.0
-            notify(callback, len(steps) - index, torch.tensor(ahead), x)
+            report(x)
         return x if self.decode is None else self.decode(x)
 
-    def _step(self, x: Tensor, answer: tuple[Tensor, Tensor | None], index: int, generators) -> Tensor:
-        noise, learned = answer
+    def _step(self, x: Tensor, predicted: tuple[Tensor, Tensor | None], index: int, generators) -> Tensor:
+        noise, learned = predicted
         if self.method == "ddim" and self.eta == 0:
             return self.schedule.ddim(x, noise, index)
         fresh = torch.stack([torch.randn(x.shape[1:], generator=generator) for generator in generators]).to(x.device)

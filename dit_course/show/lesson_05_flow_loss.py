@@ -93,8 +93,8 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
     if samples is None:
         axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
     else:
-        drawn = torch.as_tensor(samples).detach().flatten().numpy()
-        axes.hist(drawn, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
+        times = torch.as_tensor(samples).detach().flatten().numpy()
+        axes.hist(times, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
     axes.plot(t, density, color=PALETTE["model"], linewidth=2)
     axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
     for left in (0, 1 - EDGE):
@@ -110,12 +110,12 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
         (f"t > {1 - EDGE}: {share(above)}", "model", 0.46),
     ]
     if samples is not None:
-        lines += [("drawn times", "data", 0.30)]
+        lines += [("sampled times", "data", 0.30)]
     for text, color, height in lines:
         figure.text(0.765, height, text, **LABEL | {"color": DARK[color]})
     alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
     if samples is not None:
-        alt += f"; as bars {len(drawn):,} times that were drawn, {drawn.mean():.2f} on average"
+        alt += f"; as bars {len(times):,} sampled times, {times.mean():.2f} on average"
     return _picture(figure, alt)
 
 

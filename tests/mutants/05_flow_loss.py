@@ -1,4 +1,4 @@
-"""Lesson 05: what people write for the road, its ends, times, and the loss."""
+"""Lesson 05: what people write for the path, its ends, times, and the loss."""
 
 import math
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from dit_course import flow
-from dit_course.flow import ask, averaged, per_image, step
+from dit_course.flow import per_image, step
 from mutants import mutant, right_answer
 
 # -- interpolate -----------------------------------------------------------------------------------
@@ -54,19 +54,19 @@ def noise_in_full(x, noise, t):
     return (1 - per_image(t, x)) * x + noise
 
 
-@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
 def roots(x, noise, t):
     t = per_image(t, x)
     return (1 - t).sqrt() * x + t.sqrt() * noise
 
 
-@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
 def variance_kept(x, noise, t):
     t = per_image(t, x)
     return (1 - t**2).sqrt() * x + t * noise
 
 
-@mutant(exercise="interpolate", hint="that road is curved, as in DDPM")
+@mutant(exercise="interpolate", hint="that path is curved, as in DDPM")
 def quarter_circle(x, noise, t):
     t = per_image(t, x) * math.pi / 2
     return torch.cos(t) * x + torch.sin(t) * noise
@@ -89,11 +89,11 @@ def wrong_sign(x, noise, t):
 
 
 @mutant(exercise="interpolate", hint="mixed in with the wrong sign")
-def walked_backwards(x, noise, t):
+def backwards_from_the_data(x, noise, t):
     return x - per_image(t, x) * (noise - x)
 
 
-@mutant(exercise="interpolate", hint="not a place on it")
+@mutant(exercise="interpolate", hint="not a point on the path")
 def the_velocity(x, noise, t):
     return noise - x
 
@@ -199,17 +199,17 @@ def with_new_axes(x_t, velocity, t):
     return x_t - t * velocity
 
 
-@mutant(exercise="data_from_velocity", hint="you walk the wrong way: the data lies at the start")
+@mutant(exercise="data_from_velocity", hint="you move the wrong way: the data lies at the start")
 def forward(x_t, velocity, t):
     return x_t + per_image(t, x_t) * velocity
 
 
-@mutant(exercise="data_from_velocity", hint="you walk the whole road")
+@mutant(exercise="data_from_velocity", hint="you follow the whole path")
 def without_time(x_t, velocity, t):
     return x_t - velocity
 
 
-@mutant(exercise="data_from_velocity", hint="that is the other end of the road")
+@mutant(exercise="data_from_velocity", hint="that is the other end of the path")
 def to_the_noise(x_t, velocity, t):
     return x_t + (1 - per_image(t, x_t)) * velocity
 
@@ -245,19 +245,19 @@ def all_divided_by_time(x_t, velocity, t):
     return (x_t - velocity) / per_image(t, x_t)
 
 
-@mutant(exercise="data_from_velocity", hint="must not shrink")
+@mutant(exercise="data_from_velocity", hint="x_t must not shrink")
 def shrunk(x_t, velocity, t):
     t = per_image(t, x_t)
     return (1 - t) * x_t - t * velocity
 
 
-@mutant(exercise="data_from_velocity", hint="must not shrink")
+@mutant(exercise="data_from_velocity", hint="x_t must not shrink")
 def mixed(x_t, velocity, t):
     return flow.interpolate(x_t, velocity, t)
 
 
-@mutant(exercise="data_from_velocity", hint="that is the way you walk")
-def only_the_way(x_t, velocity, t):
+@mutant(exercise="data_from_velocity", hint="that is only the displacement")
+def only_the_displacement(x_t, velocity, t):
     return -per_image(t, x_t) * velocity
 
 
@@ -279,17 +279,17 @@ def by_way_of_the_data(x_t, velocity, t):
     return x_t - per_image(t, x_t) * velocity + velocity
 
 
-@mutant(exercise="noise_from_velocity", hint="you walk the wrong way: the noise lies at the end")
+@mutant(exercise="noise_from_velocity", hint="you move the wrong way: the noise lies at the end")
 def backwards(x_t, velocity, t):
     return x_t - (1 - per_image(t, x_t)) * velocity
 
 
-@mutant(exercise="noise_from_velocity", hint="you walk the whole road")
-def the_whole_road(x_t, velocity, t):
+@mutant(exercise="noise_from_velocity", hint="you follow the whole path")
+def the_whole_path(x_t, velocity, t):
     return x_t + velocity
 
 
-@mutant(exercise="noise_from_velocity", hint="t is the part of the road behind")
+@mutant(exercise="noise_from_velocity", hint="t is the part of the path behind")
 def what_is_behind(x_t, velocity, t):
     return x_t + per_image(t, x_t) * velocity
 
@@ -314,13 +314,13 @@ def divided_by_the_rest(x_t, velocity, t):
     return x_t + velocity / (1 - per_image(t, x_t))
 
 
-@mutant(exercise="noise_from_velocity", hint="must not shrink")
+@mutant(exercise="noise_from_velocity", hint="x_t must not shrink")
 def bracket_too_wide(x_t, velocity, t):
     return (1 - per_image(t, x_t)) * (x_t + velocity)
 
 
-@mutant(exercise="noise_from_velocity", hint="that is the way you walk")
-def the_way_alone(x_t, velocity, t):
+@mutant(exercise="noise_from_velocity", hint="that is only the displacement")
+def the_displacement_alone(x_t, velocity, t):
     return (1 - per_image(t, x_t)) * velocity
 
 
@@ -332,23 +332,31 @@ def for_points_only(x_t, velocity, t):
 # -- RectifiedFlow ---------------------------------------------------------------------------------
 
 
+def predict(model, x_t, t, y):
+    return model(x_t, t) if y is None else model(x_t, t, y)
+
+
+def reduced(error, reduction):
+    return error.mean() if reduction == "mean" else error.flatten(1).mean(1)
+
+
 class Given(flow.RectifiedFlow):
     """What the notebook gives: all but `loss`."""
 
     def pieces(self, model, x, y, generator):
         """Noise and prediction, as they should be."""
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        return noise, ask(model, flow.interpolate(x, noise, t), t, y)
+        return noise, predict(model, flow.interpolate(x, noise, t), t, y)
 
 
 @right_answer(exercise="RectifiedFlow")
 class NoiseFirst(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise = torch.randn(x.shape, generator=generator)
-        t = self.sample_timesteps(len(x), generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((noise - x - prediction) ** 2, reduction)
+        t = self.timesteps(len(x), generator)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((noise - x - prediction) ** 2, reduction)
 
 
 @right_answer(exercise="RectifiedFlow")
@@ -362,7 +370,7 @@ class ByMseLoss(Given):
 @right_answer(exercise="RectifiedFlow")
 class WithoutHelpers(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(x.shape[0], generator)
+        t = self.timesteps(x.shape[0], generator)
         noise = torch.empty_like(x).normal_(generator=generator)
         s = t.reshape(-1, 1, 1, 1)
         x_t = x * (1 - s) + noise * s
@@ -375,64 +383,64 @@ class WithoutHelpers(Given):
 class TargetBackwards(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - (x - noise)).square(), reduction)
+        return reduced((prediction - (x - noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="your target is the noise")
 class NoiseTarget(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - noise).square(), reduction)
+        return reduced((prediction - noise).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="your target is the picture")
 class PictureTarget(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         _, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - x).square(), reduction)
+        return reduced((prediction - x).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="your target is x_t")
 class PlaceTarget(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
-        return averaged((ask(model, x_t, t, y) - x_t).square(), reduction)
+        return reduced((predict(model, x_t, t, y) - x_t).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="only made positive")
 class Absolute(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).abs(), reduction)
+        return reduced((prediction - flow.velocity_target(x, noise)).abs(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
 class NotSquared(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged(flow.velocity_target(x, noise) - prediction, reduction)
+        return reduced(flow.velocity_target(x, noise) - prediction, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
 class OnlyTheDifference(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged(prediction - flow.velocity_target(x, noise), reduction)
+        return reduced(prediction - flow.velocity_target(x, noise), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the squared error is halved")
 class Halved(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction) / 2
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction) / 2
 
 
 @mutant(exercise="RectifiedFlow", hint="a root over the mean")
 class RootMeanSquare(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction).sqrt()
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction).sqrt()
 
 
 @mutant(exercise="RectifiedFlow", hint="the squared errors are summed")
@@ -450,18 +458,18 @@ class SummedOfEach(Given):
         return each.mean() if reduction == "mean" else each
 
 
-@mutant(exercise="RectifiedFlow", hint="the reduction is not looked at")
+@mutant(exercise="RectifiedFlow", hint="the reduction is ignored")
 class AlwaysTheMean(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
         return F.mse_loss(prediction, flow.velocity_target(x, noise))
 
 
-@mutant(exercise="RectifiedFlow", hint="the reduction is not looked at")
+@mutant(exercise="RectifiedFlow", hint="the reduction is ignored")
 class AlwaysEach(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), "none")
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), "none")
 
 
 @mutant(exercise="RectifiedFlow", hint="every pixel keeps its own error")
@@ -478,154 +486,154 @@ class ReductionHandedOn(Given):
         return F.mse_loss(prediction, flow.velocity_target(x, noise), reduction=reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="x and noise have changed places on the road")
-class SwappedRoad(Given):
+@mutant(exercise="RectifiedFlow", hint="x and noise have changed places on the path")
+class SwappedPath(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(noise, x, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(noise, x, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="x_t is the noise alone")
 class OnlyNoise(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        return averaged((ask(model, noise, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((predict(model, noise, t, y) - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="x_t is the picture itself")
 class CleanPicture(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        return averaged((ask(model, x, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((predict(model, x, t, y) - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="x_t is the velocity")
 class VelocityIn(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         target = flow.velocity_target(x, torch.randn(x.shape, generator=generator))
-        return averaged((ask(model, target, t, y) - target).square(), reduction)
+        return reduced((predict(model, target, t, y) - target).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the picture does not fade")
 class NoiseOnTop(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = x + per_image(t, x) * noise
-        return averaged((ask(model, x_t, t, y) - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((predict(model, x_t, t, y) - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the noise lies between 0 and 1")
 class UniformNoise(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.rand(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the noise in your x_t should be normal with mean 0 and std 1")
 class LoudNoise(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = 2 * torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="all pictures get the same noise")
 class SharedNoise(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape[1:], generator=generator).expand_as(x)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="the times do not come from self.sample_timesteps")
+@mutant(exercise="RectifiedFlow", hint="the times do not come from self.timesteps")
 class TimesOfItsOwn(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         t = torch.rand(len(x), generator=generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="there is one time for all pictures")
 class OneTime(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(1, generator).expand(len(x))
+        t = self.timesteps(1, generator).expand(len(x))
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="times are drawn twice")
 class TimesTwice(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, self.sample_timesteps(len(x), generator))
-        prediction = ask(model, x_t, self.sample_timesteps(len(x), generator), y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        x_t = flow.interpolate(x, noise, self.timesteps(len(x), generator))
+        prediction = predict(model, x_t, self.timesteps(len(x), generator), y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the model is told 1 - t")
 class TimeReversed(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), 1 - t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), 1 - t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the model is told 1000 t")
 class Thousands(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), 1000 * t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), 1000 * t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the model is told another t")
 class TimeSquared(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t**2, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t**2, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="it should be one time for each picture")
 class ShapedTime(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = per_image(self.sample_timesteps(len(x), generator), x)
+        t = per_image(self.timesteps(len(x), generator), x)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, (1 - t) * x + t * noise, t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, (1 - t) * x + t * noise, t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="though its generator starts the same: the noise does not come from it")
 class NoiseFromElsewhere(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn_like(x)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="hand `generator` on to self.sample_timesteps")
+@mutant(exercise="RectifiedFlow", hint="hand `generator` on to self.timesteps")
 class TimesFromElsewhere(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x))
+        t = self.timesteps(len(x))
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the model does not get the labels y")
@@ -633,42 +641,42 @@ class WrongLabels(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         y = None if y is None else torch.zeros_like(y)
         noise, prediction = self.pieces(model, x, y, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="ask the model by ask(model, x_t, t, y)")
+@mutant(exercise="RectifiedFlow", hint="call model(x_t, t, y) where there are labels")
 class LabelsForgotten(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise, prediction = self.pieces(model, x, None, generator)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="ask the model by ask(model, x_t, t, y)")
+@mutant(exercise="RectifiedFlow", hint="call model(x_t, t, y) where there are labels")
 class AlwaysLabels(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         prediction = model(flow.interpolate(x, noise, t), t, y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="the model is never asked")
-class NeverAsked(Given):
+@mutant(exercise="RectifiedFlow", hint="the model is never called")
+class NeverCalled(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        return averaged((x_t - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((x_t - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="the model gets x_t of shape")
 class OneAtATime(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
         prediction = torch.cat([model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x))])
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="no gradient gets through")
@@ -687,20 +695,20 @@ class AsANumber(Given):
 @mutant(exercise="RectifiedFlow", hint="changes its input in place")
 class InPlace(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         target = noise - x
         x += per_image(t, x) * target
-        return averaged((ask(model, x, t, y) - target).square(), reduction)
+        return reduced((predict(model, x, t, y) - target).square(), reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="the model is called with (x_t, t) or (x_t, t, y), all of them tensors")
+@mutant(exercise="RectifiedFlow", hint="the model takes (x_t, t) or (x_t, t, y), all of them tensors")
 class PlainTime(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
-        prediction = ask(model, flow.interpolate(x, noise, t), t[0].item(), y)
-        return averaged((prediction - flow.velocity_target(x, noise)).square(), reduction)
+        prediction = predict(model, flow.interpolate(x, noise, t), t[0].item(), y)
+        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="should be a class")
@@ -711,109 +719,109 @@ def a_function(model, x, y=None):
 @mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
 class AnotherNoise(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (torch.randn(x.shape, generator=generator) - x)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
 class AnotherNoiseFromElsewhere(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (torch.randn_like(x) - x)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
-class AnotherNoiseOnTheRoad(Given):
+class AnotherNoiseOnThePath(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (noise - x)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="your target is a part of the road")
+@mutant(exercise="RectifiedFlow", hint="your target is a part of the path")
 class FromThePlace(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (noise - x_t)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="your target is a part of the road")
+@mutant(exercise="RectifiedFlow", hint="your target is a part of the path")
 class ToThePlace(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (x_t - x)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
 class ComparedPictures(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (flow.data_from_velocity(x_t, prediction, t) - x).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
 class ComparedNoises(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (flow.noise_from_velocity(x_t, prediction, t) - noise).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="this error is a single number already")
 class AveragedTwice(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (noise - x)).square().mean()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="this error is a single number already")
 class AveragedFirst(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (noise - x)).mean().square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 @mutant(exercise="RectifiedFlow", hint="what takes your means?")
 class AveragedWrongAxes(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, t, y)
+        prediction = predict(model, x_t, t, y)
         error = (prediction - (noise - x)).square()
         return error.mean() if reduction == "mean" else error.mean(dim=(0, 2, 3))
 
@@ -821,12 +829,12 @@ class AveragedWrongAxes(Given):
 @mutant(exercise="RectifiedFlow", hint="t and y have changed places")
 class TimeAndLabelsSwapped(Given):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.sample_timesteps(len(x), generator)
+        t = self.timesteps(len(x), generator)
         noise = torch.randn(x.shape, generator=generator)
         x_t = flow.interpolate(x, noise, t)
-        prediction = ask(model, x_t, y, t)
+        prediction = predict(model, x_t, y, t)
         error = (prediction - (noise - x)).square()
-        return averaged(error, reduction)
+        return reduced(error, reduction)
 
 
 # -- logit_normal ----------------------------------------------------------------------------------
@@ -933,7 +941,7 @@ def clamped(n, generator=None, mean=0.0, std=1.0):
     return (mean + std * torch.randn(n, generator=generator)).clamp(0, 1)
 
 
-@mutant(exercise="logit_normal", hint="torch.logit is the way back")
+@mutant(exercise="logit_normal", hint="torch.logit is the inverse")
 def logit_for_sigmoid(n, generator=None, mean=0.0, std=1.0):
     return torch.logit(mean + std * torch.randn(n, generator=generator))
 
@@ -1077,27 +1085,27 @@ def the_pictures_share(t, factor):
     return (1 - t) / (1 + (factor - 1) * t)
 
 
-@mutant(exercise="shift", hint="something went wrong on the way")
+@mutant(exercise="shift", hint="something went wrong between r and t'")
 def plus_for_minus(t, factor):
     return factor * t / (1 + (factor + 1) * t)
 
 
-@mutant(exercise="shift", hint="something went wrong on the way")
+@mutant(exercise="shift", hint="something went wrong between r and t'")
 def minus_for_plus(t, factor):
     return factor * t / (1 - (factor - 1) * t)
 
 
-@mutant(exercise="shift", hint="something went wrong on the way")
+@mutant(exercise="shift", hint="something went wrong between r and t'")
 def two_signs(t, factor):
     return factor * t / (1 - (1 + factor) * t)
 
 
-@mutant(exercise="shift", hint="something went wrong on the way")
+@mutant(exercise="shift", hint="something went wrong between r and t'")
 def factor_at_the_wrong_part(t, factor):
     return factor * t / (t + factor * (1 - t))
 
 
-@mutant(exercise="shift", hint="something went wrong on the way")
+@mutant(exercise="shift", hint="something went wrong between r and t'")
 def without_the_time(t, factor):
     return factor * t / (1 + factor)
 

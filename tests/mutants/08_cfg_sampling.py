@@ -6,7 +6,8 @@ import torch
 
 from dit_course import sampling
 from dit_course.flow import per_image, step
-from dit_course.sampling import BaseSampler, expand_time, first_state, notify
+from dit_course.generation import start
+from dit_course.sampling import expand_time
 from mutants import mutant, right_answer
 
 
@@ -14,10 +15,10 @@ def solver(rule):
     """A solver whose step is rule(v, x, t, t_next), v(x, t) with one time for all; the rest as the lesson gives it."""
 
     def answer(velocity, noise, ts, callback=None):
-        x = first_state(noise, ts, callback)
-        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        x, report = start(noise, ts, callback)
+        for t, t_next in pairwise(ts):
             x = rule(lambda x, t: velocity(x, expand_time(t, x)), x, t, t_next)
-            notify(callback, index, t_next, x)
+            report(x)
         return x
 
     answer.__name__ = rule.__name__
@@ -49,11 +50,11 @@ def downhill(v, x, t, t_next):
 
 @right_answer(exercise="euler")
 def by_index(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x, report = start(noise, ts, callback)
     for i in range(len(ts) - 1):
         t = torch.full((x.shape[0],), float(ts[i]))
         x = torch.add(x, velocity(x, t), alpha=float(ts[i + 1] - ts[i]))
-        notify(callback, i + 1, ts[i + 1], x)
+        report(x)
     return x
 
 
@@ -69,12 +70,12 @@ def with_its_own_callback(velocity, noise, ts, callback=None):
     return x
 
 
-@written("euler", "you walk the wrong way")
+@written("euler", "you step the wrong way")
 def uphill(v, x, t, t_next):
     return x - (t_next - t) * v(x, t)
 
 
-@written("euler", "you walk the wrong way")
+@written("euler", "you step the wrong way")
 def plus_the_size(v, x, t, t_next):
     return x + (t - t_next) * v(x, t)
 
@@ -86,10 +87,10 @@ def late(v, x, t, t_next):
 
 @mutant(exercise="euler", hint="all your steps have one size")
 def one_over_steps(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    x, report = start(noise, ts, callback)
+    for t in ts[:-1]:
         x = x - velocity(x, expand_time(t, x)) / (len(ts) - 1)
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
@@ -98,21 +99,21 @@ def jump(v, x, t, t_next):
     return x - t * v(x, t)
 
 
-@mutant(exercise="euler", hint="asked at the noise again and again")
-def asked_at_the_noise(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+@mutant(exercise="euler", hint="taken at the noise again and again")
+def taken_at_the_noise(velocity, noise, ts, callback=None):
+    x, report = start(noise, ts, callback)
+    for t, t_next in pairwise(ts):
         x = step(x, velocity(noise, expand_time(t, x)), t, t_next)
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
 @mutant(exercise="euler", hint="every step starts from the noise again")
 def from_the_noise(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    x, report = start(noise, ts, callback)
+    for t, t_next in pairwise(ts):
         x = step(noise, velocity(x, expand_time(t, x)), t, t_next)
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
@@ -133,7 +134,7 @@ def one_step_short(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="each picture needs its time")
 def a_scalar_time(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity(x, t), t, t_next)
     return x
@@ -149,16 +150,16 @@ def a_plain_number(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="changes its input in place")
 def in_place(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    x, report = start(noise, ts, callback)
+    for t, t_next in pairwise(ts):
         x += (t_next - t) * velocity(x, expand_time(t, x))
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
 @mutant(exercise="euler", hint="your answer is its input, unchanged")
 def not_kept(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         step(x, velocity(x, expand_time(t, x)), t, t_next)
     return x
@@ -179,22 +180,23 @@ def silent(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="the callback does not get every state")
 def another_name(velocity, noise, ts, callback=None):
-    x = y = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    x, report = start(noise, ts, callback)
+    y = x
+    for t, t_next in pairwise(ts):
         y = step(y, velocity(y, expand_time(t, x)), t, t_next)
-        notify(callback, index, t_next, x)
+        report(x)
     return y
 
 
-@written("euler", "the velocity is asked")
-def asked_twice(v, x, t, t_next):
+@written("euler", "the velocity is evaluated")
+def evaluated_twice(v, x, t, t_next):
     print(v(x, t).mean())
     return step(x, v(x, t), t, t_next)
 
 
 @mutant(exercise="euler", hint="`velocity` is a function here")
-def never_asked(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+def never_called(velocity, noise, ts, callback=None):
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity, t, t_next)
     return x
@@ -202,7 +204,7 @@ def never_asked(velocity, noise, ts, callback=None):
 
 @mutant(exercise="euler", hint="are the two in the right order?")
 def time_first(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x = noise
     for t, t_next in pairwise(ts):
         x = step(x, velocity(x, expand_time(x, t)), t, t_next)
     return x
@@ -243,13 +245,13 @@ def not_halved(v, x, t, t_next):
     return step(x, here + v(step(x, here, t, t_next), t_next), t, t_next)
 
 
-@written("heun", "asked at the old time")
+@written("heun", "taken at the old time")
 def old_time(v, x, t, t_next):
     here = v(x, t)
     return step(x, (here + v(step(x, here, t, t_next), t)) / 2, t, t_next)
 
 
-@written("heun", "asked at the old place")
+@written("heun", "taken at the old x")
 def old_place(v, x, t, t_next):
     return step(x, (v(x, t) + v(x, t_next)) / 2, t, t_next)
 
@@ -263,13 +265,13 @@ def from_ahead(v, x, t, t_next):
 
 @mutant(exercise="heun", hint="the place you looked ahead to")
 def overwritten(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    x, report = start(noise, ts, callback)
+    for t, t_next in pairwise(ts):
         here = velocity(x, expand_time(t, x))
         x = step(x, here, t, t_next)
         there = velocity(x, expand_time(t_next, x))
         x = step(x, (here + there) / 2, t, t_next)
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
@@ -292,15 +294,15 @@ def as_karras(v, x, t, t_next):
     return step(x, (here + v(step(x, here, t, t_next), t_next)) / 2, t, t_next)
 
 
-@written("heun", "you walk the wrong way")
+@written("heun", "you step the wrong way")
 def heun_uphill(v, x, t, t_next):
     here = v(x, t)
     size = t - t_next
     return x + size * (here + v(x + size * here, t_next)) / 2
 
 
-@written("heun", "the velocity is asked")
-def three_questions(v, x, t, t_next):
+@written("heun", "the velocity is evaluated")
+def three_evaluations(v, x, t, t_next):
     return step(x, (v(x, t) + v(step(x, v(x, t), t, t_next), t_next)) / 2, t, t_next)
 
 
@@ -339,13 +341,13 @@ def remembering(middle, first=lambda here: here):
     """An `ab2` whose velocity is middle(here, past, size, past_size)."""
 
     def answer(velocity, noise, ts, callback=None):
-        x = first_state(noise, ts, callback)
+        x, report = start(noise, ts, callback)
         past, past_size = None, None
-        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        for t, t_next in pairwise(ts):
             here, size = velocity(x, expand_time(t, x)), t_next - t
             x = step(x, first(here) if past is None else middle(here, past, size, past_size), t, t_next)
             past, past_size = here, size
-            notify(callback, index, t_next, x)
+            report(x)
         return x
 
     answer.__name__ = middle.__name__
@@ -359,25 +361,25 @@ def guessed(hint, **options):
 
 @right_answer(exercise="ab2")
 def by_weights(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x, report = start(noise, ts, callback)
     past = past_size = None
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    for t, t_next in pairwise(ts):
         here, size = velocity(x, expand_time(t, x)), t_next - t
         weight = 0 if past is None else float(size / (2 * past_size))
         x = x + size * ((1 + weight) * here - weight * (here if past is None else past))
         past, past_size = here, size
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
 @right_answer(exercise="ab2")
 def by_slope(velocity, noise, ts, callback=None):
-    x, past = first_state(noise, ts, callback), None
+    (x, report), past = start(noise, ts, callback), None
     for i in range(len(ts) - 1):
         here, size = velocity(x, expand_time(ts[i], x)), ts[i + 1] - ts[i]
         slope = 0 if past is None else (here - past) / (ts[i] - ts[i - 1])
         x, past = x + size * (here + slope * size / 2), here
-        notify(callback, i + 1, ts[i + 1], x)
+        report(x)
     return x
 
 
@@ -448,25 +450,25 @@ def heun_again(velocity, noise, ts, callback=None):
 
 @mutant(exercise="ab2", hint="in the first step there is no past")
 def no_first_step(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x, report = start(noise, ts, callback)
     past, past_size = None, None
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    for t, t_next in pairwise(ts):
         here, size = velocity(x, expand_time(t, x)), t_next - t
         x = step(x, here + (here - past) * (size / past_size / 2), t, t_next)
         past, past_size = here, size
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
-@mutant(exercise="ab2", hint="ask whether `past is None`")
+@mutant(exercise="ab2", hint="check whether `past is None`")
 def if_past(velocity, noise, ts, callback=None):
-    x = first_state(noise, ts, callback)
+    x, report = start(noise, ts, callback)
     past, past_size = None, None
-    for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+    for t, t_next in pairwise(ts):
         here, size = velocity(x, expand_time(t, x)), t_next - t
         x = step(x, here + (here - past) * (size / past_size / 2) if past else here, t, t_next)
         past, past_size = here, size
-        notify(callback, index, t_next, x)
+        report(x)
     return x
 
 
@@ -505,21 +507,21 @@ def change_only(here, past, size, past_size):
     return (here - past) * (size / past_size / 2)
 
 
-def by_the_clock(start):
-    """An `ab2` that reads the line at the time of the middle, from `start`: "here" or "past"."""
+def by_the_clock(origin):
+    """An `ab2` that reads the line at the time of the middle, from `origin`: "here" or "past"."""
 
     def answer(velocity, noise, ts, callback=None):
-        x = first_state(noise, ts, callback)
+        x, report = start(noise, ts, callback)
         past, past_size = None, None
-        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        for t, t_next in pairwise(ts):
             here, size = velocity(x, expand_time(t, x)), t_next - t
             ahead = 0 if past is None else (here - past) / past_size * (t + size / 2)
-            x = step(x, (past if past is not None and start == "past" else here) + ahead, t, t_next)
+            x = step(x, (past if past is not None and origin == "past" else here) + ahead, t, t_next)
             past, past_size = here, size
-            notify(callback, index, t_next, x)
+            report(x)
         return x
 
-    answer.__name__ = f"by_the_clock_from_{start}"
+    answer.__name__ = f"by_the_clock_from_{origin}"
     return answer
 
 
@@ -527,28 +529,28 @@ mutant("ab2", "at a time of the clock")(by_the_clock("here"))
 mutant("ab2", "at a time of the clock")(by_the_clock("past"))
 
 
-def half_the_way(first):
+def half_the_step(first):
     """An `ab2` whose steps end in their middle; first: whether the first one does, too."""
 
     def answer(velocity, noise, ts, callback=None):
-        x = first_state(noise, ts, callback)
+        x, report = start(noise, ts, callback)
         past, past_size = None, None
-        for index, (t, t_next) in enumerate(pairwise(ts), start=1):
+        for t, t_next in pairwise(ts):
             here, size = velocity(x, expand_time(t, x)), t_next - t
             if past is None:
                 x = step(x, here, t, t + size / 2 if first else t_next)
             else:
                 x = step(x, here + (here - past) * (size / past_size / 2), t, t + size / 2)
             past, past_size = here, size
-            notify(callback, index, t_next, x)
+            report(x)
         return x
 
-    answer.__name__ = "half_of_each_way" if first else "half_the_way"
+    answer.__name__ = "half_of_each_step" if first else "half_the_step"
     return answer
 
 
-mutant("ab2", "it goes all the way to t_next")(half_the_way(first=False))
-mutant("ab2", "it goes all the way to t_next")(half_the_way(first=True))
+mutant("ab2", "it goes all the way to t_next")(half_the_step(first=False))
+mutant("ab2", "it goes all the way to t_next")(half_the_step(first=True))
 
 
 # -- guided ----------------------------------------------------------------------------------------
@@ -604,7 +606,7 @@ def by_where(model, y, no_label, cfg, inside, scale, x, t):
     return torch.where(per_image(inside, x).bool(), cfg * with_label + (1 - cfg) * without, with_label)
 
 
-@steered("the two answers are swapped")
+@steered("the two predictions are swapped")
 def halves_swapped(model, y, no_label, cfg, inside, scale, x, t):
     if (scale == 1).all():
         return model(x, t, y)
@@ -612,7 +614,7 @@ def halves_swapped(model, y, no_label, cfg, inside, scale, x, t):
     return without + scale * (with_label - without)
 
 
-@steered("you start at the answer *with* the label")
+@steered("you start at the prediction *with* the label")
 def as_in_the_paper(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = two_passes(model, y, no_label, x, t)
     return with_label + scale * (with_label - without)
@@ -629,18 +631,18 @@ def not_guided(model, y, no_label, cfg, inside, scale, x, t):
     return model(x, t, y)
 
 
-@steered("only the answer without the label")
+@steered("only the prediction without the label")
 def never_a_label(model, y, no_label, cfg, inside, scale, x, t):
     return model(x, t, no_label)
 
 
-@steered("the interval is not heeded")
+@steered("the interval is ignored")
 def cfg_everywhere(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = two_passes(model, y, no_label, x, t)
     return without + cfg * (with_label - without)
 
 
-@steered("outside of the interval the answer *without* label")
+@steered("outside of the interval the prediction *without* label")
 def nothing_outside(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = two_passes(model, y, no_label, x, t)
     return without + cfg * per_image(inside, x) * (with_label - without)
@@ -721,15 +723,23 @@ def turned_away(model, y, no_label, cfg, inside, scale, x, t):
     return without + scale * (without - with_label)
 
 
-@steered("from the answer without label it is `scale` times")
+@steered("from the prediction without label it is `scale` times")
 def less_one(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = two_passes(model, y, no_label, x, t)
     return without + (scale - 1) * (with_label - without)
 
 
-@steered("ask whether it is so for all of them")
+@steered("check whether it is so for all of them")
 def if_scale(model, y, no_label, cfg, inside, scale, x, t):
     return model(x, t, y) if scale == 1 else model(x, t, no_label)
+
+
+@steered("per_image(scale, x) shapes it for the batch")
+def scale_not_shaped(model, y, no_label, cfg, inside, scale, x, t):
+    if (scale == 1).all():
+        return model(x, t, y)
+    with_label, without = two_passes(model, y, no_label, x, t)
+    return without + scale.flatten() * (with_label - without)
 
 
 @steered("`split` takes the length of a piece")
@@ -743,7 +753,7 @@ def cat_of_two(model, y, no_label, cfg, inside, scale, x, t):
     return model(torch.cat(x, x), torch.cat(t, t), torch.cat(y, no_label)).chunk(2)[0]
 
 
-@steered("the model is asked without labels")
+@steered("the model is called without labels")
 def no_label_is_none(model, y, no_label, cfg, inside, scale, x, t):
     with_label, without = model(x, t, y), model(x, t, None)
     return without + scale * (with_label - without)
@@ -752,14 +762,14 @@ def no_label_is_none(model, y, no_label, cfg, inside, scale, x, t):
 # -- Sampler ---------------------------------------------------------------------------------------
 
 
-def drawing(draw):
-    """A class with this method `draw`."""
-    return type(draw.__name__, (BaseSampler,), {"draw": draw})
+def sampler(integrate):
+    """A class with this method `integrate`; the rest as the lesson gives it."""
+    return type(integrate.__name__, (sampling.Sampler,), {"integrate": integrate})
 
 
-def drawn(hint):
+def integrated(hint):
     """Register a wrong `Sampler`."""
-    return lambda draw: mutant("Sampler", hint)(drawing(draw))
+    return lambda integrate: mutant("Sampler", hint)(sampler(integrate))
 
 
 def solved(self, noise, y, callback=None, **changes):
@@ -769,112 +779,112 @@ def solved(self, noise, y, callback=None, **changes):
     return changes.get("solver", self.solver)(velocity, noise, ts, callback)
 
 
-@lambda draw: right_answer("Sampler")(drawing(draw))
+@lambda integrate: right_answer("Sampler")(sampler(integrate))
 def in_one_line(self, noise, y, callback=None):
     return solved(self, noise, y, callback).mul(0.5).add(0.5).clip(min=0, max=1)
 
 
-@lambda draw: right_answer("Sampler")(drawing(draw))
+@lambda integrate: right_answer("Sampler")(sampler(integrate))
 def clamped_first(self, noise, y, callback=None):
     ts = 1 - torch.arange(self.steps + 1) / self.steps
     return (solved(self, noise, y, callback, ts=ts).clamp(-1, 1) + 1) / 2
 
 
-@drawn("still in [-1, 1]")
+@integrated("still in [-1, 1]")
 def raw(self, noise, y, callback=None):
     return solved(self, noise, y, callback)
 
 
-@drawn("still in [-1, 1]")
+@integrated("still in [-1, 1]")
 def clamped_only(self, noise, y, callback=None):
     return solved(self, noise, y, callback).clamp(0, 1)
 
 
-@drawn("still in [-1, 1]")
+@integrated("still in [-1, 1]")
 def clamped_inside(self, noise, y, callback=None):
     return solved(self, noise, y, callback).clamp(-1, 1)
 
 
-@drawn("some values lie beyond [0, 1]")
+@integrated("some values lie beyond [0, 1]")
 def not_clamped(self, noise, y, callback=None):
     return (solved(self, noise, y, callback) + 1) / 2
 
 
-@drawn("halve after adding")
+@integrated("halve after adding")
 def halved_first(self, noise, y, callback=None):
     return (solved(self, noise, y, callback) / 2 + 1).clamp(0, 1)
 
 
-@drawn("your times run from 0 to 1")
+@integrated("your times run from 0 to 1")
 def upwards(self, noise, y, callback=None):
     x = solved(self, noise, y, callback, ts=torch.linspace(0, 1, self.steps + 1))
     return ((x + 1) / 2).clamp(0, 1)
 
 
-@drawn("one too short")
+@integrated("one too short")
 def one_time_too_few(self, noise, y, callback=None):
     x = solved(self, noise, y, callback, ts=torch.linspace(1, 0, self.steps))
     return ((x + 1) / 2).clamp(0, 1)
 
 
-@drawn("the guidance scale of this sampler is not used")
+@integrated("the guidance scale of this sampler is not used")
 def default_guidance(self, noise, y, callback=None):
     x = self.solver(sampling.guided(self.model, y), noise, torch.linspace(1, 0, self.steps + 1), callback)
     return ((x + 1) / 2).clamp(0, 1)
 
 
-@drawn("the guidance scale of this sampler is not used")
+@integrated("the guidance scale of this sampler is not used")
 def no_guidance(self, noise, y, callback=None):
     return ((solved(self, noise, y, callback, cfg=1.0) + 1) / 2).clamp(0, 1)
 
 
-@drawn("the guidance scale of this sampler is not used")
+@integrated("the guidance scale of this sampler is not used")
 def only_the_interval(self, noise, y, callback=None):
     return ((solved(self, noise, y, callback, cfg=2.0) + 1) / 2).clamp(0, 1)
 
 
-@drawn("the interval of this sampler is not used")
+@integrated("the interval of this sampler is not used")
 def no_interval(self, noise, y, callback=None):
     return ((solved(self, noise, y, callback, interval=(0.0, 1.0)) + 1) / 2).clamp(0, 1)
 
 
-@drawn("always takes Euler's steps")
+@integrated("always takes Euler's steps")
 def always_euler(self, noise, y, callback=None):
     return ((solved(self, noise, y, callback, solver=sampling.euler) + 1) / 2).clamp(0, 1)
 
 
-@drawn("the callback is never called")
+@integrated("the callback is never called")
 def no_callback(self, noise, y, callback=None):
     return ((solved(self, noise, y) + 1) / 2).clamp(0, 1)
 
 
-@drawn("another one at every call")
+@integrated("another one at every call")
 def noise_of_its_own(self, noise, y, callback=None):
     return ((solved(self, torch.randn_like(noise), y, callback) + 1) / 2).clamp(0, 1)
 
 
 @mutant(exercise="Sampler", hint="inherit from BaseSampler")
 class OnItsOwn:
-    def draw(self, noise, y, callback=None):
+    def integrate(self, noise, y, callback=None):
         return noise
 
 
-@drawn("only the 1 is halved")
+@integrated("only the 1 is halved")
 def no_brackets(self, noise, y, callback=None):
     return solved(self, noise, y, callback) + 1 / 2
 
 
-@drawn("only the 1 is halved")
+@integrated("only the 1 is halved")
 def no_brackets_clamped(self, noise, y, callback=None):
     return (solved(self, noise, y, callback) + 1 / 2).clamp(0, 1)
 
 
-@drawn("clamp after halving")
+@integrated("clamp after halving")
 def clamped_too_early(self, noise, y, callback=None):
     return (solved(self, noise, y, callback).clamp(0, 1) + 1) / 2
 
 
-@drawn("the model is asked without labels")
+@integrated("the model is called without labels")
 def along_the_model(self, noise, y, callback=None):
     x = self.solver(self.model, noise, torch.linspace(1, 0, self.steps + 1), callback)
     return ((x + 1) / 2).clamp(0, 1)
@@ -959,7 +969,7 @@ def one_a_class(sampler, per_class, seed):
     return torch.cat([sampler.sample(1, label, seed) for label in range(sampler.model.config.num_classes)])
 
 
-# -- find_noise ------------------------------------------------------------------------------------
+# -- invert ----------------------------------------------------------------------------------------
 
 
 @right_answer(exercise="invert")
@@ -997,7 +1007,7 @@ def turned_around(velocity, pictures, steps):
     return sampling.heun(lambda x, t: -velocity(x, t), pictures, torch.linspace(0, 1, steps + 1))
 
 
-@mutant(exercise="invert", hint="asked at run the wrong way")
+@mutant(exercise="invert", hint="called with run the wrong way")
 def labels_turned(velocity, pictures, steps):
     return sampling.heun(lambda x, t: velocity(x, 1 - t), pictures, torch.linspace(0, 1, steps + 1))
 

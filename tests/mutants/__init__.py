@@ -27,7 +27,7 @@ from dit_course import check
 from dit_course.check.engine.exercise import Draw
 from dit_course.check.engine.verdict import exercises
 
-METHODS = ("forward", "loss", "draw", "parts")  # what an answer that is a class is tried by, the first that it has
+METHODS = ("forward", "loss", "integrate", "parts")  # what an answer that is a class is tried by, the first that it has
 MAKERS = {"guided"}  # functions that make the function that answers
 IN_PLACE = ("EMA",)  # answers that change something and return nothing: their own files hold these mutants, too
 ANY_SECONDS = 30.0  # for answers that end by themselves: a busy machine changes no verdict

@@ -1,16 +1,21 @@
-"""What a lesson's author writes a check with: cases, and diagnoses that know the wrong turns.
+"""What a lesson's author writes a check with: cases, and the mistakes that it recognizes.
 
     double = Exercise(
         "double",
         reference=dit_course.room.double,
         lesson="02",
         cases=lambda draw: [Case((draw.normal(2, 3),), "2 rows of 3"), Case((draw.normal(*draw.sizes(2)),), "a table")],
-        diagnoses=[LooksLike("you squared it: doubling is adding to itself", lambda x: x * x)],
+        mistakes=[
+            "you squared it: doubling is adding to itself",
+            lambda x: x * x,
+            lambda x: x**2 + 0,
+            MatchesRule("much too large", lambda got, expected: bool((got.abs() > 50).any())),
+        ],
     )
 
-A diagnosis is a sentence for the learner, and a wrong version that the answer is compared with: first the name of the
-mistake, then where to look, never the line of code. `ModuleCase` is for answers that are classes of modules. Where the
-result is not one tensor, inherit from `Case` and make one of it in `use`.
+A mistake is a hint for the learner, followed by one or more wrong versions that an answer is compared with; the first
+that fits speaks. A hint names the mistake, then the place to look, never the line of code. `ModuleCase` is for answers
+that are classes of modules. Where the result is not one tensor, inherit from `Case` and make one of it in `use`.
 """
 
 import copy
@@ -153,8 +158,9 @@ class Exercise:
     """A check: called with a learner's answer it prints a verdict, and hands back the answer when it is right.
 
     reference: the course's own version, handed back until then. cases: makes them from a `Draw`, the simplest first.
+    mistakes: hints, each followed by its wrong versions; kept as a list of `MatchesOutput` and `MatchesRule`.
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
-    partly: what is asked when the answer is right on some inputs and wrong on others, and no diagnosis fits:
+    partly: what is asked when the answer is right on some inputs and wrong on others, and no mistake fits:
     `SIZES`, `OTHERWISE`, or a question of the exercise's own.
     """
 
@@ -162,14 +168,16 @@ class Exercise:
     reference: Callable
     lesson: str
     cases: Callable[[Draw], Sequence[Case]]
-    diagnoses: Sequence[MatchesOutput | MatchesRule] = ()
+    mistakes: Sequence[str | Callable | MatchesRule] = ()
     praise: str = "Same as the course's"
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
     partly: str = SIZES
+    diagnoses: Sequence = ()
 
     def __post_init__(self):
         self.__name__ = self.name
+        self.mistakes = with_hints(self.mistakes or self.diagnoses)
         exercises.append(self)
 
     def __call__(self, answer: object, seed: int | None = None, seconds: float | None = None):
@@ -216,16 +224,16 @@ class Exercise:
             below = "your code stands below `raise NotImplementedError`, where it is never reached: delete that line"
             return Verdict(NOT_YET, below) if is_below_its_stub(answer) else Verdict(NOT_TRIED)
         if not faults:
-            lost = self._lost_gradient(answer, trials[0].case, seconds)
-            if lost:
-                return Verdict(NOT_YET, lost)
+            wrong = self._called_again(answer, trials[0].case, seconds)
+            if wrong:
+                return Verdict(NOT_YET, wrong)
             labels = ", ".join(trial.case.label for trial in trials)
             also = " (It also prints: take that out when you are done.)" if printed else ""
             return Verdict(RIGHT, f"{self.praise} on {len(trials)} inputs: {labels}.{also}")
         return self._explain(answer, trials, faults, seconds)
 
     def _try(self, answer: Callable, case: Case, seconds: float | None, seed: int = 0) -> Trial:
-        """Run one case behind the fence; seed: of the answer's own random numbers."""
+        """Run one case within limits; seed: of the answer's own random numbers."""
         torch.manual_seed(seed)
         expected, _ = case.use(self.reference)
         given = ()
@@ -240,8 +248,8 @@ class Exercise:
         trial.fault, trial.text = self._fault(trial, given)
         return trial
 
-    def _fault(self, trial: Trial, given: tuple) -> tuple[str, str]:
-        outcome = trial.outcome
+    def _broken(self, outcome: Outcome) -> tuple[str, str]:
+        """The fault of code that did not come to its end, and a sentence about it; ("", "") when it did."""
         at = f" in {outcome.where}" if outcome.where else ""
         if outcome.stopped == "time":
             return "time", f"your code took too long and was stopped{at}: is there a loop that never ends?"
@@ -255,6 +263,13 @@ class Exercise:
             message = " ".join(str(outcome.error).split())[:300]
             called = "" if at else f" (it is called with {', '.join(inspect.signature(self.reference).parameters)})"
             return "error", f"an error stopped your code{at}: {type(outcome.error).__name__}: {message}{called}"
+        return "", ""
+
+    def _fault(self, trial: Trial, given: tuple) -> tuple[str, str]:
+        outcome = trial.outcome
+        fault, text = self._broken(outcome)
+        if fault:
+            return fault, text
         for before, after in zip(trial.case.inputs(), given, strict=True):
             if isinstance(before, Tensor) and not same(after, before):
                 advice = "make a new tensor (`x = x + 1` does, `x += 1` and `x[0] = 1` do not)"
@@ -273,9 +288,9 @@ class Exercise:
             return Verdict(NOT_YET, worst.text)
         picture = partial(draw_pair, self.picture, trials[0].expected, trials[0].outcome.value)
         shaped = [trial for trial in faults if trial.fault in ("shape", "values")]
-        for diagnosis in self.diagnoses:
-            if shaped and all(diagnosis.fits(trial) for trial in shaped):
-                return Verdict(NOT_YET, f"{_ended(diagnosis.hint)} {_capital(ending)}", picture)
+        for mistake in self.mistakes:
+            if shaped and all(mistake.fits(trial) for trial in shaped):
+                return Verdict(NOT_YET, f"{_ended(mistake.hint)} {_capital(ending)}", picture)
         fine = [trial.case.label for trial in trials if not trial.fault]
         if fine and worst.fault in ("error", "shape", "values"):
             hint = self.partly
@@ -289,16 +304,33 @@ class Exercise:
                 return Verdict(NOT_YET, f"{_ended(hint)} {_capital(ending)}", picture)
         return Verdict(NOT_YET, ending, picture)
 
-    def _lost_gradient(self, answer: Callable, case: Case, seconds: float | None) -> str:
-        """Whether gradients get through where the course's version lets them through; "" when they do."""
+    def _called_again(self, answer: Callable, case: Case, seconds: float | None) -> str:
+        """What is wrong when gradients are wanted, where the course's version lets them through; "" when nothing is."""
 
         with torch.enable_grad():
             if not case.use(self.reference, track=True)[0].requires_grad:
                 return ""
-        if run_limited(lambda: case.use(answer, track=True)[0].requires_grad, seconds).value:
+        outcome = run_limited(lambda: case.use(answer, track=True)[0].requires_grad, seconds)
+        if outcome.value:
             return ""
+        if outcome.error is not None:  # .numpy(), for one, is an error only where gradients are wanted
+            outcome = run_limited(lambda: case.use(answer), seconds)
+        fault, text = self._broken(outcome)
+        if fault:
+            return f"right at first, but not when it is called once more: {text or 'it raises NotImplementedError'}"
         advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
         return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"
+
+
+def with_hints(mistakes: Sequence) -> list:
+    """Each wrong version with the hint that stands before it; what brings its own stays as it is."""
+    found, hint = [], ""
+    for mistake in mistakes:
+        if isinstance(mistake, str):
+            hint = mistake
+        else:
+            found.append(mistake if hasattr(mistake, "fits") else MatchesOutput(hint, mistake))
+    return found
 
 
 def _copied(args: tuple, track: bool) -> tuple:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_course import patches
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
 from dit_course.check.lesson_01_patches.mistakes import (
     altered,
     convolved,
@@ -44,28 +44,29 @@ CHANNELS_LAST = "the channels come last in each token: a token is channels, then
 CHANNELS_OUTSIDE = (
     "one token holds pieces of several patches, as the channels come before the grid: which axes make a token?"
 )
-NO_PERMUTE = (
-    "the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first"
-)
 TOKENS_LAST = "tokens come last, as F.unfold leaves them: (batch, tokens, features) is wanted"
 STILL_GRID = "the grid of patches still has two axes: tokens are one sequence"
-STILL_CUT = "the patches are cut, but not yet flattened into tokens"
 MERGED_BATCH = "batch and tokens have become one axis: each picture keeps its own tokens"
-TOKENS_FIRST = "tokens come before the batch: (batch, tokens, features) is wanted"
-REVERSED = "the tokens are right but run backwards: start at the top left"
 FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
 
-TOKEN_MISTAKES = (
-    (IN_PATCH, reordered(0, 2, 4, 1, 5, 3)),
-    (GRID, reordered(0, 4, 2, 1, 3, 5)),
-    (BOTH, reordered(0, 4, 2, 1, 5, 3)),
-    (CHANNELS_LAST, reordered(0, 2, 4, 3, 5, 1)),
-    (CHANNELS_OUTSIDE, reordered(0, 1, 2, 4, 3, 5)),
-    (NO_PERMUTE, reordered(0, 1, 2, 3, 4, 5)),
-    (NO_PERMUTE, reordered(0, 2, 1, 3, 4, 5)),
-    (NO_PERMUTE, reordered(0, 2, 3, 4, 1, 5)),
-    (REVERSED, lambda images, p: patches.patchify(images, p).flip(1)),
-)
+TOKEN_MISTAKES = [
+    IN_PATCH,
+    reordered(0, 2, 4, 1, 5, 3),
+    GRID,
+    reordered(0, 4, 2, 1, 3, 5),
+    BOTH,
+    reordered(0, 4, 2, 1, 5, 3),
+    CHANNELS_LAST,
+    reordered(0, 2, 4, 3, 5, 1),
+    CHANNELS_OUTSIDE,
+    reordered(0, 1, 2, 4, 3, 5),
+    ("the picture is only reshaped, so a token is a piece of pixel rows: bring the axes of one patch together first"),
+    reordered(0, 1, 2, 3, 4, 5),
+    reordered(0, 2, 1, 3, 4, 5),
+    reordered(0, 2, 3, 4, 1, 5),
+    "the tokens are right but run backwards: start at the top left",
+    lambda images, p: patches.patchify(images, p).flip(1),
+]
 
 
 def token_layout(tokens: Tensor) -> Tensor:
@@ -79,16 +80,22 @@ patchify = Exercise(
     reference=patches.patchify,
     lesson="01",
     cases=lambda draw: [Case((images, p), label(images, p)) for images, p in pictures(draw)],
-    diagnoses=[
-        *[MatchesOutput(hint, wrong) for hint, wrong in TOKEN_MISTAKES],
-        MatchesOutput(STILL_CUT, reordered(0, 2, 4, 1, 3, 5, flat=False)),
-        MatchesOutput(STILL_CUT, cut),
-        MatchesOutput(STILL_GRID, lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3)),
-        MatchesOutput(TOKENS_LAST, lambda images, p: patches.patchify(images, p).transpose(1, 2)),
-        MatchesOutput(TOKENS_FIRST, lambda images, p: patches.patchify(images, p).transpose(0, 1)),
-        MatchesOutput(MERGED_BATCH, lambda images, p: patches.patchify(images, p).flatten(0, 1)),
-        MatchesOutput(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda images, p: patches.patchify(images, p)[0]),
+    mistakes=[
+        *TOKEN_MISTAKES,
+        "the patches are cut, but not yet flattened into tokens",
+        reordered(0, 2, 4, 1, 3, 5, flat=False),
+        cut,
+        STILL_GRID,
+        lambda images, p: reordered(0, 2, 4, 1, 3, 5, flat=False)(images, p).flatten(3),
+        TOKENS_LAST,
+        lambda images, p: patches.patchify(images, p).transpose(1, 2),
+        "tokens come before the batch: (batch, tokens, features) is wanted",
+        lambda images, p: patches.patchify(images, p).transpose(0, 1),
+        MERGED_BATCH,
+        lambda images, p: patches.patchify(images, p).flatten(0, 1),
+        FIRST_ONLY,
+        lambda images, p: patches.patchify(images, p)[:1],
+        lambda images, p: patches.patchify(images, p)[0],
     ],
     picture=token_layout,
 )
@@ -106,44 +113,37 @@ def token_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-UN_GRID = "rows and columns of patches are swapped: the first tokens belong side by side, in the first row"
-UN_IN_PATCH = "every patch comes back transposed: rows of pixels belong beside rows of patches, columns beside columns"
-UN_BOTH = "your picture comes back transposed: height comes before width"
-UN_CHANNELS = "the channels of a token are taken from its end: a token is channels, then rows, then columns"
-UN_THERE = (
-    "that is the order in which `patchify` permutes: the way back starts from other axes, so it needs another one"
-)
-UN_NO_PERMUTE = "the tokens are only reshaped, so each becomes a piece of pixel rows: the axes must be permuted first"
-UN_SIDE = "rows of patches and rows of pixels are not beside each other: which two axes make up the height?"
-UN_STILL_CUT = "the patches stand in the right order, but they are not joined into a picture yet"
-UN_CHANNELS_LAST = "the channels come last in your picture: (batch, channels, height, width) is wanted"
-
 unpatchify = Exercise(
     "unpatchify",
     reference=patches.unpatchify,
     lesson="01",
     cases=token_cases,
-    diagnoses=[
-        MatchesOutput(UN_GRID, joined(0, 3, 2, 4, 1, 5, down=True)),
-        MatchesOutput(UN_IN_PATCH, joined(0, 3, 1, 5, 2, 4)),
-        MatchesOutput(UN_BOTH, joined(0, 3, 2, 5, 1, 4, down=True)),
-        MatchesOutput(UN_BOTH, joined(0, 3, 2, 5, 1, 4)),
-        MatchesOutput(UN_BOTH, lambda *args: patches.unpatchify(*args).transpose(2, 3)),
-        MatchesOutput(UN_CHANNELS, joined(0, 5, 1, 3, 2, 4, token="hwc")),
-        MatchesOutput(UN_NO_PERMUTE, joined(0, 1, 2, 3, 4, 5)),
-        MatchesOutput(UN_SIDE, joined(0, 3, 1, 2, 4, 5)),
-        MatchesOutput(UN_THERE, joined(0, 2, 4, 1, 3, 5)),
-        MatchesOutput(UN_SIDE, joined(0, 3, 4, 1, 5, 2)),
-        MatchesOutput(UN_GRID, joined(0, 3, 2, 4, 1, 5)),
-        MatchesOutput(
-            UN_CHANNELS_LAST,
-            lambda *args: patches.unpatchify(*args).permute(0, 2, 3, 1),
-        ),
-        MatchesOutput(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda *args: patches.unpatchify(*args)[0]),
-        MatchesOutput(
-            UN_STILL_CUT, lambda t, p, c, h, w: t.reshape(-1, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5)
-        ),
+    mistakes=[
+        "rows and columns of patches are swapped: the first tokens belong side by side, in the first row",
+        joined(0, 3, 2, 4, 1, 5, down=True),
+        joined(0, 3, 2, 4, 1, 5),
+        "every patch comes back transposed: rows of pixels belong beside rows of patches, columns beside columns",
+        joined(0, 3, 1, 5, 2, 4),
+        "your picture comes back transposed: height comes before width",
+        joined(0, 3, 2, 5, 1, 4, down=True),
+        joined(0, 3, 2, 5, 1, 4),
+        lambda *args: patches.unpatchify(*args).transpose(2, 3),
+        "the channels of a token are taken from its end: a token is channels, then rows, then columns",
+        joined(0, 5, 1, 3, 2, 4, token="hwc"),
+        "the tokens are only reshaped, so each becomes a piece of pixel rows: the axes must be permuted first",
+        joined(0, 1, 2, 3, 4, 5),
+        "rows of patches and rows of pixels are not beside each other: which two axes make up the height?",
+        joined(0, 3, 1, 2, 4, 5),
+        joined(0, 3, 4, 1, 5, 2),
+        "that is the order in which `patchify` permutes: the way back starts from other axes, so it needs another one",
+        joined(0, 2, 4, 1, 3, 5),
+        "the channels come last in your picture: (batch, channels, height, width) is wanted",
+        lambda *args: patches.unpatchify(*args).permute(0, 2, 3, 1),
+        FIRST_ONLY,
+        lambda *args: patches.unpatchify(*args)[:1],
+        lambda *args: patches.unpatchify(*args)[0],
+        "the patches stand in the right order, but they are not joined into a picture yet",
+        lambda t, p, c, h, w: t.reshape(-1, h // p, w // p, c, p, p).permute(0, 3, 1, 4, 2, 5),
     ],
     praise="The pictures come back whole",
     picture=lambda images: images[0],
@@ -154,8 +154,8 @@ unpatchify = Exercise(
 
 
 def embedded(wrong):
-    """A wrong `PatchEmbed` that cuts the picture by a wrong `patchify`."""
-    return lambda model, images: model.projection(wrong(images, model.patch_size))
+    """A wrong `PatchEmbed` that cuts the picture by a wrong `patchify`; a hint stays as it is."""
+    return wrong if isinstance(wrong, str) else lambda model, images: model.projection(wrong(images, model.patch_size))
 
 
 def embed_cases(draw: Draw) -> list[ModuleCase]:
@@ -169,37 +169,36 @@ def embed_cases(draw: Draw) -> list[ModuleCase]:
     return cases
 
 
-EMBED_GRID = "the width comes before the tokens, as a convolution leaves it: (batch, tokens, width) is wanted"
-EMBED_2D = (
-    "your result still has the grid's two axes, as a convolution leaves it: flatten them, with the width at the end"
-)
-EMBED_NO_BIAS = "the bias is not added"
-EMBED_BEND = "an activation bends the result: the embedding is one linear map, nothing more"
-EMBED_RESIDUAL = "the tokens are normalised: the embedding is one linear map, nothing more"
-EMBED_NO_WEIGHT = "the tokens come back as they were cut: the linear map is not applied"
-EMBED_STRIDE = "there is a token at every pixel: a patch starts where the last one ended, so what must the stride be?"
-
 PatchEmbed = Exercise(
     "PatchEmbed",
     reference=patches.PatchEmbed,
     lesson="01",
     cases=embed_cases,
-    diagnoses=[
-        *[MatchesOutput(hint, embedded(wrong)) for hint, wrong in TOKEN_MISTAKES],
-        MatchesOutput(EMBED_GRID, lambda model, images: model(images).transpose(1, 2)),
-        MatchesOutput(EMBED_2D, lambda model, images: convolved(model, images)),
-        MatchesOutput(EMBED_2D, lambda model, images: convolved(model, images).movedim(1, 3)),
-        MatchesOutput(EMBED_STRIDE, lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2)),
-        MatchesOutput(EMBED_NO_BIAS, lambda model, images: model(images) - model.projection.bias),
-        MatchesOutput(EMBED_NO_WEIGHT, lambda model, images: patches.patchify(images, model.patch_size)),
-        *[
-            MatchesOutput(EMBED_BEND, lambda model, images, bend=bend: bend(model(images)))
-            for bend in (F.relu, F.gelu, F.silu, torch.tanh)
-        ],
-        MatchesOutput(EMBED_RESIDUAL, lambda model, images: F.layer_norm(model(images), model(images).shape[-1:])),
-        MatchesOutput(FIRST_ONLY, lambda model, images: model(images)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda model, images: model(images)[0]),
-        MatchesOutput(MERGED_BATCH, lambda model, images: model(images).flatten(0, 1)),
+    mistakes=[
+        *[embedded(mistake) for mistake in TOKEN_MISTAKES],
+        "the width comes before the tokens, as a convolution leaves it: (batch, tokens, width) is wanted",
+        lambda model, images: model(images).transpose(1, 2),
+        (
+            "your result still has the grid's two axes, as a convolution leaves it: flatten them, with the width at "
+            "the end"
+        ),
+        lambda model, images: convolved(model, images),
+        lambda model, images: convolved(model, images).movedim(1, 3),
+        "there is a token at every pixel: a patch starts where the last one ended, so what must the stride be?",
+        lambda model, images: convolved(model, images, 1).flatten(2).transpose(1, 2),
+        "the bias is not added",
+        lambda model, images: model(images) - model.projection.bias,
+        "the tokens come back as they were cut: the linear map is not applied",
+        lambda model, images: patches.patchify(images, model.patch_size),
+        "an activation bends the result: the embedding is one linear map, nothing more",
+        *[lambda model, images, bend=bend: bend(model(images)) for bend in (F.relu, F.gelu, F.silu, torch.tanh)],
+        "the tokens are normalised: the embedding is one linear map, nothing more",
+        lambda model, images: F.layer_norm(model(images), model(images).shape[-1:]),
+        FIRST_ONLY,
+        lambda model, images: model(images)[:1],
+        lambda model, images: model(images)[0],
+        MERGED_BATCH,
+        lambda model, images: model(images).flatten(0, 1),
     ],
 )
 
@@ -214,27 +213,6 @@ def position_cases(draw: Draw) -> list[Case]:
         rows, columns, quarter = draw.sizes(3, 3, 9)
         cases.append(Case((rows, columns, 4 * quarter), f"a {rows}x{columns} grid, width {4 * quarter}"))
     return cases
-
-
-POS_HALVES = "the halves are swapped: the first encodes the column, the second the row"
-POS_DOWN = "the positions run down the columns: reading order runs along the rows, as the tokens do"
-POS_INTERLEAVED = "sines and cosines take turns: here all sines come first, then all cosines"
-POS_ORDER = "sines and cosines are swapped: the sines come first"
-POS_1D = "the tokens are numbered as in a text: a place has a row and a column, and each gets half of the features"
-POS_LAST = "the last of your frequencies is 1/10000, so the exponent is divided by one too few: it is k / (width / 4)"
-POS_QUARTER = "the frequencies fall too slowly: each axis has width / 4 of them, and they reach down to about 1/10000"
-POS_GROW = "the frequencies grow instead of falling: the sign of the exponent is wrong"
-POS_START = "your grid starts at 1: counting starts at 0"
-POS_SCALE = "the places are divided by the size of the grid: they are whole numbers of patches"
-POS_TURNS = "your waves turn 2 pi times too fast: the shortest is 2 pi patches long"
-POS_GRID = "the grid still has two axes: a row for each token is wanted"
-POS_T = "your table lies on its side: a row for each token, a column for each feature"
-POS_PARTS = "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row"
-POS_ORIGIN = (
-    "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start at 1 and fall: k from 0, "
-    "n = width / 4), and at whether rows and columns are both used"
-)
-POS_SINES = "there are only sines: each wave comes as a sine and as a cosine"
 
 
 def from_the_second_on(got: Tensor, expected: Tensor) -> bool:
@@ -252,27 +230,46 @@ sincos_position_embedding = Exercise(
     reference=patches.sincos_position_embedding,
     lesson="01",
     cases=position_cases,
-    diagnoses=[
-        MatchesOutput(POS_HALVES, altered(first="row")),
-        MatchesOutput(POS_DOWN, downwards),
-        MatchesOutput(POS_INTERLEAVED, interleaved),
-        MatchesOutput(POS_ORDER, altered(order="cs")),
-        MatchesOutput(POS_1D, one_dimensional),
-        MatchesOutput(POS_LAST, altered(frequency=lambda k, n: 10000 ** (-k / (n - 1)))),
-        MatchesOutput(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (2 * n)))),
-        MatchesOutput(POS_QUARTER, altered(frequency=lambda k, n: 10000 ** (-k / (4 * n)))),
-        MatchesOutput(POS_GROW, altered(frequency=lambda k, n: 10000 ** (k / n))),
-        MatchesOutput(POS_START, altered(start=1)),
-        MatchesOutput(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 0)),
-        MatchesOutput(POS_SCALE, lambda rows, columns, width: normalised(rows, columns, width, 1)),
-        MatchesOutput(POS_TURNS, altered(scale=2 * math.pi)),
-        MatchesOutput(POS_SINES, altered(order="ss")),
-        MatchesOutput(POS_GRID, lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width)),
-        MatchesOutput(POS_T, lambda *args: exact(*args).T),
-        MatchesOutput(
-            POS_PARTS, lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1)
+    mistakes=[
+        "the halves are swapped: the first encodes the column, the second the row",
+        altered(first="row"),
+        "the positions run down the columns: reading order runs along the rows, as the tokens do",
+        downwards,
+        "sines and cosines take turns: here all sines come first, then all cosines",
+        interleaved,
+        "sines and cosines are swapped: the sines come first",
+        altered(order="cs"),
+        "the tokens are numbered as in a text: a place has a row and a column, and each gets half of the features",
+        one_dimensional,
+        "the last of your frequencies is 1/10000, so the exponent is divided by one too few: it is k / (width / 4)",
+        altered(frequency=lambda k, n: 10000 ** (-k / (n - 1))),
+        "the frequencies fall too slowly: each axis has width / 4 of them, and they reach down to about 1/10000",
+        altered(frequency=lambda k, n: 10000 ** (-k / (2 * n))),
+        altered(frequency=lambda k, n: 10000 ** (-k / (4 * n))),
+        "the frequencies grow instead of falling: the sign of the exponent is wrong",
+        altered(frequency=lambda k, n: 10000 ** (k / n)),
+        "your grid starts at 1: counting starts at 0",
+        altered(start=1),
+        "the places are divided by the size of the grid: they are whole numbers of patches",
+        lambda rows, columns, width: normalised(rows, columns, width, 0),
+        lambda rows, columns, width: normalised(rows, columns, width, 1),
+        "your waves turn 2 pi times too fast: the shortest is 2 pi patches long",
+        altered(scale=2 * math.pi),
+        "there are only sines: each wave comes as a sine and as a cosine",
+        altered(order="ss"),
+        "the grid still has two axes: a row for each token is wanted",
+        lambda rows, columns, width: exact(rows, columns, width).reshape(rows, columns, width),
+        "your table lies on its side: a row for each token, a column for each feature",
+        lambda *args: exact(*args).T,
+        "the four parts are in another order: sines and cosines of the column, then sines and cosines of the row",
+        lambda *args: torch.cat([exact(*args).chunk(4, dim=1)[i] for i in (0, 2, 1, 3)], dim=1),
+        MatchesRule(
+            (
+                "only place (0, 0) is right, where every angle is 0. Look at the frequencies (they start "
+                "at 1 and fall: k from 0, n = width / 4), and at whether rows and columns are both used"
+            ),
+            from_the_second_on,
         ),
-        MatchesRule(POS_ORIGIN, from_the_second_on),
     ],
     picture=lambda positions: positions.T[None].repeat_interleave(2, dim=2),  # (49, 64) -> (1, 64, 98): a row a feature
     tolerance=1e-3,  # angles in float32 are fine
@@ -293,29 +290,36 @@ def overlapping_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-OVER_STRIDE = "the stride is not used: patches start every `stride` pixels, wherever the last one ended"
-OVER_TOO_FEW = "the last row and the last column of patches are missing: a patch may end right at the edge"
-OVER_PADDED = "patches reach over the edge of the picture: here all of them lie within it, nothing is padded"
-OVER_SWAPPED = "stride and patch size are swapped"
-
 overlapping_patches = Exercise(
     "overlapping_patches",
     reference=overlapping,
     lesson="01",
     cases=overlapping_cases,
-    diagnoses=[
-        MatchesOutput(IN_PATCH, rearranged(0, 2, 3, 1, 5, 4)),
-        MatchesOutput(GRID, rearranged(0, 3, 2, 1, 4, 5)),
-        MatchesOutput(BOTH, rearranged(0, 3, 2, 1, 5, 4)),
-        MatchesOutput(CHANNELS_LAST, rearranged(0, 2, 3, 4, 5, 1)),
-        MatchesOutput(CHANNELS_OUTSIDE, rearranged(0, 1, 2, 3, 4, 5)),
-        MatchesOutput(OVER_STRIDE, lambda images, p, stride: overlapping(images, p, p)),
-        MatchesOutput(OVER_TOO_FEW, too_few),
-        MatchesOutput(OVER_PADDED, lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT),
-        MatchesOutput(OVER_SWAPPED, lambda images, p, stride: overlapping(images, stride, p)),
-        MatchesOutput(TOKENS_LAST, lambda *args: overlapping(*args).transpose(1, 2)),
-        MatchesOutput(STILL_GRID, lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3)),
-        MatchesOutput(FIRST_ONLY, lambda *args: overlapping(*args)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda *args: overlapping(*args)[0]),
+    mistakes=[
+        IN_PATCH,
+        rearranged(0, 2, 3, 1, 5, 4),
+        GRID,
+        rearranged(0, 3, 2, 1, 4, 5),
+        BOTH,
+        rearranged(0, 3, 2, 1, 5, 4),
+        CHANNELS_LAST,
+        rearranged(0, 2, 3, 4, 5, 1),
+        CHANNELS_OUTSIDE,
+        rearranged(0, 1, 2, 3, 4, 5),
+        "the stride is not used: patches start every `stride` pixels, wherever the last one ended",
+        lambda images, p, stride: overlapping(images, p, p),
+        "the last row and the last column of patches are missing: a patch may end right at the edge",
+        too_few,
+        "patches reach over the edge of the picture: here all of them lie within it, nothing is padded",
+        lambda images, p, stride: F.unfold(images, p, stride=stride, padding=1).mT,
+        "stride and patch size are swapped",
+        lambda images, p, stride: overlapping(images, stride, p),
+        TOKENS_LAST,
+        lambda *args: overlapping(*args).transpose(1, 2),
+        STILL_GRID,
+        lambda *args: windows(*args).permute(0, 2, 3, 1, 4, 5).flatten(3),
+        FIRST_ONLY,
+        lambda *args: overlapping(*args)[:1],
+        lambda *args: overlapping(*args)[0],
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, ModuleCase
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention.mistakes import by_spread, mean_first, otherwise
 
@@ -33,11 +33,17 @@ class NormCase(ModuleCase):
                 result = module(*given)
         except RuntimeError as error:
             if "Boolean value of Tensor" in str(error):
-                raise AnswerError(NORM_IF) from None
+                raise AnswerError(
+                    "`if self.weight:` asks many numbers for one yes or no: whether there is a scale, "
+                    "`self.weight is None` says"
+                ) from None
             raise
         except TypeError as error:
             if self.module.weight is None and "NoneType" in str(error):
-                raise AnswerError(NORM_NONE) from None
+                raise AnswerError(
+                    "with scale=False `self.weight` is None, and nothing can be multiplied with None: return "
+                    "without it then"
+                ) from None
             raise
         last = given[0].dtype == torch.float64  # by then it is right in all other ways
         if last and not track and same(result, self.module(*self.given)):
@@ -46,12 +52,30 @@ class NormCase(ModuleCase):
 
     def _try_in_half_precision(self, module: torch.nn.Module) -> None:
         """With the scale in half precision, too, and then in single precision, as mixed precision has it."""
-        for dtype, hint in ((torch.float16, NORM_BACK), (torch.float32, NORM_BACK_SCALE)):
+        for dtype, hint in (
+            (
+                torch.float16,
+                (
+                    "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the "
+                    "result has the dtype of x again, so cast back last, `.to(x.dtype)`"
+                ),
+            ),
+            (
+                torch.float32,
+                (
+                    "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 "
+                    "comes out: cast back last, `.to(x.dtype)`, with the weight applied already"
+                ),
+            ),
+        ):
             x = torch.full((1, 1, self.args[0]), 1000.0, dtype=torch.float16)
             with warnings.catch_warnings(action="ignore"):  # torch's own norm warns of two dtypes
                 result = module.to(dtype)(x)
             if not (result.isfinite().all() and result.count_nonzero()):
-                raise AnswerError(NORM_HALF)
+                raise AnswerError(
+                    "right, but not in half precision: 1000 squared is more than float16 can hold, so the mean "
+                    "square is infinite. Take it in float32: x.float()"
+                )
             if result.dtype != x.dtype:
                 raise AnswerError(hint)
 
@@ -72,33 +96,9 @@ def norm_cases(draw: Draw) -> list[NormCase]:
 
 
 EPS = ("inside", "none", "outside")  # where it may be added
-NORM_CENTRED = "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone"
-NORM_SUM = "you divide by the root of the *sum* of squares: the mean of the squares is meant"
-NORM_ROOT = "you divide by the mean square itself: its root is meant"
-NORM_EPS = "eps is missing or in another place: it is added to the mean square, under the root (seen on tiny numbers)"
-NORM_AXIS = "the mean goes over another axis: each token is normed by itself, over its own features"
-NORM_SCALE = "the learned scale is not used: the result is multiplied by `self.weight`, where there is one"
-NORM_SIZE = "you divide by the mean size |x|: root, mean, square, read backwards, says what to divide by"
-NORM_HALF = (
-    "right, but not in half precision: 1000 squared is more than float16 can hold, so the mean square is infinite. "
-    "Take it in float32: x.float()"
-)
-NORM_BACK = (
-    "right, but float16 goes in and float32 comes out: whatever was made float32 inside, the result has the dtype of x "
-    "again, so cast back last, `.to(x.dtype)`"
-)
-NORM_BACK_SCALE = (
-    "right, but when x is float16 and `self.weight` float32, as in mixed precision, float32 comes out: cast back last, "
-    "`.to(x.dtype)`, with the weight applied already"
-)
-NORM_IF = "`if self.weight:` asks many numbers for one yes or no: whether there is a scale, `self.weight is None` says"
 NORM_ERRORS = {
     "must match the size": "does your mean keep its axis, with size 1 (`keepdim=True`)?",
 }
-NORM_FIRST = "you square the mean: the mean of the squares is meant. Read backwards: square first, then mean, then root"
-NORM_SPREAD = "you divide by the standard deviation, which leaves the mean out: the mean of x² itself is meant"
-NORM_NONE = "with scale=False `self.weight` is None, and nothing can be multiplied with None: return without it then"
-NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings every vector to one size"
 
 RMSNorm = Exercise(
     "RMSNorm",
@@ -106,24 +106,30 @@ RMSNorm = Exercise(
     lesson="02",
     partly=OTHERWISE,
     cases=norm_cases,
-    diagnoses=[
-        *[MatchesOutput(NORM_CENTRED, otherwise(centred=True, eps=eps)) for eps in EPS],
-        *[MatchesOutput(NORM_CENTRED, by_spread(k, eps, centred=True)) for k in (0, 1) for eps in EPS],
-        *[MatchesOutput(NORM_SPREAD, by_spread(k, eps)) for k in (0, 1) for eps in EPS],
-        *[MatchesOutput(NORM_SUM, otherwise(mean=False, eps=eps)) for eps in EPS],
-        *[MatchesOutput(NORM_ROOT, otherwise(root=False, eps=eps)) for eps in EPS],
-        *[MatchesOutput(NORM_AXIS, otherwise(dim=dim, eps=eps)) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
-        MatchesOutput(NORM_FIRST, mean_first),
-        MatchesOutput(NORM_FIRST, lambda norm, x: mean_first(norm, x, eps="none")),
-        MatchesOutput(NORM_SCALE, lambda norm, x: norm(x) / norm.weight),
-        MatchesOutput(NORM_SCALE, otherwise(scaled=False)),
-        MatchesOutput(
-            NORM_SIZE, lambda norm, x: x / x.abs().mean(-1, keepdim=True) * (1 if norm.weight is None else norm.weight)
-        ),
-        MatchesOutput(
-            NORM_TIMES, lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2)
-        ),
-        MatchesOutput(NORM_EPS, otherwise(eps="none")),
-        MatchesOutput(NORM_EPS, otherwise(eps="outside")),
+    mistakes=[
+        "the mean is subtracted: that is LayerNorm, RMSNorm leaves the mean alone",
+        *[otherwise(centred=True, eps=eps) for eps in EPS],
+        *[by_spread(k, eps, centred=True) for k in (0, 1) for eps in EPS],
+        "you divide by the standard deviation, which leaves the mean out: the mean of x² itself is meant",
+        *[by_spread(k, eps) for k in (0, 1) for eps in EPS],
+        "you divide by the root of the *sum* of squares: the mean of the squares is meant",
+        *[otherwise(mean=False, eps=eps) for eps in EPS],
+        "you divide by the mean square itself: its root is meant",
+        *[otherwise(root=False, eps=eps) for eps in EPS],
+        "the mean goes over another axis: each token is normed by itself, over its own features",
+        *[otherwise(dim=dim, eps=eps) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
+        "you square the mean: the mean of the squares is meant. Read backwards: square first, then mean, then root",
+        mean_first,
+        lambda norm, x: mean_first(norm, x, eps="none"),
+        "the learned scale is not used: the result is multiplied by `self.weight`, where there is one",
+        lambda norm, x: norm(x) / norm.weight,
+        otherwise(scaled=False),
+        "you divide by the mean size |x|: root, mean, square, read backwards, says what to divide by",
+        lambda norm, x: x / x.abs().mean(-1, keepdim=True) * (1 if norm.weight is None else norm.weight),
+        "you multiply by the root of the mean square: dividing by it brings every vector to one size",
+        lambda norm, x: x.square() / norm(x) * (1 if norm.weight is None else norm.weight**2),
+        "eps is missing or in another place: it is added to the mean square, under the root (seen on tiny numbers)",
+        otherwise(eps="none"),
+        otherwise(eps="outside"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule, ModuleCase
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights
 from dit_course.check.lesson_02_attention.mistakes import (
     attended,
@@ -71,13 +71,20 @@ class AttentionCase(ModuleCase):
         """A hook: norms before the split would stop with an error that says nothing."""
         width, heads, _ = self.args
         if inputs[0].shape[-1] != width // heads:
-            raise AnswerError(SELF_CUT if inputs[0].shape[-1] in (3 * width, 3 * width // heads) else SELF_EARLY)
+            raise AnswerError(
+                (
+                    "queries, keys and values are cut along another axis: of `self.qkv(x)` it is the *last* "
+                    "that holds all three"
+                )
+                if inputs[0].shape[-1] in (3 * width, 3 * width // heads)
+                else "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
+            )
 
     def _say_which_is_left(self, module: torch.nn.Module, error: NotImplementedError) -> None:
         """One of the two methods is done, the other not yet: raises Complaint; returns when neither is."""
         if type(module).project_qkv is attention.SelfAttention.project_qkv:
             return
-        if traceback.extract_tb(error.__traceback__)[-1].name == "heads_of":  # `forward` has called it
+        if traceback.extract_tb(error.__traceback__)[-1].name == "project_qkv":  # `forward` has called it
             raise AnswerError(
                 "`forward` calls `project_qkv`, which still raises NotImplementedError: write it, too"
             ) from None
@@ -94,7 +101,10 @@ class AttentionCase(ModuleCase):
             if tuple(got.shape) != wanted:
                 said = f"of `project_qkv` the {name} has shape {tuple(got.shape)}, it should have {wanted}"
                 raise AnswerError(f"{said} (batch, heads, tokens, width / heads)") from None
-        raise AnswerError(SELF_HEADS) from None
+        raise AnswerError(
+            "`project_qkv` returns the right shapes, but not the right values: are queries and keys "
+            "normed and values not? Are the parts taken in the order query, key, value?"
+        ) from None
 
     def _heads_are_right(self, module: torch.nn.Module) -> bool:
         """By the weights that come of them: which of the two norms is whose makes no difference."""
@@ -118,33 +128,10 @@ def attention_cases(draw: Draw) -> list[AttentionCase]:
     return cases
 
 
-SELF_CUT = "queries, keys and values are cut along another axis: of `self.qkv(x)` it is the *last* that holds all three"
-SELF_HEADS = (
-    "`project_qkv` returns the right shapes, but not the right values: are queries and keys normed and values not? Are "
-    "the parts taken in the order query, key, value?"
-)
 SELF_ERRORS = {
     "values to unpack": "`self.qkv(x)` is cut into three along its *last* axis, dim=-1",
     "cannot be multiplied": "`self.output` takes whole tokens: are the values mixed and the heads merged before?",
 }
-SELF_NO_NORM = "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`"
-SELF_EARLY = "the norms come too early: they are for one head's features, so they stand behind `split_heads`"
-SELF_HALF_NORM = "only one of queries and keys is normed: both are"
-SELF_VALUE = "the values are normed, too: QK-norm is for queries and keys only"
-SELF_ORDER = (
-    "queries, keys and values are taken in another order: of the three parts of `self.qkv(x)`, they are 1, 2, 3"
-)
-SELF_OUTPUT = "the output's linear map is missing: `self.output` lets the heads talk to each other at the end"
-SELF_MERGE = "the heads are put together without moving their axis back: `merge_heads` does it"
-SELF_TURNS = "the heads are split before queries, keys and values are told apart: first three parts, then heads"
-SELF_TWICE = "the logits are divided by the root of d twice: `scaled_dot_product_attention` does it already"
-SELF_UNSCALED = "the logits are not divided by the root of d"
-SELF_QUERIES = "the softmax goes over the queries: each token shares its look among the keys"
-SELF_CAUSAL = "tokens do not look ahead (is_causal=True): that is for text, in a picture all look at all"
-SELF_RESIDUAL = "x is added to the result: that is the block's business, later in this lesson"
-SELF_ONE = "there is one head only: `split_heads` shares the width among `self.heads`"
-SELF_INTERLEAVED = "the heads take turns at the features: `split_heads` gives each of them neighbouring features"
-SELF_MIXED = "the values come through as they are, nothing is mixed: where do the weights come in?"
 
 SelfAttention = Exercise(
     "SelfAttention",
@@ -152,29 +139,43 @@ SelfAttention = Exercise(
     lesson="02",
     partly=OTHERWISE,
     cases=attention_cases,
-    diagnoses=[
-        MatchesOutput(SELF_NO_NORM, self_attention(norm="")),
-        MatchesOutput(SELF_HALF_NORM, self_attention(norm="q")),
-        MatchesOutput(SELF_HALF_NORM, self_attention(norm="k")),
-        MatchesOutput(SELF_VALUE, self_attention(norm="qkv")),
-        *[MatchesOutput(SELF_ORDER, self_attention(order=order)) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
-        MatchesOutput(SELF_OUTPUT, attended),
-        MatchesOutput(SELF_MERGE, self_attention(merge=merge_reshaped)),
-        MatchesOutput(SELF_TURNS, taken_in_turns),
-        MatchesOutput(SELF_TURNS, reshaped_in_three),
-        MatchesOutput(SELF_TWICE, self_attention(mix=scaled_twice)),
-        MatchesOutput(SELF_UNSCALED, self_attention(mix=unscaled)),
-        MatchesOutput(SELF_QUERIES, self_attention(mix=over_queries)),
-        MatchesOutput(SELF_CAUSAL, self_attention(mix=causal)),
-        MatchesOutput(SELF_RESIDUAL, lambda layer, x: x + layer(x)),
-        MatchesOutput(SELF_ONE, self_attention(norm="", split=lambda x, h: x[:, None])),
-        MatchesOutput(SELF_INTERLEAVED, self_attention(split=unequal_heads)),
-        MatchesOutput(
-            SELF_INTERLEAVED, self_attention(split=unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2))
-        ),
-        MatchesOutput(SELF_MIXED, self_attention(mix=lambda query, key, value: value)),
-        MatchesOutput(FIRST_ONLY, lambda layer, x: layer(x)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda layer, x: layer(x)[0]),
+    mistakes=[
+        "queries and keys are not normed: `self.norm_q` and `self.norm_k` wait for them, behind `split_heads`",
+        self_attention(norm=""),
+        "only one of queries and keys is normed: both are",
+        self_attention(norm="q"),
+        self_attention(norm="k"),
+        "the values are normed, too: QK-norm is for queries and keys only",
+        self_attention(norm="qkv"),
+        "queries, keys and values are taken in another order: of the three parts of `self.qkv(x)`, they are 1, 2, 3",
+        *[self_attention(order=order) for order in ("kvq", "vkq", "vqk", "qvk", "kqv")],
+        "the output's linear map is missing: `self.output` lets the heads talk to each other at the end",
+        attended,
+        "the heads are put together without moving their axis back: `merge_heads` does it",
+        self_attention(merge=merge_reshaped),
+        "the heads are split before queries, keys and values are told apart: first three parts, then heads",
+        taken_in_turns,
+        reshaped_in_three,
+        "the logits are divided by the root of d twice: `scaled_dot_product_attention` does it already",
+        self_attention(mix=scaled_twice),
+        "the logits are not divided by the root of d",
+        self_attention(mix=unscaled),
+        "the softmax goes over the queries: each token shares its look among the keys",
+        self_attention(mix=over_queries),
+        "tokens do not look ahead (is_causal=True): that is for text, in a picture all look at all",
+        self_attention(mix=causal),
+        "x is added to the result: that is the block's business, later in this lesson",
+        lambda layer, x: x + layer(x),
+        "there is one head only: `split_heads` shares the width among `self.heads`",
+        self_attention(norm="", split=lambda x, h: x[:, None]),
+        "the heads take turns at the features: `split_heads` gives each of them neighbouring features",
+        self_attention(split=unequal_heads),
+        self_attention(split=unequal_heads, merge=lambda x: x.permute(0, 2, 3, 1).flatten(2)),
+        "the values come through as they are, nothing is mixed: where do the weights come in?",
+        self_attention(mix=lambda query, key, value: value),
+        FIRST_ONLY,
+        lambda layer, x: layer(x)[:1],
+        lambda layer, x: layer(x)[0],
     ],
     praise="The same tokens come out",
 )
@@ -192,7 +193,9 @@ class ChunkCase(Case):
                 return super().use(answer, track)
         except RuntimeError as error:
             if "non-singleton dimension 0" in str(error):
-                raise AnswerError(CHUNK_AXIS) from None
+                raise AnswerError(
+                    "the pictures of the batch are split, not the keys: keys and values are split along dim=-2"
+                ) from None
             raise
 
     def words(self, got: Tensor, expected: Tensor) -> str:
@@ -220,51 +223,49 @@ def chunk_cases(draw: Draw) -> list[ChunkCase]:
     return cases
 
 
-CHUNK_AXIS = "the pictures of the batch are split, not the keys: keys and values are split along dim=-2"
 CHUNK_ERRORS = {
     "must match the size": "does the largest logit, does the sum, keep its axis with size 1 (`keepdim=True`)?",
     "return_types.max": "`.max(dim)` returns values and their places, `.amax(dim)` the values alone",
 }
-CHUNK_EACH = "each chunk has a softmax of its own: the sum below the fraction must run over all chunks"
-CHUNK_SHRINK = (
-    "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, "
-    "the sums so far must be shrunk"
-)
-CHUNK_KEPT = "only the last chunk counts: is the new highest kept for the next chunk (`highest = ...`), at its end?"
-CHUNK_BEFORE = (
-    "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new highest), so the "
-    "new one is kept only after that"
-)
-CHUNK_HALF = "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest"
-CHUNK_FIRST = (
-    "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which is 0 then. The other "
-    "way round it is infinite, and infinite times 0 is NaN"
-)
-CHUNK_OVERFLOW = OVERFLOW + "subtract the largest logit seen so far"
-CHUNK_REST = "the last chunk is left out when it is shorter than the others"
-CHUNK_SCALE = "the logits are not divided by the root of d"
-CHUNK_TOTAL = "the sums are not divided at the end: mixed values over the total of their weights"
 
 attention_in_chunks = Exercise(
     "attention_in_chunks",
     reference=in_chunks,
     lesson="02",
     cases=chunk_cases,
-    diagnoses=[
-        MatchesOutput(CHUNK_EACH, softmax_each),
-        MatchesOutput(CHUNK_EACH, lambda *args: softmax_each(*args, average=False)),
-        MatchesOutput(CHUNK_SHRINK, not_shrunk),
-        MatchesOutput(CHUNK_KEPT, lambda *args: online(*args, keep="never")),
-        MatchesOutput(CHUNK_BEFORE, lambda *args: online(*args, keep="before")),
-        MatchesOutput(CHUNK_HALF, lambda *args: online(*args, shrunk="total")),
-        MatchesOutput(CHUNK_HALF, lambda *args: online(*args, shrunk="mixed")),
-        MatchesRule(CHUNK_FIRST, lambda got, expected: got.shape == expected.shape and bool(got.isnan().all())),
-        MatchesOutput(CHUNK_REST, whole_pieces_only),
-        MatchesOutput(CHUNK_SCALE, lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v),
-        MatchesOutput(
-            CHUNK_TOTAL, lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v
+    mistakes=[
+        "each chunk has a softmax of its own: the sum below the fraction must run over all chunks",
+        softmax_each,
+        lambda *args: softmax_each(*args, average=False),
+        (
+            "the chunks are not on one scale: each subtracted its own largest logit. When a larger one is found, the "
+            "sums so far must be shrunk"
         ),
-        MatchesRule(CHUNK_OVERFLOW, overflown),
+        not_shrunk,
+        "only the last chunk counts: is the new highest kept for the next chunk (`highest = ...`), at its end?",
+        lambda *args: online(*args, keep="never"),
+        (
+            "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new "
+            "highest), so the new one is kept only after that"
+        ),
+        lambda *args: online(*args, keep="before"),
+        "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest",
+        lambda *args: online(*args, shrunk="total"),
+        lambda *args: online(*args, shrunk="mixed"),
+        MatchesRule(
+            (
+                "at the first chunk the old highest is minus infinity: the factor is exp(old - new), which "
+                "is 0 then. The other way round it is infinite, and infinite times 0 is NaN"
+            ),
+            lambda got, expected: got.shape == expected.shape and bool(got.isnan().all()),
+        ),
+        "the last chunk is left out when it is shorter than the others",
+        whole_pieces_only,
+        "the logits are not divided by the root of d",
+        lambda q, k, v, size: weighted(lambda *_: 1.0)(q, k) @ v,
+        "the sums are not divided at the end: mixed values over the total of their weights",
+        lambda q, k, v, size: (logits(q, k) - logits(q, k).amax(-1, keepdim=True)).exp() @ v,
+        MatchesRule(OVERFLOW + "subtract the largest logit seen so far", overflown),
     ],
     praise="The same as attention at once",
 )

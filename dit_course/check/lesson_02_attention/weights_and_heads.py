@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
 from dit_course.check.lesson_02_attention.mistakes import (
     four_heads,
@@ -51,11 +51,17 @@ class WeightCase(Case):
                 return super().use(answer, track)
         except IndexError as error:
             if self.args[0].ndim == 2 and "Dimension out of range" in str(error):
-                raise AnswerError(WEIGHTS_AHEAD) from None
+                raise AnswerError(
+                    "here are queries without any axes in front, just (n, d), and there is no such axis as you "
+                    "ask for: count from the end, where -1 is the last"
+                ) from None
             raise
         except Exception:
             if self.args[0].ndim > 2 and self._is_right_without_axes_in_front(answer):
-                raise AnswerError(WEIGHTS_FRONT) from None
+                raise AnswerError(
+                    "right for one picture and one head. With axes in front, as batch and heads, `.T` and "
+                    "`transpose(0, 1)` turn other axes than you mean: count from the end, where -1 is the last"
+                ) from None
             raise
 
     def _is_right_without_axes_in_front(self, answer: Callable) -> bool:
@@ -78,64 +84,57 @@ def weight_cases(draw: Draw) -> list[WeightCase]:
     return cases
 
 
-WEIGHTS_COLUMNS = "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?"
-WEIGHTS_OTHER = "the softmax goes over the batch or the heads: each token shares its look among the keys"
-WEIGHTS_SCALE = "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp"
-WEIGHTS_D = "the logits are divided by d itself: its square root is meant"
-WEIGHTS_TIMES = "the logits are multiplied by the square root of d: they should be divided by it"
-WEIGHTS_FRONT = (
-    "right for one picture and one head. With axes in front, as batch and heads, `.T` and `transpose(0, 1)` turn other "
-    "axes than you mean: count from the end, where -1 is the last"
-)
-WEIGHTS_AHEAD = (
-    "here are queries without any axes in front, just (n, d), and there is no such axis as you ask for: count from the "
-    "end, where -1 is the last"
-)
 WEIGHTS_ERRORS = {
     "cannot be multiplied": "`@` takes rows of the first with columns of the second: which axes of the keys must swap?",
     "Expected size for first two dimensions": "which two axes of the keys must swap, counted from the end?",
 }
-WEIGHTS_LENGTH = (
-    "the logits are divided by the root of `len(query)`, which is the size of its *first* axis: d is the last entry of "
-    "its shape"
-)
-WEIGHTS_N = "the logits are divided by the root of the number of tokens: d is the length of one query, the last axis"
-WEIGHTS_LATE = "the softmax comes first and the division after it, so your rows do not sum to 1: divide the logits"
-WEIGHTS_LOGITS = "these are the logits: the softmax is missing, which makes weights of them"
-WEIGHTS_ALL = "your whole table sums to 1: each row should, as each token has its own look to share"
-WEIGHTS_TURNED = "your table lies on its side: a row for each query, a column for each key"
-WEIGHTS_EXP = "these are exponentials: divide each row by its sum, as softmax does"
-WEIGHTS_LOG = "these are logarithms of the weights: softmax is meant, not log_softmax"
-WEIGHTS_SIGMOID = "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1"
-WEIGHTS_OVERFLOW = OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first"
 
 attention_weights = Exercise(
     "attention_weights",
     reference=attention.attention_weights,
     lesson="02",
     cases=weight_cases,
-    diagnoses=[
-        MatchesOutput(WEIGHTS_COLUMNS, weighted(dim=-2)),
-        MatchesOutput(WEIGHTS_OTHER, weighted(dim=0)),
-        MatchesOutput(WEIGHTS_OTHER, weighted(dim=1)),
-        MatchesOutput(WEIGHTS_SCALE, weighted(lambda query, key: 1.0)),
-        MatchesOutput(WEIGHTS_D, weighted(lambda query, key: 1 / query.shape[-1])),
-        MatchesOutput(WEIGHTS_TIMES, weighted(lambda query, key: query.shape[-1] ** 0.5)),
-        MatchesOutput(WEIGHTS_LENGTH, weighted(lambda query, key: len(query) ** -0.5)),
-        MatchesOutput(WEIGHTS_LENGTH, weighted(lambda query, key: len(key) ** -0.5)),
-        MatchesOutput(WEIGHTS_N, weighted(lambda query, key: query.shape[-2] ** -0.5)),
-        MatchesOutput(WEIGHTS_N, weighted(lambda query, key: key.shape[-2] ** -0.5)),
-        MatchesOutput(WEIGHTS_LATE, lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5),
-        MatchesOutput(WEIGHTS_LATE, lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5),
-        MatchesOutput(WEIGHTS_LOGITS, logits),
-        MatchesOutput(WEIGHTS_LOGITS, lambda q, k: logits(q, k, 1.0)),
-        MatchesOutput(WEIGHTS_ALL, over_all),
-        MatchesOutput(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(k, q)),
-        MatchesOutput(WEIGHTS_TURNED, lambda q, k: attention.attention_weights(q, k).mT),
-        MatchesOutput(WEIGHTS_EXP, lambda q, k: logits(q, k).exp()),
-        MatchesOutput(WEIGHTS_LOG, lambda q, k: logits(q, k).log_softmax(dim=-1)),
-        MatchesOutput(WEIGHTS_SIGMOID, lambda q, k: logits(q, k).sigmoid()),
-        MatchesRule(WEIGHTS_OVERFLOW, overflown),
+    mistakes=[
+        "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?",
+        weighted(dim=-2),
+        "the softmax goes over the batch or the heads: each token shares its look among the keys",
+        weighted(dim=0),
+        weighted(dim=1),
+        "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp",
+        weighted(lambda query, key: 1.0),
+        "the logits are divided by d itself: its square root is meant",
+        weighted(lambda query, key: 1 / query.shape[-1]),
+        "the logits are multiplied by the square root of d: they should be divided by it",
+        weighted(lambda query, key: query.shape[-1] ** 0.5),
+        (
+            "the logits are divided by the root of `len(query)`, which is the size of its *first* axis: d is the last "
+            "entry of its shape"
+        ),
+        weighted(lambda query, key: len(query) ** -0.5),
+        weighted(lambda query, key: len(key) ** -0.5),
+        "the logits are divided by the root of the number of tokens: d is the length of one query, the last axis",
+        weighted(lambda query, key: query.shape[-2] ** -0.5),
+        weighted(lambda query, key: key.shape[-2] ** -0.5),
+        "the softmax comes first and the division after it, so your rows do not sum to 1: divide the logits",
+        lambda q, k: weighted(lambda *_: 1.0)(q, k) * q.shape[-1] ** -0.5,
+        lambda q, k: attention.attention_weights(q, k) * q.shape[-1] ** -0.5,
+        "these are the logits: the softmax is missing, which makes weights of them",
+        logits,
+        lambda q, k: logits(q, k, 1.0),
+        "your whole table sums to 1: each row should, as each token has its own look to share",
+        over_all,
+        "your table lies on its side: a row for each query, a column for each key",
+        lambda q, k: attention.attention_weights(k, q),
+        lambda q, k: attention.attention_weights(q, k).mT,
+        "these are exponentials: divide each row by its sum, as softmax does",
+        lambda q, k: logits(q, k).exp(),
+        "these are logarithms of the weights: softmax is meant, not log_softmax",
+        lambda q, k: logits(q, k).log_softmax(dim=-1),
+        "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1",
+        lambda q, k: logits(q, k).sigmoid(),
+        MatchesRule(
+            OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first", overflown
+        ),
     ],
     praise="Every row sums to 1, and the weights are the course's",
     picture=lambda weights: weights[None],
@@ -179,73 +178,74 @@ def merge_cases(draw: Draw) -> list[Case]:
     return [Case((draw.normal(b, h, n, d, dtype=dtype),), f"{b}x{h}x{n}x{d}") for b, h, n, d, dtype in head_sizes(draw)]
 
 
-SPLIT_RESHAPED = (
-    "the tokens are only reshaped, so a head holds whole tokens instead of a part of each: split the width first, "
-    "then change the order of the axes"
-)
-SPLIT_STILL = "the width is split, but the heads come after the tokens: they belong in front, (batch, heads, tokens, d)"
-SPLIT_TURNS = "the heads take turns at the features: a head gets neighbouring features, which axis splits off first?"
-SPLIT_SWAPPED = "heads and features of a head are swapped: there are `heads` heads, of width / heads features each"
-SPLIT_FLIPPED = "tokens and features are swapped within each head: (batch, heads, tokens, d) is wanted"
-SPLIT_FIRST = "the heads come before the batch: (batch, heads, tokens, d) is wanted"
-SPLIT_MERGED = "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)"
-SPLIT_FOUR = "there are four heads, always: the number of heads is `heads`, not a number in your code"
-SPLIT_CUT = "the tokens are shared among the heads: every head sees all tokens, but a part of their features"
-
 split_heads = Exercise(
     "split_heads",
     reference=attention.split_heads,
     lesson="02",
     cases=split_cases,
-    diagnoses=[
-        MatchesOutput(SPLIT_RESHAPED, heads_reshaped),
-        MatchesOutput(SPLIT_STILL, lambda x, h: x.unflatten(2, (h, -1))),
-        MatchesOutput(SPLIT_TURNS, unequal_heads),
-        MatchesOutput(SPLIT_FOUR, four_heads),
-        MatchesOutput(SPLIT_SWAPPED, sizes_swapped),
-        MatchesOutput(SPLIT_SWAPPED, lambda x, h: x.unflatten(2, (-1, h))),
-        MatchesOutput(SPLIT_FLIPPED, lambda x, h: attention.split_heads(x, h).mT),
-        MatchesOutput(SPLIT_FIRST, lambda x, h: attention.split_heads(x, h).transpose(0, 1)),
-        MatchesOutput(SPLIT_MERGED, lambda x, h: attention.split_heads(x, h).flatten(0, 1)),
-        MatchesRule(
-            SPLIT_CUT, lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1]
+    mistakes=[
+        (
+            "the tokens are only reshaped, so a head holds whole tokens instead of a part of each: split the width "
+            "first, then change the order of the axes"
         ),
-        MatchesOutput(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda x, h: attention.split_heads(x, h)[0]),
+        heads_reshaped,
+        "the width is split, but the heads come after the tokens: they belong in front, (batch, heads, tokens, d)",
+        lambda x, h: x.unflatten(2, (h, -1)),
+        "the heads take turns at the features: a head gets neighbouring features, which axis splits off first?",
+        unequal_heads,
+        "there are four heads, always: the number of heads is `heads`, not a number in your code",
+        four_heads,
+        "heads and features of a head are swapped: there are `heads` heads, of width / heads features each",
+        sizes_swapped,
+        lambda x, h: x.unflatten(2, (-1, h)),
+        "tokens and features are swapped within each head: (batch, heads, tokens, d) is wanted",
+        lambda x, h: attention.split_heads(x, h).mT,
+        "the heads come before the batch: (batch, heads, tokens, d) is wanted",
+        lambda x, h: attention.split_heads(x, h).transpose(0, 1),
+        "batch and heads have become one axis: keep them apart, (batch, heads, tokens, d)",
+        lambda x, h: attention.split_heads(x, h).flatten(0, 1),
+        MatchesRule(
+            ("the tokens are shared among the heads: every head sees all tokens, but a part of their features"),
+            lambda got, expected: got.ndim == 4 and got.shape[-1] == expected.shape[1] * expected.shape[-1],
+        ),
+        FIRST_ONLY,
+        lambda x, h: attention.split_heads(x, h)[:1],
+        lambda x, h: attention.split_heads(x, h)[0],
     ],
 )
 
-MERGE_RESHAPED = (
-    "the heads are only reshaped, so pieces of several tokens share a row: bring the heads of one token "
-    "side by side first"
-)
-MERGE_EARLY = (
-    "`flatten(2)` comes too early: axes 2 and 3 are tokens and features, so these are merged. Bring the heads beside "
-    "the features first"
-)
-MERGE_STILL = "the axes stand in the right order, but heads and features are not merged yet: (batch, tokens, width)"
-MERGE_TURNS = "the features of the heads take turns: all features of head 0 come first, then those of head 1"
-MERGE_TOKENS = "heads and tokens are merged: the features are to be, so that each token has all of its width again"
-MERGE_SUM = "the heads are added or averaged: they belong side by side, none of them is lost"
-MERGE_FLIPPED = "tokens and features are swapped: (batch, tokens, width) is wanted"
 
 merge_heads = Exercise(
     "merge_heads",
     reference=attention.merge_heads,
     lesson="02",
     cases=merge_cases,
-    diagnoses=[
-        MatchesOutput(MERGE_RESHAPED, merge_reshaped),
-        MatchesOutput(MERGE_EARLY, lambda x: x.flatten(2)),
-        MatchesOutput(MERGE_STILL, lambda x: x.transpose(1, 2)),
-        MatchesOutput(MERGE_TURNS, lambda x: x.permute(0, 2, 3, 1).flatten(2)),
-        MatchesOutput(MERGE_TOKENS, lambda x: x.flatten(1, 2)),
-        MatchesOutput(MERGE_TOKENS, lambda x: x.transpose(1, 2).flatten(1, 2)),
-        MatchesOutput(MERGE_SUM, lambda x: x.sum(dim=1)),
-        MatchesOutput(MERGE_SUM, lambda x: x.mean(dim=1)),
-        MatchesOutput(MERGE_FLIPPED, lambda x: attention.merge_heads(x).mT),
-        MatchesOutput(MERGE_FLIPPED, lambda x: x.transpose(2, 3).flatten(1, 2)),
-        MatchesOutput(FIRST_ONLY, lambda x: attention.merge_heads(x)[:1]),
-        MatchesOutput(FIRST_ONLY, lambda x: attention.merge_heads(x)[0]),
+    mistakes=[
+        (
+            "the heads are only reshaped, so pieces of several tokens share a row: bring the heads of one token side "
+            "by side first"
+        ),
+        merge_reshaped,
+        (
+            "`flatten(2)` comes too early: axes 2 and 3 are tokens and features, so these are merged. Bring the heads "
+            "beside the features first"
+        ),
+        lambda x: x.flatten(2),
+        "the axes stand in the right order, but heads and features are not merged yet: (batch, tokens, width)",
+        lambda x: x.transpose(1, 2),
+        "the features of the heads take turns: all features of head 0 come first, then those of head 1",
+        lambda x: x.permute(0, 2, 3, 1).flatten(2),
+        "heads and tokens are merged: the features are to be, so that each token has all of its width again",
+        lambda x: x.flatten(1, 2),
+        lambda x: x.transpose(1, 2).flatten(1, 2),
+        "the heads are added or averaged: they belong side by side, none of them is lost",
+        lambda x: x.sum(dim=1),
+        lambda x: x.mean(dim=1),
+        "tokens and features are swapped: (batch, tokens, width) is wanted",
+        lambda x: attention.merge_heads(x).mT,
+        lambda x: x.transpose(2, 3).flatten(1, 2),
+        FIRST_ONLY,
+        lambda x: attention.merge_heads(x)[:1],
+        lambda x: attention.merge_heads(x)[0],
     ],
 )

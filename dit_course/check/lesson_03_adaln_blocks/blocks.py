@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dit_course import blocks
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.exercise import Draw, Exercise, ModuleCase
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_03_adaln_blocks.blocks_mistakes import (
     bent_late,
@@ -38,7 +38,10 @@ class BornCase(ModuleCase):
             result, given = super().use(answer, track)
         except (RuntimeError, ValueError) as error:
             if any(words in str(error) for words in MISFITS):  # it comes up in `modulate`, and is no fault of that
-                raise AnswerError(PIECES.format(" ".join(str(error).split()))) from error
+                raise AnswerError(
+                    f"the pieces of the modulation do not fit ({' '.join(str(error).split())}). Each should have the "
+                    "shape (batch, 1, width): is there an axis for the tokens, are the pieces cut along the last axis?"
+                ) from error
             raise
         kept = all(same(after, before) for after, before in zip(given, self.given, strict=True))
         if not track and kept and same(result, self.module(*self.given)):
@@ -50,37 +53,31 @@ class BornCase(ModuleCase):
 
 
 MISFITS = ("must match the size of tensor", "values to unpack")
-PIECES = (
-    "the pieces of the modulation do not fit ({}). Each should have the shape (batch, 1, width): is there an axis for "
-    "the tokens, and are the pieces cut along the last axis?"
-)
 
 # -- DiTBlock --------------------------------------------------------------------------------------
-
-NOT_IDENTITY = (
-    "with given weights your block is right, but a new one changes its tokens: its gates do not start at zero. Which "
-    "layer makes them, and how does it begin?"
-)
-BLOCK_NAME = "right, but the next cells look for its modulation as `self.modulation`: give the layer this name"
-NEVER_LEARNS = (
-    "with given weights your block is right, and a new one is the identity. But it would stay so for ever: gates *and* "
-    "layers are zero, and zero times zero gives neither of them a gradient. Only the modulation starts at zero"
-)
 
 
 def born_as_identity(block: nn.Module, given: tuple) -> str:
     """A new block hands its tokens through, can still learn, and keeps its modulation where later cells look."""
     x, condition = given
     if not isinstance(getattr(block, "modulation", None), nn.Module):
-        return BLOCK_NAME
+        return "right, but the next cells look for its modulation as `self.modulation`: give the layer this name"
     out = block(x.clone(), condition)
     if (out - x).abs().max() > 1e-6:
-        return NOT_IDENTITY
+        return (
+            "with given weights your block is right, but a new one changes its tokens: its gates do "
+            "not start at zero. Which layer makes them, and how does it begin?"
+        )
     if not out.requires_grad:
         return ""  # the check says so in words of its own
     (out * x.roll(1, dims=1)).sum().backward()
-    moved = any(p.grad is not None and p.grad.abs().max() > 0 for p in block.parameters())
-    return "" if moved else NEVER_LEARNS
+    if any(p.grad is not None and p.grad.abs().max() > 0 for p in block.parameters()):
+        return ""
+    return (
+        "with given weights your block is right, and a new one is the identity. But it would stay so for ever: gates "
+        "*and* layers are zero, and zero times zero gives neither of them a gradient. Only the modulation starts at "
+        "zero"
+    )
 
 
 def block_cases(draw: Draw) -> list[BornCase]:
@@ -95,75 +92,68 @@ def block_cases(draw: Draw) -> list[BornCase]:
     return cases
 
 
-BLOCK_PLAIN = "the condition is not used: shift, scale and gate come from `self.modulation(F.silu(condition))`"
 BLOCK_SILU = "the SiLU before the modulation is missing: F.silu(condition) goes in"
 BLOCK_BEND = "the activation before the modulation is another one: F.silu is meant"
-BLOCK_ORDER = "the six parts come in another order: shift, scale, gate for the attention, then the same for the MLP"
-BLOCK_CHUNKS = "the parts are taken in turns, every sixth number: `chunk` cuts six pieces that hang together"
-BLOCK_NO_GATE = "the gates are missing: each multiplies what its layer gives, before that is added to x"
-BLOCK_GATE_ONE = "the gate is 1 + gate: that is for the scale. A gate of zero lets nothing through"
-BLOCK_GATE_SIGMOID = "the gate goes through a sigmoid: it is used as it is, so that it can start at zero"
-BLOCK_GATE_ALL = "the gate multiplies x, too: only what the layer gives is gated, x stays as it is"
-BLOCK_NO_RESIDUAL = "x itself is missing: each line is x + gate * layer(...)"
-BLOCK_NORM_RESIDUAL = "the norm of x is added instead of x: what stays is x as it came in"
-BLOCK_NO_NORM = "the norms are missing: they come before the modulation"
 BLOCK_AFTER = "norm and modulation are in the wrong order: the norm would undo the scale. First norm, then modulate"
-BLOCK_PARALLEL = "the MLP looks at the x from before the attention: the second line goes on with the x of the first"
-BLOCK_SWAPPED = "the MLP comes before the attention: it is the other way round"
-BLOCK_NO_MLP = "the MLP is missing: there is a second line like the first"
-BLOCK_NO_ATTENTION = "the attention is missing: it is the first of two lines"
-BLOCK_TWICE = "both lines use the same shift, scale and gate: the second has its own three"
-BLOCK_NO_FIRST = "the x itself is missing in the first line: it is x + gate * attention(...)"
-BLOCK_NO_SECOND = "the x itself is missing in the second line: it is x + gate * mlp(...)"
-BLOCK_GATE_INSIDE = "the gates stand inside the layers: each multiplies what its layer gives, not what goes in"
-BLOCK_SILU_LATE = "the SiLU comes after the modulation: it belongs before, F.silu(condition) goes in"
-BLOCK_BARE = "the MLP's tokens are not modulated: the second line has a shift and a scale, too"
-BLOCK_ONE_GATE = "both lines use the first gate: the second line has one of its own"
 
 DiTBlock = Exercise(
     "DiTBlock",
     reference=blocks.DiTBlock,
     lesson="03",
     cases=block_cases,
-    diagnoses=[
-        MatchesOutput(BLOCK_PLAIN, unconditioned),
-        MatchesOutput(BLOCK_SILU, otherwise(bend=lambda x: x)),
-        *[MatchesOutput(BLOCK_BEND, otherwise(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
-        *[
-            MatchesOutput(BLOCK_ORDER, otherwise(order))
-            for order in ((1, 0, 2, 4, 3, 5), (2, 1, 0, 5, 4, 3), (0, 2, 1, 3, 5, 4), (1, 2, 0, 4, 5, 3))
-        ],
-        *[
-            MatchesOutput(BLOCK_ORDER, otherwise(order))
-            for order in ((0, 2, 4, 1, 3, 5), (3, 4, 5, 0, 1, 2), (2, 0, 1, 5, 3, 4), (0, 1, 4, 2, 3, 5))
-        ],
-        MatchesOutput(BLOCK_ONE_GATE, otherwise((0, 1, 2, 3, 4, 2))),
-        MatchesOutput(BLOCK_SILU_LATE, bent_late),
-        MatchesOutput(BLOCK_GATE_INSIDE, otherwise(gate="inside")),
-        MatchesOutput(BLOCK_NO_FIRST, otherwise(residual="not first")),
-        MatchesOutput(BLOCK_NO_SECOND, otherwise(residual="not second")),
-        MatchesOutput(BLOCK_BARE, otherwise(second="bare")),
-        MatchesOutput(BLOCK_TWICE, otherwise((0, 1, 2, 0, 1, 2))),
-        MatchesOutput(BLOCK_CHUNKS, interleaved),
-        *[
-            MatchesOutput(hint, otherwise(gate=gate))
-            for hint, gate in (
-                (BLOCK_NO_GATE, "none"),
-                (BLOCK_GATE_ONE, "plus one"),
-                (BLOCK_GATE_SIGMOID, "sigmoid"),
-                (BLOCK_GATE_ALL, "all"),
-            )
-        ],
-        MatchesOutput(BLOCK_NO_RESIDUAL, otherwise(residual="none")),
-        MatchesOutput(BLOCK_NORM_RESIDUAL, otherwise(residual="norm")),
-        MatchesOutput(BLOCK_NO_NORM, otherwise(norm="none")),
-        MatchesOutput(BLOCK_AFTER, otherwise(after=True)),
-        MatchesOutput(BLOCK_PARALLEL, otherwise(parallel=True)),
-        MatchesOutput(BLOCK_SWAPPED, otherwise(swap=True)),
-        MatchesOutput(BLOCK_SWAPPED, otherwise((3, 4, 5, 0, 1, 2), swap=True)),
-        MatchesOutput(BLOCK_NO_MLP, lone(0)),
-        MatchesOutput(BLOCK_NO_ATTENTION, lone(1)),
-        MatchesOutput(FIRST_ONLY, lambda block, x, condition: block(x, condition[:1].expand_as(condition))),
+    mistakes=[
+        "the condition is not used: shift, scale and gate come from `self.modulation(F.silu(condition))`",
+        unconditioned,
+        BLOCK_SILU,
+        otherwise(bend=lambda x: x),
+        BLOCK_BEND,
+        *[otherwise(bend=bend) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        "the six parts come in another order: shift, scale, gate for the attention, then the same for the MLP",
+        *map(otherwise, ((1, 0, 2, 4, 3, 5), (2, 1, 0, 5, 4, 3), (0, 2, 1, 3, 5, 4), (1, 2, 0, 4, 5, 3))),
+        *map(otherwise, ((0, 2, 4, 1, 3, 5), (3, 4, 5, 0, 1, 2), (2, 0, 1, 5, 3, 4), (0, 1, 4, 2, 3, 5))),
+        "both lines use the first gate: the second line has one of its own",
+        otherwise((0, 1, 2, 3, 4, 2)),
+        "the SiLU comes after the modulation: it belongs before, F.silu(condition) goes in",
+        bent_late,
+        "the gates stand inside the layers: each multiplies what its layer gives, not what goes in",
+        otherwise(gate="inside"),
+        "the x itself is missing in the first line: it is x + gate * attention(...)",
+        otherwise(residual="not first"),
+        "the x itself is missing in the second line: it is x + gate * mlp(...)",
+        otherwise(residual="not second"),
+        "the MLP's tokens are not modulated: the second line has a shift and a scale, too",
+        otherwise(second="bare"),
+        "both lines use the same shift, scale and gate: the second has its own three",
+        otherwise((0, 1, 2, 0, 1, 2)),
+        "the parts are taken in turns, every sixth number: `chunk` cuts six pieces that hang together",
+        interleaved,
+        "the gates are missing: each multiplies what its layer gives, before that is added to x",
+        otherwise(gate="none"),
+        "the gate is 1 + gate: that is for the scale. A gate of zero lets nothing through",
+        otherwise(gate="plus one"),
+        "the gate goes through a sigmoid: it is used as it is, so that it can start at zero",
+        otherwise(gate="sigmoid"),
+        "the gate multiplies x, too: only what the layer gives is gated, x stays as it is",
+        otherwise(gate="all"),
+        "x itself is missing: each line is x + gate * layer(...)",
+        otherwise(residual="none"),
+        "the norm of x is added instead of x: what stays is x as it came in",
+        otherwise(residual="norm"),
+        "the norms are missing: they come before the modulation",
+        otherwise(norm="none"),
+        BLOCK_AFTER,
+        otherwise(after=True),
+        "the MLP looks at the x from before the attention: the second line goes on with the x of the first",
+        otherwise(parallel=True),
+        "the MLP comes before the attention: it is the other way round",
+        otherwise(swap=True),
+        otherwise((3, 4, 5, 0, 1, 2), swap=True),
+        "the MLP is missing: there is a second line like the first",
+        lone(0),
+        "the attention is missing: it is the first of two lines",
+        lone(1),
+        FIRST_ONLY,
+        lambda block, x, condition: block(x, condition[:1].expand_as(condition)),
     ],
     praise="Right with weights of all kinds, and the identity when it is new,",
 )
@@ -171,20 +161,17 @@ DiTBlock = Exercise(
 
 # -- FinalLayer ------------------------------------------------------------------------------------
 
-FINAL_NOT_ZERO = (
-    "with given weights your layer is right, but a new one does not answer zero: which of its layers has to start at "
-    "zero?"
-)
-
-
-FINAL_MODULATION = "a new layer answers zero, as it should, but its modulation does not start at zero: both layers do"
-
 
 def born_as_zero(layer: nn.Module, given: tuple) -> str:
     """A new last layer answers zero, and modulates nothing."""
     if layer(*given).abs().max() > 1e-6:
-        return FINAL_NOT_ZERO
-    return FINAL_MODULATION if any(p.count_nonzero() for p in layer.parameters()) else ""
+        return (
+            "with given weights your layer is right, but a new one does not answer zero: which of its "
+            "layers has to start at zero?"
+        )
+    if any(p.count_nonzero() for p in layer.parameters()):
+        return "a new layer answers zero, as it should, but its modulation does not start at zero: both layers do"
+    return ""
 
 
 def final_cases(draw: Draw) -> list[BornCase]:
@@ -199,31 +186,34 @@ def final_cases(draw: Draw) -> list[BornCase]:
     return cases
 
 
-FINAL_PLAIN = "the condition is not used: shift and scale come from `self.modulation(F.silu(condition))`"
-FINAL_NO_LINEAR = "the linear map at the end is missing: the tokens still have their width"
-FINAL_SWAPPED = "shift and scale are swapped: the shift is the first half of the modulation"
-FINAL_NO_NORM = "the norm is missing: it comes before the modulation"
-FINAL_BEND = "an activation bends the result: a velocity may have any sign and size"
-
 FinalLayer = Exercise(
     "FinalLayer",
     reference=blocks.FinalLayer,
     lesson="03",
     cases=final_cases,
-    diagnoses=[
-        MatchesOutput(FINAL_PLAIN, lambda layer, x, condition: layer.linear(layer.norm(x))),
-        MatchesOutput(FINAL_PLAIN, lambda layer, x, condition: layer.linear(x)),
-        MatchesOutput(BLOCK_SILU, final(bend=lambda x: x)),
-        *[MatchesOutput(BLOCK_BEND, final(bend=bend)) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
-        MatchesOutput(FINAL_SWAPPED, final(swap=True)),
-        MatchesOutput(FINAL_NO_NORM, final(norm=False)),
-        MatchesOutput(BLOCK_AFTER, final(after=True)),
-        MatchesOutput(FINAL_NO_LINEAR, lambda layer, x, condition: _modulated(layer, x, condition)),
+    mistakes=[
+        "the condition is not used: shift and scale come from `self.modulation(F.silu(condition))`",
+        lambda layer, x, condition: layer.linear(layer.norm(x)),
+        lambda layer, x, condition: layer.linear(x),
+        BLOCK_SILU,
+        final(bend=lambda x: x),
+        BLOCK_BEND,
+        *[final(bend=bend) for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid)],
+        "shift and scale are swapped: the shift is the first half of the modulation",
+        final(swap=True),
+        "the norm is missing: it comes before the modulation",
+        final(norm=False),
+        BLOCK_AFTER,
+        final(after=True),
+        "the linear map at the end is missing: the tokens still have their width",
+        lambda layer, x, condition: _modulated(layer, x, condition),
+        "an activation bends the result: a velocity may have any sign and size",
         *[
-            MatchesOutput(FINAL_BEND, lambda layer, x, condition, bend=bend: bend(layer(x, condition)))
+            lambda layer, x, condition, bend=bend: bend(layer(x, condition))
             for bend in (torch.tanh, torch.sigmoid, F.relu, F.silu)
         ],
-        MatchesOutput(FIRST_ONLY, lambda layer, x, condition: layer(x, condition[:1].expand_as(condition))),
+        FIRST_ONLY,
+        lambda layer, x, condition: layer(x, condition[:1].expand_as(condition)),
     ],
     praise="Right with weights of all kinds, and zero when it is new,",
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dit_course import conditioning
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule, ModuleCase
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule, ModuleCase
 from dit_course.check.engine.modules import AnswerError, load_reference_weights
 from dit_course.check.lesson_03_adaln_blocks.conditioning_mistakes import (
     TIME_TOLERANCE,
@@ -26,12 +26,6 @@ FIRST_ONLY = "only the first of the batch is used: is there a 0 where all of the
 # -- TimestepEmbedder ------------------------------------------------------------------------------
 
 
-TIME_ELSEWHERE = (
-    "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the whole formula, with its "
-    "factor 1000, belongs in there"
-)
-
-
 @dataclass(frozen=True)
 class TimeCase(ModuleCase):
     """An embedder whose `sinusoids` are looked at alone, too, once `forward` is right."""
@@ -42,7 +36,10 @@ class TimeCase(ModuleCase):
         if not track and same(result, self.module(*self.given), TIME_TOLERANCE):
             alone = getattr(load_reference_weights(answer, self.args, self.module), "sinusoids", lambda t: None)
             if not same(alone(self.given[0].clone()), self.module.sinusoids(*self.given), TIME_TOLERANCE):
-                raise AnswerError(TIME_ELSEWHERE)
+                raise AnswerError(
+                    "`forward` is right, but `sinusoids` alone is not, and the next cells ask for it: the "
+                    "whole formula, with its factor 1000, belongs in there"
+                )
         return result, given
 
 
@@ -62,57 +59,58 @@ def time_cases(draw: Draw) -> list[TimeCase]:
     return cases
 
 
-TIME_FACTOR = "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still"
-TIME_TURNS = "your waves turn 2 pi times too fast: multiply by 1000 and the frequency, nothing else"
-TIME_DIVIDED = "t is divided by 1000: it has to be multiplied, so that the fast waves turn many times"
-TIME_INVERTED = "you divide by the frequencies: the angle is the time *times* the frequency"
-TIME_ORDER = "sines and cosines are swapped: the cosines come first"
-TIME_INTERLEAVED = "cosines and sines take turns: here all cosines come first, then all sines"
-TIME_ONE_KIND = "there are only cosines, or only sines: each wave comes as a cosine and as a sine"
-TIME_NO_BEND = "there is no SiLU between the two linear layers, so they are one linear map"
-TIME_BEND = "the activation between the two linear layers is another one: F.silu is meant"
-TIME_BENT_END = "there is an activation after the last linear layer: it belongs between the two"
-TIME_BENT_START = "there is an activation before the first linear layer: it belongs between the two"
-TIME_HALF = "only one of the two linear layers is used: sinusoids, `input`, SiLU, `output`"
-TIME_FEATURES = "the sinusoids themselves come back: `forward` sends them through `input`, SiLU and `output`"
-TIME_ONLY_ZERO = (
-    "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look at the angles: is the "
-    "factor 1000, and are the times as they came, not rounded?"
-)
-
-
 TimestepEmbedder = Exercise(
     "TimestepEmbedder",
     reference=conditioning.TimestepEmbedder,
     lesson="03",
     cases=time_cases,
-    diagnoses=[
-        MatchesOutput(TIME_FACTOR, altered(factor=1)),
-        MatchesOutput(TIME_DIVIDED, altered(factor=1e-3)),
-        MatchesOutput(TIME_TURNS, altered(factor=2000 * torch.pi)),
-        MatchesOutput(TIME_TURNS, altered(factor=2 * torch.pi)),
-        MatchesOutput(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1000))),
-        MatchesOutput(TIME_INVERTED, lambda m, t: embedded(m, inverted(m, t, 1))),
-        MatchesOutput(TIME_ORDER, altered(order="sc")),
-        MatchesOutput(TIME_INTERLEAVED, altered(turns=True)),
-        MatchesOutput(TIME_INTERLEAVED, altered(order="sc", turns=True)),
-        MatchesOutput(TIME_ONE_KIND, altered(order="cc")),
-        MatchesOutput(TIME_ONE_KIND, altered(order="ss")),
-        MatchesOutput(TIME_NO_BEND, lambda m, t: embedded(m, m.sinusoids(t), lambda x: x)),
+    mistakes=[
+        "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still",
+        altered(factor=1),
+        "t is divided by 1000: it has to be multiplied, so that the fast waves turn many times",
+        altered(factor=1e-3),
+        "your waves turn 2 pi times too fast: multiply by 1000 and the frequency, nothing else",
+        altered(factor=2000 * torch.pi),
+        altered(factor=2 * torch.pi),
+        "you divide by the frequencies: the angle is the time *times* the frequency",
+        lambda m, t: embedded(m, inverted(m, t, 1000)),
+        lambda m, t: embedded(m, inverted(m, t, 1)),
+        "sines and cosines are swapped: the cosines come first",
+        altered(order="sc"),
+        "cosines and sines take turns: here all cosines come first, then all sines",
+        altered(turns=True),
+        altered(order="sc", turns=True),
+        "there are only cosines, or only sines: each wave comes as a cosine and as a sine",
+        altered(order="cc"),
+        altered(order="ss"),
+        "there is no SiLU between the two linear layers, so they are one linear map",
+        lambda m, t: embedded(m, m.sinusoids(t), lambda x: x),
+        "the activation between the two linear layers is another one: F.silu is meant",
         *[
-            MatchesOutput(TIME_BEND, lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend))
+            lambda m, t, bend=bend: embedded(m, m.sinusoids(t), bend)
             for bend in (F.relu, F.gelu, torch.tanh, torch.sigmoid, lambda x: F.gelu(x, approximate="tanh"))
         ],
-        MatchesOutput(TIME_BENT_END, lambda m, t: F.silu(m(t))),
-        MatchesOutput(TIME_BENT_END, lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x))),
-        MatchesOutput(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)))),
-        MatchesOutput(TIME_BENT_START, lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x)),
-        MatchesOutput(TIME_HALF, lambda m, t: m.input(m.sinusoids(t))),
-        MatchesOutput(TIME_HALF, lambda m, t: F.silu(m.input(m.sinusoids(t)))),
-        MatchesOutput(TIME_FEATURES, lambda m, t: m.sinusoids(t)),
-        MatchesOutput(FIRST_ONLY, lambda m, t: m(t[:1]).expand(len(t), -1)),
-        MatchesOutput(FIRST_ONLY, lambda m, t: m(t[:1])),
-        MatchesRule(TIME_ONLY_ZERO, only_zero),
+        "there is an activation after the last linear layer: it belongs between the two",
+        lambda m, t: F.silu(m(t)),
+        lambda m, t: F.silu(embedded(m, m.sinusoids(t), lambda x: x)),
+        "there is an activation before the first linear layer: it belongs between the two",
+        lambda m, t: embedded(m, F.silu(m.sinusoids(t))),
+        lambda m, t: embedded(m, F.silu(m.sinusoids(t)), lambda x: x),
+        "only one of the two linear layers is used: sinusoids, `input`, SiLU, `output`",
+        lambda m, t: m.input(m.sinusoids(t)),
+        lambda m, t: F.silu(m.input(m.sinusoids(t))),
+        "the sinusoids themselves come back: `forward` sends them through `input`, SiLU and `output`",
+        lambda m, t: m.sinusoids(t),
+        FIRST_ONLY,
+        lambda m, t: m(t[:1]).expand(len(t), -1),
+        lambda m, t: m(t[:1]),
+        MatchesRule(
+            (
+                "only t = 0 comes out right, where every angle is 0 whatever it is multiplied by. So look "
+                "at the angles: is the factor 1000, and are the times as they came, not rounded?"
+            ),
+            only_zero,
+        ),
     ],
     tolerance=TIME_TOLERANCE,
 )
@@ -121,13 +119,6 @@ TimestepEmbedder = Exercise(
 # -- LabelEmbedder ---------------------------------------------------------------------------------
 
 FATES = 40  # batches in which the fate of the labels is counted
-LABEL_SMALL = 'the table has a row for each class, and needs one more, the last, for "no label"'
-LABEL_NAME = "right, but the next cell looks for the table as `self.table`, an nn.Embedding: give it this name"
-LABEL_START = "right, but the table does not start small: its numbers should spread by 0.02, and spread by {:.2g}"
-LABEL_WHOLE = (
-    "the random numbers take the labels' type here, and labels are whole numbers: between 0 and 1 there are none. "
-    "Draw ordinary random numbers, of the labels' shape"
-)
 
 
 @dataclass(frozen=True)
@@ -141,20 +132,29 @@ class LabelCase(ModuleCase):
             return load_reference_weights(answer, self.args, self.module)
         except AnswerError:
             if any(own.shape == (classes, width) for own in answer(*self.args).parameters()):
-                raise AnswerError(LABEL_SMALL) from None
+                raise AnswerError(
+                    'the table has a row for each class, and needs one more, the last, for "no label"'
+                ) from None
             raise
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call; look at a new table, once the result is right."""
-        given = self.given[0].clone()
-        result = self.built(answer)(given)
+        given, embedder = self.given[0].clone(), self.built(answer)
+        if hasattr(embedder, "drop_labels") and embedder.drop_labels(given.clone()) is None:
+            raise AnswerError("`drop_labels` returns nothing: is the `return` missing?")
+        result = embedder(given)
         if not track and same(result, self.module(*self.given)):
             table = getattr(answer(100, 64, 0.1), "table", None)
             if not isinstance(table, nn.Embedding):
-                raise AnswerError(LABEL_NAME)
+                raise AnswerError(
+                    "right, but the next cell looks for the table as `self.table`, an nn.Embedding: give it this name"
+                )
             spread = table.weight.std().item()
             if not 0.015 < spread < 0.025:
-                raise AnswerError(LABEL_START.format(spread))
+                raise AnswerError(
+                    "right, but the table does not start small: its numbers should spread by 0.02, and spread "
+                    f"by {spread:.2g}"
+                )
         return result, (given,)
 
 
@@ -174,7 +174,10 @@ class DroppedLabels(LabelCase):
             return self._counted(lambda: module(given)), (given,)
         except RuntimeError as error:
             if "not implemented for 'Long'" in str(error):  # torch.rand_like(labels)
-                raise AnswerError(LABEL_WHOLE) from error
+                raise AnswerError(
+                    "the random numbers take the labels' type here, and labels are whole numbers: between 0 "
+                    "and 1 there are none. Draw ordinary random numbers, of the labels' shape"
+                ) from error
             raise
 
     def words(self, got: Tensor, expected: Tensor) -> str:
@@ -224,41 +227,37 @@ def label_cases(draw: Draw) -> list[LabelCase]:
     return cases
 
 
-LABEL_NEVER = "labels are never dropped: while training (`self.training`), each has to become num_classes now and then"
-LABEL_ALWAYS = "labels are dropped outside of training, too: look at `self.training` first"
-LABEL_TURNED = "labels are kept where they should be dropped: the comparison is the wrong way round"
-LABEL_TOGETHER = "the labels of a batch are dropped all together or not at all: draw one random number for each label"
-LABEL_ZERO = 'a dropped label becomes class 0: "no label" has a row of its own, number num_classes'
-LABEL_LAST = 'a dropped label becomes the last class: "no label" has the row behind it, number num_classes'
-LABEL_VECTOR = 'the vector of a dropped label is set to zero: it should be the row of "no label", which is learned'
-LABEL_FEATURES = 'single features are dropped, as F.dropout does it: here a whole label becomes "no label"'
-LABEL_NORMAL = "the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"
-LABEL_FIXED = "the same share of labels is dropped whatever `dropout` says: compare with self.dropout"
-
-
 LabelEmbedder = Exercise(
     "LabelEmbedder",
     reference=conditioning.LabelEmbedder,
     lesson="03",
     partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,
-    diagnoses=[
-        MatchesOutput(LABEL_NEVER, lambda m, y: m.table(y)),
-        MatchesOutput(LABEL_ALWAYS, lambda m, y: dropping(m, y, chances(y) < m.dropout)),
-        MatchesOutput(LABEL_TURNED, lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout))),
-        MatchesOutput(LABEL_TOGETHER, lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout))),
-        MatchesOutput(LABEL_ZERO, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0)),
-        MatchesOutput(
-            LABEL_LAST, lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1)
+    mistakes=[
+        "labels are never dropped: while training (`self.training`), each has to become num_classes now and then",
+        lambda m, y: m.table(y),
+        "labels are dropped outside of training, too: look at `self.training` first",
+        lambda m, y: dropping(m, y, chances(y) < m.dropout),
+        "labels are kept where they should be dropped: the comparison is the wrong way round",
+        lambda m, y: dropping(m, y, m.training & (chances(y) > m.dropout)),
+        "the labels of a batch are dropped all together or not at all: draw one random number for each label",
+        lambda m, y: dropping(m, y, m.training & (torch.rand(1) < m.dropout)),
+        'a dropped label becomes class 0: "no label" has a row of its own, number num_classes',
+        lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), 0),
+        'a dropped label becomes the last class: "no label" has the row behind it, number num_classes',
+        lambda m, y: dropping(m, y, m.training & (chances(y) < m.dropout), m.num_classes - 1),
+        'the vector of a dropped label is set to zero: it should be the row of "no label", which is learned',
+        lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None],
+        'single features are dropped, as F.dropout does it: here a whole label becomes "no label"',
+        lambda m, y: F.dropout(m.table(y), m.dropout, m.training),
+        "the same share of labels is dropped whatever `dropout` says: compare with self.dropout",
+        *[lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)) for rate in (0.1, 0.5)],
+        MatchesRule(
+            ("the random numbers come from a bell curve (`torch.randn`): below 0.1 there lie more than half of them"),
+            normal_share,
         ),
-        MatchesOutput(LABEL_VECTOR, lambda m, y: m.table(y) * (~(m.training & (chances(y) < m.dropout)))[:, None]),
-        MatchesOutput(LABEL_FEATURES, lambda m, y: F.dropout(m.table(y), m.dropout, m.training)),
-        *[
-            MatchesOutput(LABEL_FIXED, lambda m, y, rate=rate: dropping(m, y, m.training & (chances(y) < rate)))
-            for rate in (0.1, 0.5)
-        ],
-        MatchesRule(LABEL_NORMAL, normal_share),
-        MatchesOutput(FIRST_ONLY, lambda m, y: m(y)[:1]),
+        FIRST_ONLY,
+        lambda m, y: m(y)[:1],
     ],
     praise="Kept and dropped as they should be",
 )
@@ -278,33 +277,31 @@ def modulate_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-MOD_ONE = "the 1 is missing: a scale of zero must leave x as it is, so the factor is 1 + scale"
-MOD_SWAPPED = "shift and scale are swapped: shift is added, 1 + scale multiplies"
-MOD_BRACKET = "the shift is scaled, too: first scale, then shift"
-MOD_NO_SHIFT = "the shift is not added"
-MOD_NO_SCALE = "x is not scaled"
-MOD_MINUS = "the shift is subtracted: it is added"
-MOD_MINUS_ONE = "the factor is 1 - scale: it should be 1 + scale"
-MOD_BARE = "1 and scale are no longer one factor: what stands in brackets in the formula?"
-MOD_RESIDUAL = "x is added once too often: the 1 in 1 + scale is already the x that stays"
-
-
 modulate = Exercise(
     "modulate",
     reference=conditioning.modulate,
     lesson="03",
     cases=modulate_cases,
-    diagnoses=[
-        MatchesOutput(MOD_ONE, lambda x, shift, scale: x * scale + shift),
-        MatchesOutput(MOD_SWAPPED, lambda x, shift, scale: x * (1 + shift) + scale),
-        MatchesOutput(MOD_SWAPPED, lambda x, shift, scale: x * shift + scale),
-        MatchesOutput(MOD_BRACKET, lambda x, shift, scale: (x + shift) * (1 + scale)),
-        MatchesOutput(MOD_BRACKET, lambda x, shift, scale: (x + shift) * scale),
-        MatchesOutput(MOD_NO_SHIFT, lambda x, shift, scale: x * (1 + scale)),
-        MatchesOutput(MOD_NO_SCALE, lambda x, shift, scale: x + shift),
-        MatchesOutput(MOD_MINUS, lambda x, shift, scale: x * (1 + scale) - shift),
-        MatchesOutput(MOD_MINUS_ONE, lambda x, shift, scale: x * (1 - scale) + shift),
-        MatchesOutput(MOD_BARE, lambda x, shift, scale: x * 1 + scale + shift),
-        MatchesOutput(MOD_RESIDUAL, lambda x, shift, scale: x + x * (1 + scale) + shift),
+    mistakes=[
+        "the 1 is missing: a scale of zero must leave x as it is, so the factor is 1 + scale",
+        lambda x, shift, scale: x * scale + shift,
+        "shift and scale are swapped: shift is added, 1 + scale multiplies",
+        lambda x, shift, scale: x * (1 + shift) + scale,
+        lambda x, shift, scale: x * shift + scale,
+        "the shift is scaled, too: first scale, then shift",
+        lambda x, shift, scale: (x + shift) * (1 + scale),
+        lambda x, shift, scale: (x + shift) * scale,
+        "the shift is not added",
+        lambda x, shift, scale: x * (1 + scale),
+        "x is not scaled",
+        lambda x, shift, scale: x + shift,
+        "the shift is subtracted: it is added",
+        lambda x, shift, scale: x * (1 + scale) - shift,
+        "the factor is 1 - scale: it should be 1 + scale",
+        lambda x, shift, scale: x * (1 - scale) + shift,
+        "1 and scale are no longer one factor: what stands in brackets in the formula?",
+        lambda x, shift, scale: x * 1 + scale + shift,
+        "x is added once too often: the 1 in 1 + scale is already the x that stays",
+        lambda x, shift, scale: x + x * (1 + scale) + shift,
     ],
 )

@@ -8,18 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.modules import AnswerError, randomize_parameters
 from dit_course.check.stretch_solutions import block_changes as changes
 from dit_course.dit import DiT, DiTConfig
-
-STRETCH_INNER = (
-    "your function asks the model for `{}`, which other models do not have: all it may count on is `model.blocks` and "
-    "model(x, t, y). Listen in with hooks"
-)
-STRETCH_RETURNS = "your hook returns something, and PyTorch takes that for the block's new output: return nothing"
-STRETCH_RUNS = "right, but the model ran {} times: with a hook on every block, once is enough"
-STRETCH_MODE = "right, but the model comes back in another mode (train or eval): leave it as it was"
 
 
 class Foreign(nn.Module):
@@ -33,7 +25,10 @@ class Foreign(nn.Module):
 
     def __getattr__(self, name: str):
         if name in ("embed", "condition", "time_embed", "label_embed", "positions", "config", "final"):
-            raise AnswerError(STRETCH_INNER.format(name))
+            raise AnswerError(
+                f"your function asks the model for `{name}`, which other models do not have: all it may count "
+                "on is `model.blocks` and model(x, t, y). Listen in with hooks"
+            )
         return super().__getattr__(name)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -48,7 +43,9 @@ class Foreign(nn.Module):
 def _listening(hook: Callable) -> Callable:
     def called(*args):
         if hook(*args) is not None:
-            raise AnswerError(STRETCH_RETURNS)
+            raise AnswerError(
+                "your hook returns something, and PyTorch takes that for the block's new output: return nothing"
+            )
 
     return called
 
@@ -68,9 +65,11 @@ class WholeModel(Case):
                     "right, but your hooks are still on the model: `hook.remove()` each, or they run for ever"
                 )
             if foreign.runs != 1:
-                raise AnswerError(STRETCH_RUNS.format(foreign.runs))
+                raise AnswerError(
+                    f"right, but the model ran {foreign.runs} times: with a hook on every block, once is enough"
+                )
             if foreign.training != self.args[0].training:
-                raise AnswerError(STRETCH_MODE)
+                raise AnswerError("right, but the model comes back in another mode (train or eval): leave it as it was")
         return result, (foreign, *rest)
 
 
@@ -98,10 +97,12 @@ def model_cases(draw: Draw) -> list[WholeModel]:
 
 def steps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> list[Tensor]:
     """The tokens before the first block, and after each."""
-    condition, tokens = model.condition(t, y), model.embed(x)
-    seen = [tokens]
-    for block in model.blocks:
-        seen.append(block(seen[-1], condition))
+    seen = []
+    hooks = [model.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))]
+    hooks += [block.register_forward_hook(lambda block, inputs, output: seen.append(output)) for block in model.blocks]
+    model(x, t, y)
+    for hook in hooks:
+        hook.remove()
     return seen
 
 
@@ -120,27 +121,26 @@ def alone(model: nn.Module, *_) -> Tensor:
     return torch.zeros(len(model.blocks))
 
 
-STRETCH_SIGNS = "your numbers cancel: changes up and down add to about nothing. Take their sizes (`abs`) first"
-STRETCH_UP = "that is the largest change *upwards*: one that goes down may be larger. Take the sizes (`abs`) first"
-STRETCH_MEAN = "that is the mean of the changes: the largest is wanted, as one number that moves is enough"
-STRETCH_START = "every block is compared with what went into the first: compare it with what went into itself"
-STRETCH_OUTPUT = "that is how large the outputs are: compare them with the inputs"
-STRETCH_ONE = "that is one number for the whole model: each block has its own, in the order of the blocks"
-STRETCH_ALONE = "your answer is all zeros, and that of new blocks is: look at those of `model.blocks`, while it runs"
-
 block_changes = Exercise(
     "block_changes",
     reference=changes,
     lesson="03",
     cases=model_cases,
-    diagnoses=[
-        MatchesOutput(STRETCH_SIGNS, measured(torch.sum)),
-        MatchesOutput(STRETCH_SIGNS, measured(torch.mean)),
-        MatchesOutput(STRETCH_UP, measured(torch.max)),
-        MatchesOutput(STRETCH_MEAN, measured(lambda change: change.abs().mean())),
-        MatchesOutput(STRETCH_START, measured(lambda change: change.abs().max(), start=True)),
-        MatchesOutput(STRETCH_OUTPUT, lambda *args: torch.stack([after.abs().max() for after in steps(*args)[1:]])),
-        MatchesOutput(STRETCH_ONE, lambda *args: changes(*args).max()),
-        MatchesOutput(STRETCH_ALONE, alone),
+    mistakes=[
+        "your numbers cancel: changes up and down add to about nothing. Take their sizes (`abs`) first",
+        measured(torch.sum),
+        measured(torch.mean),
+        "that is the largest change *upwards*: one that goes down may be larger. Take the sizes (`abs`) first",
+        measured(torch.max),
+        "that is the mean of the changes: the largest is wanted, as one number that moves is enough",
+        measured(lambda change: change.abs().mean()),
+        "every block is compared with what went into the first: compare it with what went into itself",
+        measured(lambda change: change.abs().max(), start=True),
+        "that is how large the outputs are: compare them with the inputs",
+        lambda *args: torch.stack([after.abs().max() for after in steps(*args)[1:]]),
+        "that is one number for the whole model: each block has its own, in the order of the blocks",
+        lambda *args: changes(*args).max(),
+        "your answer is all zeros, and that of new blocks is: look at those of `model.blocks`, while it runs",
+        alone,
     ],
 )

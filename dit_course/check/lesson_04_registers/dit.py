@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, ModuleCase
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase, with_hints
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
 from dit_course.check.lesson_04_registers.mistakes import (
     PARAMETER_MISTAKES,
@@ -59,13 +59,15 @@ class NetworkCase(ModuleCase):
 
     def _has_labels(self, _layer: torch.nn.Module, inputs: tuple) -> None:
         if inputs[0] is None:
-            raise AnswerError(NOT_PASSED)
+            raise AnswerError(
+                "the label does not arrive: `self.condition` takes the time and the class, and hands back one vector"
+            )
 
     def _has_registers_once(self, _block: torch.nn.Module, inputs: tuple) -> None:
         config = self.args[0]
         rows, columns = config.grid
         if config.registers and inputs[0].shape[1] == rows * columns + 2 * config.registers:
-            raise AnswerError(REGISTERS_TWICE)
+            raise AnswerError("the registers are there twice: `self.embed` has put them behind the patches already")
 
 
 def network_cases(draw: Draw) -> list[NetworkCase]:
@@ -84,8 +86,6 @@ def network_cases(draw: Draw) -> list[NetworkCase]:
 KEPT = "the registers are still there: drop them before the last layer"
 TOO_FEW = "patches are missing: registers were dropped that nobody has put there (`self.embed` does), or dropped twice"
 CHANNELS = "what comes out may have other channels than what goes in: `out_channels` of them"
-NOT_PASSED = "the label does not arrive: `self.condition` takes the time and the class, and hands back one vector"
-REGISTERS_TWICE = "the registers are there twice: `self.embed` has put them behind the patches already"
 FORWARD_ERRORS = {
     "[ModuleList]": "this is a list of blocks, so call one block after the other, in a loop",
     "required positional argument: 'condition'": "the blocks and the last layer take (tokens, condition)",
@@ -95,19 +95,6 @@ FORWARD_ERRORS = {
     "converted to Python scalars": "`self.registers` is the table, `self.config.registers` says how many there are",
     "do not make a": "is it what the last layer returns that you put together?",
 }
-EARLY_RESIDUAL = "the tokens are added to what a block returns: the residual is inside of the blocks already"
-LAST_BLOCK = "the last block has no part in the answer: is it run, and is what it returns used?"
-FIRST_BLOCK = "the first block is left out"
-NO_BLOCKS = "the blocks are not run, or what they return is not kept: `tokens = block(tokens, condition)`"
-ONE_BLOCK = "only one of the blocks leaves a trace: does each get what the one before it returned?"
-TWICE = "the blocks are run twice"
-BACKWARDS = "the blocks run in the wrong order: from the first to the last"
-NO_POSITIONS = "the tokens know nothing of their positions: `self.embed` adds them, and the registers, too"
-NO_LABEL = "the class has no influence: `self.condition` takes the time and the class"
-LATE = "the registers are dropped before the blocks, so no patch has ever seen them"
-TURNED = "height and width are swapped where the patches are put together: `image_shape` is (height, width)"
-TOKENS_OUT = "your answer is still a list of patches: put them together"
-RESIDUAL = "the input is added to the output: the network predicts the velocity itself"
 
 DiT = Exercise(
     "DiT",
@@ -115,27 +102,37 @@ DiT = Exercise(
     lesson="04",
     partly=OTHERWISE,
     cases=network_cases,
-    diagnoses=[
-        MatchesOutput(NO_BLOCKS, forwarded(blocks=lambda blocks: [])),
-        MatchesOutput(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[-1:])),
-        MatchesOutput(ONE_BLOCK, forwarded(blocks=lambda blocks: blocks[:1])),
-        MatchesOutput(LAST_BLOCK, forwarded(blocks=lambda blocks: blocks[:-1])),
-        MatchesOutput(FIRST_BLOCK, forwarded(blocks=lambda blocks: blocks[1:])),
-        MatchesOutput(EARLY_RESIDUAL, forwarded(residual=True)),
-        MatchesOutput(TWICE, forwarded(blocks=lambda blocks: [*blocks, *blocks])),
-        MatchesOutput(TWICE, forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)])),
-        MatchesOutput(BACKWARDS, forwarded(blocks=lambda blocks: blocks[::-1])),
-        MatchesOutput(LATE, forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0)),
-        MatchesOutput(NO_POSITIONS, forwarded(embed=lambda model, x: model.patch_embed(x), count=0)),
-        MatchesOutput(
-            NO_POSITIONS,
-            forwarded(embed=lambda model, x: dit.append_registers(model.patch_embed(x), model.registers)),
-        ),
-        MatchesOutput(NO_LABEL, label_hidden),
-        MatchesOutput(NO_LABEL, forwarded(condition=lambda model, t, y: model.time_embed(t))),
-        MatchesOutput(TURNED, forwarded(shape=lambda height, width: (width, height))),
-        MatchesOutput(TOKENS_OUT, forwarded(patches_only=True)),
-        MatchesOutput(RESIDUAL, lambda model, x, *rest: x + model(x, *rest)),
+    mistakes=[
+        "the blocks are not run, or what they return is not kept: `tokens = block(tokens, condition)`",
+        forwarded(blocks=lambda blocks: []),
+        "only one of the blocks leaves a trace: does each get what the one before it returned?",
+        forwarded(blocks=lambda blocks: blocks[-1:]),
+        forwarded(blocks=lambda blocks: blocks[:1]),
+        "the last block has no part in the answer: is it run, and is what it returns used?",
+        forwarded(blocks=lambda blocks: blocks[:-1]),
+        "the first block is left out",
+        forwarded(blocks=lambda blocks: blocks[1:]),
+        "the tokens are added to what a block returns: the residual is inside of the blocks already",
+        forwarded(residual=True),
+        "the blocks are run twice",
+        forwarded(blocks=lambda blocks: [*blocks, *blocks]),
+        forwarded(blocks=lambda blocks: [b for block in blocks for b in (block, block)]),
+        "the blocks run in the wrong order: from the first to the last",
+        forwarded(blocks=lambda blocks: blocks[::-1]),
+        "the registers are dropped before the blocks, so no patch has ever seen them",
+        forwarded(embed=lambda model, x: model.patch_embed(x) + model.positions, count=0),
+        "the tokens know nothing of their positions: `self.embed` adds them, and the registers, too",
+        forwarded(embed=lambda model, x: model.patch_embed(x), count=0),
+        forwarded(embed=lambda model, x: dit.append_registers(model.patch_embed(x), model.registers)),
+        "the class has no influence: `self.condition` takes the time and the class",
+        label_hidden,
+        forwarded(condition=lambda model, t, y: model.time_embed(t)),
+        "height and width are swapped where the patches are put together: `image_shape` is (height, width)",
+        forwarded(shape=lambda height, width: (width, height)),
+        "your answer is still a list of patches: put them together",
+        forwarded(patches_only=True),
+        "the input is added to the output: the network predicts the velocity itself",
+        lambda model, x, *rest: x + model(x, *rest),
     ],
 )
 
@@ -145,7 +142,7 @@ DiT = Exercise(
 
 @dataclass(frozen=True)
 class CountCase(Case):
-    """A configuration whose parts are counted. mistakes: for each part, hints and the wrong counts they go with."""
+    """A configuration whose parts are counted. mistakes: for each part hints, each followed by its wrong counts."""
 
     mistakes: dict = None
     right: dict = None
@@ -171,7 +168,8 @@ class CountCase(Case):
             raise AnswerError(f"{part}: your count is a {type(got).__name__}, it should be a whole number")
         if got != count:
             config = self.args[0]
-            hints = (hint for hint, wrong in self.mistakes.get(part, ()) if count != wrong(config) == got)
+            known = with_hints(self.mistakes.get(part, ()))
+            hints = (mistake.hint for mistake in known if count != mistake.wrong(config) == got)
             hint = next(hints, f"yours is {got / count:.3g} times as many" if count else "there are none at all")
             raise AnswerError(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
         if not isinstance(got, int):
@@ -271,13 +269,14 @@ def resize_cases(draw: Draw) -> list[ResizeCase]:
     return cases
 
 
-NOT_COPIED = "the new model answers 0, as every new DiT does: the weights are not copied into it"
-
 resized = Exercise(
     "resized",
     reference=larger,
     lesson="04",
     cases=resize_cases,
-    diagnoses=[MatchesOutput(NOT_COPIED, lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval())],
+    mistakes=[
+        "the new model answers 0, as every new DiT does: the weights are not copied into it",
+        lambda model, size: dit.DiT(replace(model.config, image_size=size)).eval(),
+    ],
     praise="A network of another size with the same weights",
 )

@@ -73,60 +73,61 @@ def adaln(config: DiTConfig, count: Callable) -> int:
 
 ONE_BLOCK = "that is one block: there are `config.depth` of them"
 NO_BIAS = "the biases are missing: a layer from a to b features has a * b weights and b biases"
-NO_OUTPUT = "a layer is missing: `qkv` makes three vectors of each token, and `output` mixes the heads' results"
-NO_SCALES = "the QK-norm is missing: queries and keys each have one scale for every feature of a head"
-QK_ONCE = "the QK-norm has two sets of scales, one for queries and one for keys"
-QK_WIDTH = "the scales of the QK-norm are shared by all heads: width // heads for queries, and as many for keys"
-QK_OFF = "this network has no QK-norm (`config.qk_norm` is False), so it has no scales"
-PER_HEAD = "the heads share the width: more heads do not make more weights"
 MLP_RATIO = "the hidden layer is not always four times as wide: `hidden` knows how wide"
 MLP_ONCE = "an MLP has two layers, one up to the hidden features and one down again"
-MLP_BIAS = "the two layers differ in their biases: `hidden` of them on the way up, `width` on the way down"
 SIX = "adaLN makes six vectors of `width` numbers in each block: shift, scale and gate, twice"
 
 PARAMETER_MISTAKES = {
     "attention": [
-        (ONE_BLOCK, lambda c: dit.count_parameters(c)["attention"] // c.depth),
-        (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w)),
-        (NO_BIAS, lambda c: attention(c, lambda w: 4 * w * w, lambda w, head: 0)),
-        (NO_OUTPUT, lambda c: attention(c, lambda w: (w + 1) * 3 * w)),
-        (NO_OUTPUT, lambda c: attention(c, lambda w: (w + 1) * 3 * w, lambda w, head: 0)),
-        (NO_SCALES, lambda c: attention(c, both, lambda w, head: 0)),
-        (QK_ONCE, lambda c: attention(c, both, lambda w, head: head)),
-        (QK_WIDTH, lambda c: attention(c, both, lambda w, head: 2 * w)),
-        (QK_OFF, lambda c: attention(c, both, lambda w, head: 2 * head)),
-        (PER_HEAD, lambda c: c.heads * attention(c, both)),
-        (PER_HEAD, lambda c: c.heads * attention(c, both, lambda w, head: 0)),
+        ONE_BLOCK,
+        lambda c: dit.count_parameters(c)["attention"] // c.depth,
+        NO_BIAS,
+        lambda c: attention(c, lambda w: 4 * w * w),
+        lambda c: attention(c, lambda w: 4 * w * w, lambda w, head: 0),
+        "a layer is missing: `qkv` makes three vectors of each token, and `output` mixes the heads' results",
+        lambda c: attention(c, lambda w: (w + 1) * 3 * w),
+        lambda c: attention(c, lambda w: (w + 1) * 3 * w, lambda w, head: 0),
+        "the QK-norm is missing: queries and keys each have one scale for every feature of a head",
+        lambda c: attention(c, both, lambda w, head: 0),
+        "the QK-norm has two sets of scales, one for queries and one for keys",
+        lambda c: attention(c, both, lambda w, head: head),
+        "the scales of the QK-norm are shared by all heads: width // heads for queries, and as many for keys",
+        lambda c: attention(c, both, lambda w, head: 2 * w),
+        "this network has no QK-norm (`config.qk_norm` is False), so it has no scales",
+        lambda c: attention(c, both, lambda w, head: 2 * head),
+        "the heads share the width: more heads do not make more weights",
+        lambda c: c.heads * attention(c, both),
+        lambda c: c.heads * attention(c, both, lambda w, head: 0),
     ],
     "MLP": [
-        (ONE_BLOCK, lambda c: dit.count_parameters(c)["MLP"] // c.depth),
-        (NO_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * w * hidden)),
-        (MLP_ONCE, lambda c: mlp(c, lambda w, hidden: (w + 1) * hidden)),
-        (MLP_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * (w + 1) * hidden)),
-        (MLP_BIAS, lambda c: mlp(c, lambda w, hidden: 2 * (hidden + 1) * w)),
-        (MLP_RATIO, lambda c: mlp(c, lambda w, hidden: 8 * w * w + 5 * w)),
-        (MLP_RATIO, lambda c: mlp(c, lambda w, hidden: 8 * w * w)),
+        ONE_BLOCK,
+        lambda c: dit.count_parameters(c)["MLP"] // c.depth,
+        NO_BIAS,
+        lambda c: mlp(c, lambda w, hidden: 2 * w * hidden),
+        MLP_ONCE,
+        lambda c: mlp(c, lambda w, hidden: (w + 1) * hidden),
+        "the two layers differ in their biases: `hidden` of them on the way up, `width` on the way down",
+        lambda c: mlp(c, lambda w, hidden: 2 * (w + 1) * hidden),
+        lambda c: mlp(c, lambda w, hidden: 2 * (hidden + 1) * w),
+        MLP_RATIO,
+        lambda c: mlp(c, lambda w, hidden: 8 * w * w + 5 * w),
+        lambda c: mlp(c, lambda w, hidden: 8 * w * w),
     ],
     "adaLN": [
-        (NO_BIAS, lambda c: adaln(c, lambda w: 6 * w * w)),
-        (SIX, lambda c: adaln(c, lambda w: (w + 1) * 2 * w)),
-        (SIX, lambda c: adaln(c, lambda w: (w + 1) * 3 * w)),
-        (SIX, lambda c: adaln(c, lambda w: (w + 1) * 4 * w)),
-        (SIX, lambda c: adaln(c, lambda w: (w + 1) * 6)),
-        (SIX, lambda c: adaln(c, lambda w: (w + 1) * w)),
+        NO_BIAS,
+        lambda c: adaln(c, lambda w: 6 * w * w),
+        SIX,
+        lambda c: adaln(c, lambda w: (w + 1) * 2 * w),
+        lambda c: adaln(c, lambda w: (w + 1) * 3 * w),
+        lambda c: adaln(c, lambda w: (w + 1) * 4 * w),
+        lambda c: adaln(c, lambda w: (w + 1) * 6),
+        lambda c: adaln(c, lambda w: (w + 1) * w),
     ],
 }
 
 TOKENS = "the registers are tokens, too: every layer of a block works on them"
 FLOPS = "you count twice: one multiplication and one addition are one multiply-add"
-PIXELS = "a token is a patch, not a pixel"
-PAIRS_ONCE = "the pairs meet twice: queries with keys, then weights with values"
-PAIRS_HEADS = "the heads share the width, so more heads do not make more work here: a pair costs `width` in all"
-PAIRS_LINEAR = "pairs are tokens times tokens"
-QKV = "`qkv` makes three vectors of each token, and `output` one: four matrices of width x width"
 ONE_TOKEN = "that is the work for one token: every token passes through these layers"
-ADALN_TOKENS = "adaLN's layer sees the condition, one vector a picture, so it runs once a picture and not once a token"
-BIASES = "a bias is added, not multiplied: only weights count here"
 
 
 def work(part: Callable) -> Callable:
@@ -157,38 +158,59 @@ def adaln_work(part: Callable) -> Callable:
 
 WORK_MISTAKES = {
     "attention": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["attention"] // c.depth),
-        (TOKENS, work(lambda n, patches, w, hidden, c: patches * 4 * w**2)),
-        (FLOPS, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),
-        (PIXELS, work(lambda n, patches, w, hidden, c: pixels(c) * 4 * w**2)),
-        (QKV, work(lambda n, patches, w, hidden, c: n * 3 * w**2)),
-        (QKV, work(lambda n, patches, w, hidden, c: n * w**2)),
-        (ONE_TOKEN, work(lambda n, patches, w, hidden, c: 4 * w**2)),
-        (BIASES, work(lambda n, patches, w, hidden, c: n * 4 * w * (w + 1))),
+        ONE_BLOCK,
+        lambda c: dit.count_multiply_adds(c)["attention"] // c.depth,
+        TOKENS,
+        work(lambda n, patches, w, hidden, c: patches * 4 * w**2),
+        FLOPS,
+        work(lambda n, patches, w, hidden, c: n * 8 * w**2),
+        "a token is a patch, not a pixel",
+        work(lambda n, patches, w, hidden, c: pixels(c) * 4 * w**2),
+        "`qkv` makes three vectors of each token, and `output` one: four matrices of width x width",
+        work(lambda n, patches, w, hidden, c: n * 3 * w**2),
+        work(lambda n, patches, w, hidden, c: n * w**2),
+        ONE_TOKEN,
+        work(lambda n, patches, w, hidden, c: 4 * w**2),
+        "a bias is added, not multiplied: only weights count here",
+        work(lambda n, patches, w, hidden, c: n * 4 * w * (w + 1)),
     ],
     "pairs of tokens": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["pairs of tokens"] // c.depth),
-        (TOKENS, work(lambda n, patches, w, hidden, c: 2 * patches**2 * w)),
-        (FLOPS, work(lambda n, patches, w, hidden, c: 4 * n**2 * w)),
-        (PAIRS_ONCE, work(lambda n, patches, w, hidden, c: n**2 * w)),
-        (PAIRS_HEADS, work(lambda n, patches, w, hidden, c: c.heads * 2 * n**2 * w)),
-        (PAIRS_HEADS, work(lambda n, patches, w, hidden, c: 2 * n**2 * w // c.heads)),
-        (PAIRS_LINEAR, work(lambda n, patches, w, hidden, c: 2 * n * w)),
+        ONE_BLOCK,
+        lambda c: dit.count_multiply_adds(c)["pairs of tokens"] // c.depth,
+        TOKENS,
+        work(lambda n, patches, w, hidden, c: 2 * patches**2 * w),
+        FLOPS,
+        work(lambda n, patches, w, hidden, c: 4 * n**2 * w),
+        "the pairs meet twice: queries with keys, then weights with values",
+        work(lambda n, patches, w, hidden, c: n**2 * w),
+        "the heads share the width, so more heads do not make more work here: a pair costs `width` in all",
+        work(lambda n, patches, w, hidden, c: c.heads * 2 * n**2 * w),
+        work(lambda n, patches, w, hidden, c: 2 * n**2 * w // c.heads),
+        "pairs are tokens times tokens",
+        work(lambda n, patches, w, hidden, c: 2 * n * w),
     ],
     "MLP": [
-        (ONE_BLOCK, lambda c: dit.count_multiply_adds(c)["MLP"] // c.depth),
-        (FLOPS, work(lambda n, patches, w, hidden, c: n * 4 * w * hidden)),
-        (MLP_ONCE, work(lambda n, patches, w, hidden, c: n * w * hidden)),
-        (MLP_RATIO, work(lambda n, patches, w, hidden, c: n * 8 * w**2)),
-        (ONE_TOKEN, work(lambda n, patches, w, hidden, c: 2 * w * hidden)),
+        ONE_BLOCK,
+        lambda c: dit.count_multiply_adds(c)["MLP"] // c.depth,
+        FLOPS,
+        work(lambda n, patches, w, hidden, c: n * 4 * w * hidden),
+        MLP_ONCE,
+        work(lambda n, patches, w, hidden, c: n * w * hidden),
+        MLP_RATIO,
+        work(lambda n, patches, w, hidden, c: n * 8 * w**2),
+        ONE_TOKEN,
+        work(lambda n, patches, w, hidden, c: 2 * w * hidden),
     ],
     "adaLN": [
-        (ADALN_TOKENS, adaln_work(lambda n, patches, w: n * 6 * w**2)),
-        (ADALN_TOKENS, adaln_work(lambda n, patches, w: patches * 6 * w**2)),
-        (FLOPS, adaln_work(lambda n, patches, w: 12 * w**2)),
-        (SIX, adaln_work(lambda n, patches, w: 2 * w**2)),
-        (SIX, adaln_work(lambda n, patches, w: 3 * w**2)),
-        (SIX, adaln_work(lambda n, patches, w: w**2)),
-        (SIX, adaln_work(lambda n, patches, w: 6 * w)),
+        "adaLN's layer sees the condition, one vector a picture, so it runs once a picture and not once a token",
+        adaln_work(lambda n, patches, w: n * 6 * w**2),
+        adaln_work(lambda n, patches, w: patches * 6 * w**2),
+        FLOPS,
+        adaln_work(lambda n, patches, w: 12 * w**2),
+        SIX,
+        adaln_work(lambda n, patches, w: 2 * w**2),
+        adaln_work(lambda n, patches, w: 3 * w**2),
+        adaln_work(lambda n, patches, w: w**2),
+        adaln_work(lambda n, patches, w: 6 * w),
     ],
 }

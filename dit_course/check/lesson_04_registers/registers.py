@@ -7,7 +7,7 @@ import torch
 
 from dit_course import dit
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
 from dit_course.check.engine.modules import AnswerError, explain_errors
 
 # -- append_registers and drop_registers -----------------------------------------------------------
@@ -55,27 +55,25 @@ def append_cases(draw: Draw) -> list[AppendCase]:
     return [*cases, AppendCase((tokens, draw.normal(0, 8)), "3 pictures of 5 patches, no registers")]
 
 
-FRONT = "the registers stand in front: here they go behind the patches, so that `[:, :patches]` stays the picture"
-ADDED = "the registers are added to the patches: they are tokens of their own, so the sequence grows longer"
 RANDOM = "the registers come out as other numbers than they went in: they are learned, and the same at every call"
-ONE_PICTURE = "only the first picture has the registers: each picture needs all of them"
-NO_REGISTERS = "your answer is its input, unchanged: the registers are not joined to the tokens"
 
 append_registers = Exercise(
     "append_registers",
     reference=dit.append_registers,
     lesson="04",
     cases=append_cases,
-    diagnoses=[
-        MatchesOutput(FRONT, lambda x, r: torch.cat([r.to(x).expand(len(x), -1, -1), x], dim=1)),
-        MatchesOutput(NO_REGISTERS, lambda x, r: x),
-        MatchesOutput(ADDED, lambda x, r: x + r.sum(dim=0)),
-        MatchesOutput(ADDED, lambda x, r: x + r.to(x.dtype).sum(dim=0)),
-        MatchesOutput(RANDOM, lambda x, r: dit.append_registers(x, 0 * r)),
-        MatchesOutput(
-            ONE_PICTURE,
-            lambda x, r: torch.cat([dit.append_registers(x[:1], r), dit.append_registers(x[1:], 0 * r)]),
-        ),
+    mistakes=[
+        "the registers stand in front: here they go behind the patches, so that `[:, :patches]` stays the picture",
+        lambda x, r: torch.cat([r.to(x).expand(len(x), -1, -1), x], dim=1),
+        "your answer is its input, unchanged: the registers are not joined to the tokens",
+        lambda x, r: x,
+        "the registers are added to the patches: they are tokens of their own, so the sequence grows longer",
+        lambda x, r: x + r.sum(dim=0),
+        lambda x, r: x + r.to(x.dtype).sum(dim=0),
+        RANDOM,
+        lambda x, r: dit.append_registers(x, 0 * r),
+        "only the first picture has the registers: each picture needs all of them",
+        lambda x, r: torch.cat([dit.append_registers(x[:1], r), dit.append_registers(x[1:], 0 * r)]),
         MatchesRule(RANDOM, lambda got, expected: got.shape == expected.shape and same(got[:, 0], expected[:, 0])),
     ],
 )
@@ -92,34 +90,33 @@ def drop_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-ZERO = (
-    "right as long as there are registers. With count = 0 nothing is left: `x[:, :-0]` is `x[:, :0]`, as -0 is 0. "
-    "Count from the front instead: how many tokens stay?"
-)
-WRONG_END = "the first tokens are gone: the registers stand at the end"
-WRONG_AXIS = "your code cuts another axis: the tokens are axis 1"
-KEPT_REGISTERS = "you keep the registers and drop the patches"
-STILL_THERE = "your answer is its input, unchanged: the registers are still there"
-ALWAYS_FOUR = "four tokens are dropped, always: how many it should be is `count`, not a number in your code"
-OFF_BY_ONE = "one token too many or too few is left"
-
 drop_registers = Exercise(
     "drop_registers",
     reference=dit.drop_registers,
     lesson="04",
     cases=drop_cases,
-    diagnoses=[
-        MatchesOutput(STILL_THERE, lambda x, count: x),
-        MatchesOutput(ZERO, lambda x, count: x[:, :-count] if count == 0 else x),
-        MatchesOutput(KEPT_REGISTERS, lambda x, count: x[:, x.shape[1] - count :]),
-        MatchesOutput(KEPT_REGISTERS, lambda x, count: x[:, -count:]),
-        MatchesOutput(WRONG_END, lambda x, count: x[:, count:]),
-        MatchesOutput(WRONG_AXIS, lambda x, count: x[:, :, : x.shape[2] - count]),
-        MatchesOutput(WRONG_AXIS, lambda x, count: x[..., :-count]),
-        MatchesOutput(WRONG_AXIS, lambda x, count: x[: len(x) - count]),
-        MatchesOutput(WRONG_AXIS, lambda x, count: x[:-count]),
-        MatchesOutput(ALWAYS_FOUR, lambda x, count: x[:, :-4]),
-        MatchesOutput(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count - 1]),
-        MatchesOutput(OFF_BY_ONE, lambda x, count: x[:, : x.shape[1] - count + 1]),
+    mistakes=[
+        "your answer is its input, unchanged: the registers are still there",
+        lambda x, count: x,
+        (
+            "right as long as there are registers. With count = 0 nothing is left: `x[:, :-0]` is `x[:, :0]`, as -0 "
+            "is 0. Count from the front instead: how many tokens stay?"
+        ),
+        lambda x, count: x[:, :-count] if count == 0 else x,
+        "you keep the registers and drop the patches",
+        lambda x, count: x[:, x.shape[1] - count :],
+        lambda x, count: x[:, -count:],
+        "the first tokens are gone: the registers stand at the end",
+        lambda x, count: x[:, count:],
+        "your code cuts another axis: the tokens are axis 1",
+        lambda x, count: x[:, :, : x.shape[2] - count],
+        lambda x, count: x[..., :-count],
+        lambda x, count: x[: len(x) - count],
+        lambda x, count: x[:-count],
+        "four tokens are dropped, always: how many it should be is `count`, not a number in your code",
+        lambda x, count: x[:, :-4],
+        "one token too many or too few is left",
+        lambda x, count: x[:, : x.shape[1] - count - 1],
+        lambda x, count: x[:, : x.shape[1] - count + 1],
     ],
 )

@@ -10,11 +10,10 @@ from torch import Generator, Tensor
 
 from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import Case
-from dit_course.check.engine.modules import AnswerError
-from dit_course.flow import averaged, per_image, uniform, velocity_target
+from dit_course.check.engine.modules import AnswerError, explain_errors
+from dit_course.flow import per_image, uniform, velocity_target
 
-ANOTHER_NOISE = "your target is made of another noise than your x_t: draw it once, and use it for both"
-ANOTHER = "your answer is another one at every call, though its generator starts the same"
+ANOTHER = "your result is another one at every call, though its generator starts the same"
 
 
 # -- wrong versions --------------------------------------------------------------------------------
@@ -30,14 +29,14 @@ def of_the_same_z(make: Callable, draw: Callable = torch.randn) -> Callable:
     return lambda n, generator, mean=0.0, std=1.0: make(draw(n, generator=generator), mean, std)
 
 
-# -- times: any way to draw them is fine as long as they are distributed right ----------------------
+# -- times: however they are drawn, they only have to be distributed right ----------------------
 
 
 @dataclass(frozen=True)
 class TimesCase(Case):
     """args: (n, mean and std or nothing). An answer whose times have the right distribution counts as the course's own.
 
-    So a right answer may draw its numbers in another way. reference: the course's version.
+    So a right answer may draw its numbers differently. reference: the course's version.
     """
 
     seed: int = 0
@@ -50,7 +49,7 @@ class TimesCase(Case):
         return answer(n, Generator().manual_seed(self.seed if seed is None else seed), *shape)
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint where the generator does not decide."""
+        """Raises AnswerError where the generator does not decide."""
         n, *shape = self.args
         t = self.draw(answer, elsewhere=int(torch.randint(10_000, ())))
         if answer is self.reference or not is_table(t, (n,)):
@@ -96,14 +95,30 @@ def is_noise(noise: Tensor, x: Tensor) -> bool:
     return is_normal(noise) and bool(even) and abs(alike) * math.sqrt(noise.numel()) < 6
 
 
-# -- the loss: the model knows the answer, and is off by a known amount ------------------------------
+# -- the loss: the model knows the velocity, and is off by a known amount ----------------------------
+
+
+SLIPS = {  # words of an error in a loss, and what is said behind them
+    "Dimension out of range": "this error is a single number already: keep the errors of all pixels, (batch, ...), "
+    "until the means are taken",
+}
+
+
+def loss_of(errors: Callable[[SimpleNamespace], Tensor]) -> Callable[[SimpleNamespace], Tensor]:
+    """A wrong loss: the right mean of wrong errors."""
+    return lambda record: reduced(errors(record), record.reduction)
+
+
+def reduced(error: Tensor, reduction: str) -> Tensor:
+    """The mean of errors (batch, ...): over all of them ("mean"), or of each picture ("none", (batch,))."""
+    return error.mean() if reduction == "mean" else error.flatten(1).mean(dim=1)
 
 
 @dataclass(frozen=True)
 class LossCase(Case):
     """`answer(timesteps).loss(model, x, y, generator, reduction)` with a model that takes notes.
 
-    The model finds the noise out from x_t and t, and answers with the velocity plus `offset`. So the right loss is the
+    The model finds the noise out from x_t and t, and predicts the velocity plus `offset`. So the right loss is the
     mean square of the offset, whatever noise and times were drawn, and in whatever order.
     """
 
@@ -118,25 +133,29 @@ class LossCase(Case):
         """What the answer is given."""
         return self.reduction, self.x
 
+    def imitate(self, wrong: Callable[[SimpleNamespace], Tensor]) -> Tensor:
+        """The loss that a wrong version makes of the answer's own times, noise and predictions."""
+        return wrong(self.record)
+
     def use(self, answer: type, track: bool = False) -> tuple[object, tuple]:
-        """Raises Complaint where the model is asked about something else than it should be."""
+        """Raises AnswerError where the model is called with something else than it should be."""
         notes = self.run(answer, self.offset.clone().requires_grad_(track))
         self.record.__dict__.update(vars(notes))
-        if notes.asked:
+        if notes.calls:
             self._look_at(notes)
             with torch.enable_grad():
                 again = self.run(answer, self.offset.clone().requires_grad_(), elsewhere=10_001)
             self._compare(notes, again)
             self._look_at_target(again)
         elif isinstance(notes.loss, Tensor):
-            raise AnswerError("the model is never asked: ask(model, x_t, t, y) gives its prediction")
+            raise AnswerError("the model is never called: model(x_t, t, y) gives its prediction")
         return notes.loss, (self.reduction, notes.given)
 
     def run(self, answer: type, offset: Tensor, elsewhere: int | None = None) -> SimpleNamespace:
-        """One call, with notes: `drawn` (times that were drawn), `asked` (x_t and t that the model saw), `loss`."""
+        """One call, with notes: `drawn` (times that were drawn), `calls` (x_t and t that the model saw), `loss`."""
         if elsewhere is not None:
             torch.manual_seed(elsewhere)
-        notes = SimpleNamespace(drawn=[], asked=[], given=self.x.clone(), reduction=self.reduction, x=self.x.double())
+        notes = SimpleNamespace(drawn=[], calls=[], given=self.x.clone(), reduction=self.reduction, x=self.x.double())
 
         def timesteps(n: int, generator: Generator | None = None) -> Tensor:
             notes.drawn.append(0.1 + 0.8 * uniform(n, generator))
@@ -144,24 +163,25 @@ class LossCase(Case):
 
         def model(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
             self._look_at_call(x_t, t, labels)
-            notes.asked.append((x_t.detach(), t.detach()))
+            notes.calls.append((x_t.detach(), t.detach()))
             notes.x_t, notes.t = x_t.detach().double(), per_image(t.detach().double(), self.x.double())
             notes.noise = (notes.x_t - (1 - notes.t) * notes.x) / notes.t
             notes.target = velocity_target(notes.x, notes.noise)
             notes.live = notes.target.float() + offset
-            notes.answered = notes.live.detach().double()
-            notes.error = notes.answered - notes.target
+            notes.predicted = notes.live.detach().double()
+            notes.error = notes.predicted - notes.target
             return notes.live
 
         generator = Generator().manual_seed(self.seed)
-        notes.loss = answer(timesteps).loss(model, notes.given, self.y, generator, self.reduction)
+        with explain_errors(SLIPS):
+            notes.loss = answer(timesteps).loss(model, notes.given, self.y, generator, self.reduction)
         return notes
 
     def _look_at_call(self, x_t: object, t: object, labels: tuple) -> None:
-        """The model's own complaints about what it is asked."""
+        """The model's own complaints about what it is called with."""
         n, shape = len(self.x), tuple(self.x.shape)
         if not isinstance(x_t, Tensor) or not isinstance(t, Tensor):
-            raise AnswerError("the model is called with (x_t, t) or (x_t, t, y), all of them tensors: ask(...) does so")
+            raise AnswerError("the model takes (x_t, t) or (x_t, t, y), all of them tensors")
         if tuple(x_t.shape) != shape:
             raise AnswerError(f"the model gets x_t of shape {tuple(x_t.shape)}: it should be that of x, {shape}")
         if tuple(t.shape) != (n,):
@@ -169,24 +189,22 @@ class LossCase(Case):
                 f"the model gets t of shape {tuple(t.shape)}: it should be one time for each picture, ({n},)"
             )
         if (self.y is None) != (len(labels) == 0):
-            raise AnswerError("ask the model by ask(model, x_t, t, y): it hands labels on where there are some")
+            raise AnswerError("call model(x_t, t, y) where there are labels, and model(x_t, t) where y is None")
         if self.y is not None and same(t, self.y):
-            raise AnswerError("t and y have changed places: ask(model, x_t, t, y) takes the times first")
+            raise AnswerError("t and y have changed places: model(x_t, t, y) takes the times first")
         if self.y is not None and not (len(labels) == 1 and same(labels[0], self.y)):
             raise AnswerError("the model does not get the labels y")
 
     def _look_at(self, notes: SimpleNamespace) -> None:
-        """Complaints about the times, the road and the noise."""
-        n, (x_t, t) = len(self.x), notes.asked[-1]
+        """Complaints about the times, the path and the noise."""
+        n, (x_t, t) = len(self.x), notes.calls[-1]
         if not notes.drawn:
-            raise AnswerError("the times do not come from self.sample_timesteps(len(x), generator)")
-        if len(notes.drawn) > len(notes.asked):
+            raise AnswerError("the times do not come from self.timesteps(len(x), generator)")
+        if len(notes.drawn) > len(notes.calls):
             raise AnswerError("times are drawn twice: the model must be told the very t at which x_t was made")
         drawn = notes.drawn[-1]
         if len(drawn) == 1 != n:
-            raise AnswerError(
-                "there is one time for all pictures: self.sample_timesteps(len(x), generator) draws one each"
-            )
+            raise AnswerError("there is one time for all pictures: self.timesteps(len(x), generator) draws one each")
         if not same(t, drawn):
             if same(t, 1 - drawn):
                 raise AnswerError("the model is told 1 - t: t = 1 is noise everywhere in this course")
@@ -206,20 +224,20 @@ class LossCase(Case):
             )
 
     def _paths(self, x_t: Tensor, t: Tensor) -> list[tuple[str, Tensor]]:
-        """Which noise was there, if x_t was made in this way? A sentence for each way, "" for the right one."""
+        """Which noise was there, if x_t was made like this? A sentence for each, "" for the right one."""
         x = self.x.double()
         return [
             ("", (x_t - (1 - t) * x) / t),
-            ("x and noise have changed places on the road: interpolate takes x first", (x_t - t * x) / (1 - t)),
-            ("x_t is the noise alone: put the picture on its road with interpolate(x, noise, t)", x_t),
-            ("x_t is the velocity: put the picture on its road with interpolate(x, noise, t)", x_t + x),
+            ("x and noise have changed places on the path: interpolate takes x first", (x_t - t * x) / (1 - t)),
+            ("x_t is the noise alone: put the picture on its path with interpolate(x, noise, t)", x_t),
+            ("x_t is the velocity: put the picture on its path with interpolate(x, noise, t)", x_t + x),
             ("the picture does not fade in your x_t: interpolate(x, noise, t) mixes both", (x_t - x) / t),
         ]
 
     def _look_at_noise(self, noise: Tensor) -> None:
         mean, std = noise.mean().item(), noise.std().item()
         if same(noise, self.x, 1e-3):
-            raise AnswerError("x_t is the picture itself: put it on its road with interpolate(x, noise, t)")
+            raise AnswerError("x_t is the picture itself: put it on its path with interpolate(x, noise, t)")
         if noise.min() > -0.01 and noise.max() < 1.01:
             raise AnswerError("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
         said = f"it has mean {mean:.2f} and std {std:.2f}" if abs(mean) > 0.1 or abs(std - 1) > 0.1 else "it is not"
@@ -235,27 +253,13 @@ class LossCase(Case):
         if slope is None:
             return
         count = self.x.numel() / notes.loss.numel()  # over how many errors each mean was taken
-        noise = notes.answered - slope.double() * count / 2 + notes.x  # of a mean squared error
+        noise = notes.predicted - slope.double() * count / 2 + notes.x  # of a mean squared error
         if is_noise(noise, notes.x) and is_noise((noise + notes.noise) / math.sqrt(2), notes.x):
-            raise AnswerError(ANOTHER_NOISE)
+            raise AnswerError("your target is made of another noise than your x_t: draw it once, and use it for both")
 
     def _compare(self, notes: SimpleNamespace, again: SimpleNamespace) -> None:
         """A generator that starts the same must give the same draws."""
-        if not again.asked or not same(notes.asked[-1][1], again.asked[-1][1]):
-            raise AnswerError(f"{ANOTHER}: hand `generator` on to self.sample_timesteps")
-        if not same(notes.asked[-1][0], again.asked[-1][0]):
+        if not again.calls or not same(notes.calls[-1][1], again.calls[-1][1]):
+            raise AnswerError(f"{ANOTHER}: hand `generator` on to self.timesteps")
+        if not same(notes.calls[-1][0], again.calls[-1][0]):
             raise AnswerError(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
-
-
-@dataclass(frozen=True)
-class MatchesLoss:
-    """A mistake in the loss, recognised by its value: `wrong` makes errors from the answer's own draws."""
-
-    hint: str
-    wrong: Callable[[SimpleNamespace], Tensor]
-    reduce: Callable[[Tensor, str], Tensor] = averaged
-
-    def fits(self, trial) -> bool:
-        """Whether the answer has this loss in this case."""
-        record = trial.case.record
-        return same(trial.outcome.value, self.reduce(self.wrong(record), record.reduction))

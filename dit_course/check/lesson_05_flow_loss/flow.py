@@ -1,15 +1,14 @@
-"""Lesson 05: the road from picture to noise, its velocity, and the loss; `times` has the times."""
+"""Lesson 05: the path from data to noise, its velocity, and the loss; `timesteps` has the times."""
 
 import math
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.lesson_01_patches.mistakes import drawing
-from dit_course.check.lesson_05_flow_loss.cases import LossCase, MatchesLoss, weighted
+from dit_course.check.lesson_05_flow_loss.cases import LossCase, loss_of, reduced, weighted
 
 # -- what the exercises are tried on ---------------------------------------------------------------
 
@@ -33,18 +32,8 @@ def flow_inputs(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
 
 # -- interpolate -----------------------------------------------------------------------------------
 
-SWAPPED = "data and noise have changed places: at t = 0 everything is data, at t = 1 everything is noise"
-WHOLE_DATA = "the data never fades: its share must shrink from 1 to 0 while that of the noise grows"
-WHOLE_NOISE = "the noise is there in full at every t: its share must grow from 0 to 1"
-CURVED = "that road is curved, as in DDPM, where the squares of both shares add up to 1: here the shares themselves do"
-ALONG_WIDTH = (
-    "t has one number for each picture, but here it meets another axis: per_image(t, x) shapes it for the batch"
-)
 ONE_T = "all pictures get the time of the first: each has its own"
-OVERSHOT = "the noise is mixed in with the wrong sign: the road leads from the data towards the noise"
-BRACKETS = "brackets are missing: the share of the picture is 1 - t, all of it"
 ANY_AXES = "per_image(t, x) shapes t for pictures and for points: does yours fit one number of axes only?"
-IS_VELOCITY = "that is the way from data to noise, not a place on it: where is the picture at time t?"
 
 interpolate = Exercise(
     "interpolate",
@@ -52,59 +41,63 @@ interpolate = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, noise, t), label) for x, noise, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(SWAPPED, lambda x, noise, t: flow.interpolate(noise, x, t)),
-        MatchesOutput(WHOLE_DATA, weighted(lambda t: 1 + 0 * t, lambda t: t)),
-        MatchesOutput(WHOLE_NOISE, weighted(lambda t: 1 - t, lambda t: 1 + 0 * t)),
-        MatchesOutput(CURVED, weighted(lambda t: (1 - t).sqrt(), lambda t: t.sqrt())),
-        MatchesOutput(CURVED, weighted(lambda t: (1 - t**2).sqrt(), lambda t: t)),
-        MatchesOutput(CURVED, weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin())),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + t * noise),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise),
-        MatchesOutput(ALONG_WIDTH, lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise),
-        MatchesOutput(ONE_T, lambda x, noise, t: flow.interpolate(x, noise, t[0])),
-        MatchesOutput(BRACKETS, lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise)),
-        MatchesOutput(OVERSHOT, weighted(lambda t: 1 - t, lambda t: -t)),
-        MatchesOutput(OVERSHOT, weighted(lambda t: 1 + t, lambda t: -t)),
-        MatchesOutput(IS_VELOCITY, lambda x, noise, t: noise - x),
+    mistakes=[
+        "data and noise have changed places: at t = 0 everything is data, at t = 1 everything is noise",
+        lambda x, noise, t: flow.interpolate(noise, x, t),
+        "the data never fades: its share must shrink from 1 to 0 while that of the noise grows",
+        weighted(lambda t: 1 + 0 * t, lambda t: t),
+        "the noise is there in full at every t: its share must grow from 0 to 1",
+        weighted(lambda t: 1 - t, lambda t: 1 + 0 * t),
+        "that path is curved, as in DDPM, where the squares of both shares add up to 1: here the shares themselves do",
+        weighted(lambda t: (1 - t).sqrt(), lambda t: t.sqrt()),
+        weighted(lambda t: (1 - t**2).sqrt(), lambda t: t),
+        weighted(lambda t: (math.pi / 2 * t).cos(), lambda t: (math.pi / 2 * t).sin()),
+        "t has one number for each picture, but here it meets another axis: per_image(t, x) shapes it for the batch",
+        lambda x, noise, t: (1 - t) * x + t * noise,
+        lambda x, noise, t: (1 - flow.per_image(t, x)) * x + t * noise,
+        lambda x, noise, t: (1 - t) * x + flow.per_image(t, x) * noise,
+        ONE_T,
+        lambda x, noise, t: flow.interpolate(x, noise, t[0]),
+        "brackets are missing: the share of the picture is 1 - t, all of it",
+        lambda x, noise, t: 1 - flow.per_image(t, x) * (x - noise),
+        "the noise is mixed in with the wrong sign: the path leads from the data towards the noise",
+        weighted(lambda t: 1 - t, lambda t: -t),
+        weighted(lambda t: 1 + t, lambda t: -t),
+        "that is the velocity, not a point on the path: where is the picture at time t?",
+        lambda x, noise, t: noise - x,
     ],
-    praise="Right on the road",
+    praise="Right on the path",
     picture=lambda x_t: x_t[0],
 )
 
 
 # -- velocity_target -------------------------------------------------------------------------------
 
-BACKWARDS = "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes"
-NOISE_ALONE = "that is the noise alone, another target that networks can have: here the whole way is asked for"
-SUM = "that is the sum: a way from one place to another is a difference"
 
 velocity_target = Exercise(
     "velocity_target",
     reference=flow.velocity_target,
     lesson="05",
     cases=lambda draw: [Case((x, noise), label) for x, noise, _, label in flow_inputs(draw)[:3]],
-    diagnoses=[
-        MatchesOutput(BACKWARDS, lambda x, noise: x - noise),
-        MatchesOutput(NOISE_ALONE, lambda x, noise: noise),
-        MatchesOutput(SUM, lambda x, noise: noise + x),
+    mistakes=[
+        "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes",
+        lambda x, noise: x - noise,
+        "that is the noise alone, another target that networks can have: here the velocity is meant",
+        lambda x, noise: noise,
+        "that is the sum: a velocity is a difference, end minus start",
+        lambda x, noise: noise + x,
     ],
-    praise="The speed of the straight road",
+    praise="The velocity of the straight path",
     picture=lambda velocity: velocity[0],
 )
 
 
 # -- data_from_velocity and noise_from_velocity ----------------------------------------------------
 
-FORWARD = "you walk the wrong way: the data lies at the start of the road, against the velocity"
-WHOLE_WAY = "you walk the whole road, but the picture stands at t: how much of it lies between there and the data?"
-OTHER_END = "that is the other end of the road: going with the velocity leads to the noise, and the rest of it is 1 - t"
 TIMES_ALONG_WIDTH = "t has one number for each picture, but here it meets another axis: shape it with per_image(t, x_t)"
-REST_OF_THE_ROAD = "the part of the road that is meant is the one from the data to here, t long, not the rest of it"
-DIVIDED = "a way is speed times time: nothing has to be divided here"
-SHRUNK = "the place where you stand must not shrink: start at x_t itself, and walk from there"
-ONLY_THE_WAY = "that is the way you walk, not the place where you arrive: it starts at x_t"
-UNDONE = "dividing by 1 - t would be right if the noise were known: here the velocity is"
+DIVIDED = "a distance is velocity times time: nothing has to be divided here"
+SHRUNK = "x_t must not shrink: start at x_t itself, and step from there"
+ONLY_THE_WAY = "that is only the displacement, not the point that it leads to: it starts at x_t"
 
 data_from_velocity = Exercise(
     "data_from_velocity",
@@ -112,29 +105,35 @@ data_from_velocity = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(FORWARD, lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t)),
-        MatchesOutput(WHOLE_WAY, lambda x_t, v, t: x_t - v),
-        MatchesOutput(OTHER_END, flow.noise_from_velocity),
-        MatchesOutput(REST_OF_THE_ROAD, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
-        MatchesOutput(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t - t * v),
-        MatchesOutput(ONE_T, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0])),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: x_t - v / flow.per_image(t, x_t)),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t)),
-        MatchesOutput(SHRUNK, lambda x_t, v, t: flow.interpolate(x_t, -v, t)),
-        MatchesOutput(SHRUNK, flow.interpolate),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: flow.per_image(t, x_t) * v),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: -flow.per_image(t, x_t) * v),
-        MatchesOutput(UNDONE, lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t))),
+    mistakes=[
+        "you move the wrong way: the data lies at the start of the path, against the velocity",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
+        "you follow the whole path, but x_t lies at time t: how much of the path is between there and the data?",
+        lambda x_t, v, t: x_t - v,
+        "that is the other end of the path: with the velocity you reach the noise, and the rest of the path is 1 - t",
+        flow.noise_from_velocity,
+        "the part of the path that is meant is the one from the data to x_t, t long, not the rest of it",
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
+        TIMES_ALONG_WIDTH,
+        lambda x_t, v, t: x_t - t * v,
+        ONE_T,
+        lambda x_t, v, t: flow.data_from_velocity(x_t, v, t[0]),
+        DIVIDED,
+        lambda x_t, v, t: x_t - v / flow.per_image(t, x_t),
+        lambda x_t, v, t: (x_t - v) / flow.per_image(t, x_t),
+        SHRUNK,
+        lambda x_t, v, t: flow.interpolate(x_t, -v, t),
+        flow.interpolate,
+        ONLY_THE_WAY,
+        lambda x_t, v, t: flow.per_image(t, x_t) * v,
+        lambda x_t, v, t: -flow.per_image(t, x_t) * v,
+        "dividing by 1 - t would be right if the noise were known: here the velocity is",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t)),
     ],
     praise="Back at the data",
     picture=lambda x: x[0],
 )
 
-NOISE_BACK = "you walk the wrong way: the noise lies at the end of the road, where the velocity points"
-NOISE_WHOLE = "you walk the whole road, but the picture stands at t already: how much of it is left?"
-NOISE_WALKED = "t is the part of the road behind the picture: the part ahead of it is meant"
-NOISE_DATA = "that is the data, at the start of the road: the noise lies at its end"
 
 noise_from_velocity = Exercise(
     "noise_from_velocity",
@@ -142,16 +141,25 @@ noise_from_velocity = Exercise(
     lesson="05",
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
-    diagnoses=[
-        MatchesOutput(NOISE_BACK, lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t)),
-        MatchesOutput(NOISE_WHOLE, lambda x_t, v, t: x_t + v),
-        MatchesOutput(NOISE_WALKED, lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t)),
-        MatchesOutput(NOISE_DATA, flow.data_from_velocity),
-        MatchesOutput(TIMES_ALONG_WIDTH, lambda x_t, v, t: x_t + (1 - t) * v),
-        MatchesOutput(ONE_T, lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0])),
-        MatchesOutput(DIVIDED, lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t))),
-        MatchesOutput(SHRUNK, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v)),
-        MatchesOutput(ONLY_THE_WAY, lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v),
+    mistakes=[
+        "you move the wrong way: the noise lies at the end of the path, where the velocity points",
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, -v, t),
+        "you follow the whole path, but x_t lies at time t already: how much of the path is left?",
+        lambda x_t, v, t: x_t + v,
+        "t is the part of the path behind x_t: the part ahead of it is meant",
+        lambda x_t, v, t: flow.data_from_velocity(x_t, -v, t),
+        "that is the data, at the start of the path: the noise lies at its end",
+        flow.data_from_velocity,
+        TIMES_ALONG_WIDTH,
+        lambda x_t, v, t: x_t + (1 - t) * v,
+        ONE_T,
+        lambda x_t, v, t: flow.noise_from_velocity(x_t, v, t[0]),
+        DIVIDED,
+        lambda x_t, v, t: x_t + v / (1 - flow.per_image(t, x_t)),
+        SHRUNK,
+        lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v),
+        ONLY_THE_WAY,
+        lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v,
     ],
     praise="Arrived at the noise",
     picture=lambda noise: noise[0],
@@ -175,58 +183,44 @@ def loss_cases(draw: Draw) -> list[LossCase]:
     return cases
 
 
-LOSS_SIGN = "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise"
-LOSS_NOISE = "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it"
-LOSS_DATA = "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it"
-LOSS_PLACE = "your target is x_t, which the network is given anyway: it shall predict the velocity"
-LOSS_PART = (
-    "your target is a part of the road, to x_t or from it: the velocity is all of it, from the data to the noise"
-)
-LOSS_ENDS = "you compare the ends that the velocities lead to: compare the velocities themselves"
-LOSS_ABS = "the errors are not squared, only made positive: the *squared* error is meant"
-LOSS_RAW = "the errors are not squared, so that too high and too low cancel"
-LOSS_ROOT = "there is a root over the mean: the squared error itself is meant"
-LOSS_SUM = "the squared errors are summed: averaged(error, reduction) takes their mean"
-LOSS_HALF = "the squared error is halved"
-LOSS_REDUCTION = "the reduction is not looked at: averaged(error, reduction) gives one number, or one for each picture"
-LOSS_PARTLY = 'one number is wanted for "mean" and one for each picture for "none": what takes your means?'
-LOSS_EACH = 'every pixel keeps its own error: averaged(error, reduction) takes the mean, of each picture for "none"'
-
-
-def squares(record: SimpleNamespace) -> Tensor:
-    """What the right loss is the mean of."""
-    return record.error.square()
-
-
 RectifiedFlow = Exercise(
     "RectifiedFlow",
     reference=flow.RectifiedFlow,
     lesson="05",
-    partly=LOSS_PARTLY,
+    partly='one number is wanted for "mean" and one for each picture for "none": what takes your means?',
     cases=loss_cases,
-    diagnoses=[
-        MatchesLoss(LOSS_SIGN, lambda r: (r.answered + r.target).square()),
-        MatchesLoss(LOSS_NOISE, lambda r: (r.answered - r.noise).square()),
-        MatchesLoss(LOSS_DATA, lambda r: (r.answered - r.x).square()),
-        MatchesLoss(LOSS_PLACE, lambda r: (r.answered - r.x_t).square()),
-        MatchesLoss(LOSS_PART, lambda r: (r.answered - (r.noise - r.x_t)).square()),
-        MatchesLoss(LOSS_PART, lambda r: (r.answered - (r.x_t - r.x)).square()),
-        MatchesLoss(LOSS_ENDS, lambda r: (r.t * r.error).square()),
-        MatchesLoss(LOSS_ENDS, lambda r: ((1 - r.t) * r.error).square()),
-        MatchesLoss(LOSS_ABS, lambda r: r.error.abs()),
-        MatchesLoss(LOSS_RAW, lambda r: r.error),
-        MatchesLoss(LOSS_RAW, lambda r: -r.error),
-        MatchesLoss(LOSS_HALF, lambda r: r.error.square() / 2),
-        MatchesLoss(LOSS_ROOT, squares, lambda error, how: flow.averaged(error, how).sqrt()),
-        MatchesLoss(LOSS_SUM, squares, lambda error, how: error.sum()),
-        MatchesLoss(
-            LOSS_SUM,
-            lambda r: r.error.square(),
-            lambda error, how: flow.averaged(error.flatten(1).sum(1)[:, None], how),
-        ),
-        MatchesLoss(LOSS_REDUCTION, squares, lambda error, how: error.mean()),
-        MatchesLoss(LOSS_REDUCTION, squares, lambda error, how: error.flatten(1).mean(1)),
-        MatchesLoss(LOSS_EACH, squares, lambda error, how: error),
+    mistakes=[
+        "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise",
+        loss_of(lambda r: (r.predicted + r.target).square()),
+        "your target is the noise: this network predicts the velocity, and velocity_target(x, noise) makes it",
+        loss_of(lambda r: (r.predicted - r.noise).square()),
+        "your target is the picture: this network predicts the velocity, and velocity_target(x, noise) makes it",
+        loss_of(lambda r: (r.predicted - r.x).square()),
+        "your target is x_t, which the network is given anyway: it should predict the velocity",
+        loss_of(lambda r: (r.predicted - r.x_t).square()),
+        "your target is a part of the path, to x_t or from it: the velocity is all of it, from the data to the noise",
+        loss_of(lambda r: (r.predicted - (r.noise - r.x_t)).square()),
+        loss_of(lambda r: (r.predicted - (r.x_t - r.x)).square()),
+        "you compare the ends that the velocities lead to: compare the velocities themselves",
+        loss_of(lambda r: (r.t * r.error).square()),
+        loss_of(lambda r: ((1 - r.t) * r.error).square()),
+        "the errors are not squared, only made positive: the *squared* error is meant",
+        loss_of(lambda r: r.error.abs()),
+        "the errors are not squared, so that too high and too low cancel",
+        loss_of(lambda r: r.error),
+        loss_of(lambda r: -r.error),
+        "the squared error is halved",
+        loss_of(lambda r: r.error.square() / 2),
+        "there is a root over the mean: the squared error itself is meant",
+        lambda r: reduced(r.error.square(), r.reduction).sqrt(),
+        "the squared errors are summed: their mean is meant",
+        lambda r: r.error.square().sum(),
+        lambda r: reduced(r.error.square().flatten(1).sum(1)[:, None], r.reduction),
+        'the reduction is ignored: "mean" should give one number, and "none" one for each picture',
+        lambda r: r.error.square().mean(),
+        lambda r: r.error.square().flatten(1).mean(1),
+        'every pixel keeps its own error: take the mean of all, or of each picture for "none"',
+        lambda r: r.error.square(),
     ],
-    praise="A model that is off by a known amount is charged that amount",
+    praise="A model that is off by a known amount has exactly that loss",
 )

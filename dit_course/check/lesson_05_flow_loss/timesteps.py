@@ -4,31 +4,11 @@ import torch
 from torch import Tensor
 
 from dit_course import flow
-from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import Case, Draw, Exercise, MatchesRule
 from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
 from dit_course.check.stretch_solutions import shift as shifted
 
 # -- logit_normal ----------------------------------------------------------------------------------
-
-NO_SIGMOID = "those are normal numbers, from minus to plus infinity: what squeezes them into the times from 0 to 1?"
-NOT_NORMAL = "the sigmoid gets uniform numbers: torch.rand is uniform, torch.randn is normal"
-PLAIN = "mean and std are not used: the numbers that the sigmoid gets have mean 0 and std 1 whatever is asked for"
-NO_MEAN = "the mean is not used"
-NO_STD = "the std is not used"
-MEAN_INSIDE = "the mean is multiplied by the std, too: first the spread, then the shift"
-EXCHANGED = "mean and std have changed places"
-AFTERWARDS = "mean and std come too late: they belong to the normal numbers, before the sigmoid"
-SQUARED = "the std is squared: that would be the variance"
-OTHER_SQUEEZE = "that squeezes into another range, or by another curve: the sigmoid, 1 / (1 + exp(-z)), is meant"
-UNIFORM = "those are uniform times: every t is as likely as any other"
-MEAN_SIGN = "the mean has the wrong sign: a positive mean should favour large t, the noise"
-TAKEN_OUT = "mean and std are taken out, as if z had them already: it has mean 0 and std 1, and is to get them"
-STD_DIVIDES = "the numbers are divided by the std: a large std should spread them"
-STD_ADDED = "the std is added: it is a width, so it stretches the numbers"
-ONE_TIME = "there is one time for all: each picture needs its own, so n numbers must be drawn"
-LOGIT = "torch.logit is the way back, from times to normal numbers: its inverse is meant, the sigmoid"
-MEAN_AND_STD = "what should mean and std do to the normal numbers?"
-MIRRORED = "time is reversed: a positive mean should favour large t, the noise"
 
 
 def one_for_all(got: Tensor, expected: Tensor) -> bool:
@@ -48,7 +28,7 @@ logit_normal = Exercise(
     "logit_normal",
     reference=flow.logit_normal,
     lesson="05",
-    partly=MEAN_AND_STD,
+    partly="what should mean and std do to the normal numbers?",
     cases=lambda draw: [
         TimesCase((4000, *shape), label, seed=int(draw.sizes(1, 0, 10_000)[0]), reference=flow.logit_normal)
         for shape, label in (
@@ -57,26 +37,42 @@ logit_normal = Exercise(
             ((-0.5, 1.7), "mean -0.5 and std 1.7"),
         )
     ],
-    diagnoses=[
-        MatchesOutput(PLAIN, of_the_same_z(lambda z, mean, std: torch.sigmoid(z))),
-        MatchesOutput(NO_MEAN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z))),
-        MatchesOutput(NO_STD, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z))),
-        MatchesOutput(MEAN_INSIDE, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z)))),
-        MatchesOutput(EXCHANGED, of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z))),
-        MatchesOutput(AFTERWARDS, of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z))),
-        MatchesOutput(SQUARED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z))),
-        MatchesOutput(MEAN_SIGN, of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z - mean))),
-        MatchesOutput(TAKEN_OUT, of_the_same_z(lambda z, mean, std: torch.sigmoid((z - mean) / std))),
-        MatchesOutput(STD_DIVIDES, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std))),
-        MatchesOutput(STD_ADDED, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z))),
-        MatchesRule(ONE_TIME, one_for_all),
-        MatchesRule(LOGIT, logit_of_z),
-        MatchesOutput(MIRRORED, of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z)))),
-        MatchesOutput(NO_SIGMOID, of_the_same_z(lambda z, mean, std: mean + std * z)),
-        MatchesOutput(NOT_NORMAL, of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand)),
-        MatchesOutput(UNIFORM, of_the_same_z(lambda u, mean, std: u, draw=torch.rand)),
+    mistakes=[
+        "mean and std are not used: the numbers that the sigmoid gets have mean 0 and std 1 whatever is set",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(z)),
+        "the mean is not used",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z)),
+        "the std is not used",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z)),
+        "the mean is multiplied by the std, too: first the spread, then the shift",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(std * (mean + z))),
+        "mean and std have changed places",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(std + mean * z)),
+        "mean and std come too late: they belong to the normal numbers, before the sigmoid",
+        of_the_same_z(lambda z, mean, std: mean + std * torch.sigmoid(z)),
+        "the std is squared: that would be the variance",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std**2 * z)),
+        "the mean has the wrong sign: a positive mean should favour large t, the noise",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(std * z - mean)),
+        "mean and std are taken out, as if z had them already: it has mean 0 and std 1, and is to get them",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid((z - mean) / std)),
+        "the numbers are divided by the std: a large std should spread them",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std)),
+        "the std is added: it is a width, so it stretches the numbers",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z)),
+        MatchesRule("there is one time for all: each picture needs its own, so n numbers must be drawn", one_for_all),
+        MatchesRule("torch.logit is the inverse, from times to normal numbers: the sigmoid is meant", logit_of_z),
+        "time is reversed: a positive mean should favour large t, the noise",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(-(mean + std * z))),
+        "those are normal numbers, from minus to plus infinity: what squeezes them into the times from 0 to 1?",
+        of_the_same_z(lambda z, mean, std: mean + std * z),
+        "the sigmoid gets uniform numbers: torch.rand is uniform, torch.randn is normal",
+        of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std * z), draw=torch.rand),
+        "those are uniform times: every t is as likely as any other",
+        of_the_same_z(lambda u, mean, std: u, draw=torch.rand),
+        "that squeezes into another range, or by another curve: the sigmoid, 1 / (1 + exp(-z)), is meant",
         *[
-            MatchesOutput(OTHER_SQUEEZE, of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z)))
+            of_the_same_z(lambda z, mean, std, squeeze=squeeze: squeeze(mean + std * z))
             for squeeze in (
                 torch.tanh,
                 lambda z: torch.softmax(z, dim=0),
@@ -101,22 +97,6 @@ def shift_cases(draw: Draw) -> list[Case]:
     return [Case((t, a), f"{len(t)} times, factor {a}") for t, a in zip(times, factors, strict=True)]
 
 
-SHIFT_FACTOR = "the times are multiplied, so that they leave [0, 1]: the *ratio* t / (1 - t) is what is multiplied"
-SHIFT_RATIO = "that is the ratio t' / (1 - t') itself: it must be solved for t'"
-SHIFT_INVERSE = "the shift goes the wrong way: a factor above 1 moves every time towards the noise"
-SHIFT_LOG = "the factor is added to the logit itself: a ratio times a has a logit plus log(a)"
-SHIFT_LOGIT = "the logit is multiplied by the factor: a ratio times a has a logit plus log(a)"
-SHIFT_BELOW = "below the line a 1 - t got lost: of 1 + r *both* parts are multiplied by 1 - t"
-SHIFT_REST = "that is 1 - t', the share of the picture: the share of the noise is wanted"
-SHIFT_ALGEBRA = (
-    "something went wrong on the way from r to t' = r / (1 + r): put r in, and multiply above and below by 1 - t"
-)
-SHIFT_PARTLY = "does the factor stand wherever it should?"
-SHIFT_POWER = (
-    "that bends the times by a power: both ends stay, but the ratio t / (1 - t) is not multiplied by the factor"
-)
-SHIFT_ENDS = "right inside, but not at the ends: t = 0 must stay 0 and t = 1 must stay 1"
-
 algebra = [  # plausible results, in which a sign or a bracket went wrong
     lambda t, a: a * t / (1 + (a + 1) * t),
     lambda t, a: a * t / (1 + (1 - a) * t),
@@ -136,21 +116,30 @@ shift = Exercise(
     "shift",
     reference=shifted,
     lesson="05",
-    partly=SHIFT_PARTLY,
+    partly="does the factor stand wherever it should?",
     cases=shift_cases,
-    diagnoses=[
-        MatchesRule(SHIFT_ENDS, only_the_ends_differ),
-        MatchesOutput(SHIFT_FACTOR, lambda t, a: a * t),
-        MatchesOutput(SHIFT_FACTOR, lambda t, a: (a * t).clamp(0, 1)),
-        MatchesOutput(SHIFT_RATIO, lambda t, a: a * t / (1 - t)),
-        MatchesOutput(SHIFT_INVERSE, lambda t, a: shifted(t, 1 / a)),
-        MatchesOutput(SHIFT_LOG, lambda t, a: torch.sigmoid(torch.logit(t) + a)),
-        MatchesOutput(SHIFT_LOGIT, lambda t, a: torch.sigmoid(a * torch.logit(t))),
-        MatchesOutput(SHIFT_BELOW, lambda t, a: a * t / (1 + a * t)),
-        MatchesOutput(SHIFT_REST, lambda t, a: 1 - shifted(t, a)),
-        *[MatchesOutput(SHIFT_ALGEBRA, wrong) for wrong in algebra],
-        MatchesOutput(SHIFT_POWER, lambda t, a: t**a),
-        MatchesOutput(SHIFT_POWER, lambda t, a: t ** (1 / a)),
+    mistakes=[
+        MatchesRule("right inside, but not at the ends: t = 0 must stay 0 and t = 1 must stay 1", only_the_ends_differ),
+        "the times are multiplied, so that they leave [0, 1]: the *ratio* t / (1 - t) is what is multiplied",
+        lambda t, a: a * t,
+        lambda t, a: (a * t).clamp(0, 1),
+        "that is the ratio t' / (1 - t') itself: it must be solved for t'",
+        lambda t, a: a * t / (1 - t),
+        "the shift goes the wrong way: a factor above 1 moves every time towards the noise",
+        lambda t, a: shifted(t, 1 / a),
+        "the factor is added to the logit itself: a ratio times a has a logit plus log(a)",
+        lambda t, a: torch.sigmoid(torch.logit(t) + a),
+        "the logit is multiplied by the factor: a ratio times a has a logit plus log(a)",
+        lambda t, a: torch.sigmoid(a * torch.logit(t)),
+        "below the line a 1 - t got lost: of 1 + r *both* parts are multiplied by 1 - t",
+        lambda t, a: a * t / (1 + a * t),
+        "that is 1 - t', the share of the picture: the share of the noise is wanted",
+        lambda t, a: 1 - shifted(t, a),
+        "something went wrong between r and t' = r / (1 + r): put r in, and multiply above and below by 1 - t",
+        *algebra,
+        "that bends the times by a power: both ends stay, but the ratio t / (1 - t) is not multiplied by the factor",
+        lambda t, a: t**a,
+        lambda t, a: t ** (1 / a),
     ],
     praise="Every ratio t / (1 - t) is multiplied by the factor",
 )

@@ -13,11 +13,6 @@ from dit_course.check.engine.exercise import Case, Draw
 from dit_course.check.engine.modules import AnswerError
 
 NO_RETURN = "your answer returns nothing: is the `return` missing?"
-STEPS_EARLY = (
-    "the weights change between the loss and its backward, so the gradient would be that of other weights: the "
-    "optimizer steps once the gradients are there"
-)
-NO_GRADIENT = "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
 
 
 class Pocket(nn.Module):
@@ -163,7 +158,13 @@ class Gradients(World):
         try:
             norm = number(answer((p for p in parameters), most), "the norm")
         except (AttributeError, TypeError) as error:
-            raise AnswerError(NO_GRADIENT) if "NoneType" in str(error) else error from None
+            raise (
+                AnswerError(
+                    "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
+                )
+                if "NoneType" in str(error)
+                else error
+            ) from None
         if any(p.grad is None for p in parameters[:-1]):
             raise AnswerError("the gradients are gone (.grad is None): they should be shorter, not forgotten")
         if length == 0 and flat(p.grad for p in parameters[:-1]).isnan().any():
@@ -208,7 +209,14 @@ class Stepping(World):
             try:
                 said += self.pair(answer(model, *given))
             except RuntimeError as error:
-                raise AnswerError(STEPS_EARLY) if "modified by an inplace operation" in str(error) else error from None
+                raise (
+                    AnswerError(
+                        "the weights change between the loss and its backward, so the gradient would be that of "
+                        "other weights: the optimizer steps once the gradients are there"
+                    )
+                    if "modified by an inplace operation" in str(error)
+                    else error
+                ) from None
             if len(given[0].noises) > 1:
                 raise AnswerError(
                     "the loss is computed more than once: each time it draws other noise, and it costs a whole pass "

@@ -8,7 +8,7 @@ from torch.optim import SGD
 
 from dit_course import training
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise, MatchesRule
 from dit_course.check.lesson_06_training.cases import Accumulating, Gradients, Overfitting, Schedule, Stepping, flat
 from dit_course.check.lesson_06_training.mistakes import (
     accumulating,
@@ -52,32 +52,32 @@ def one_late(got: Tensor, expected: Tensor) -> bool:
     return got.shape == expected.shape and same(got[:-1], expected[1:])
 
 
-OVER_STILL = (
-    "the loss does not move at all: when the optimizer steps, there is no gradient. Has it been erased, or not been "
-    "computed yet?"
-)
-OVER_ADDED = "gradients of earlier steps are still there, and new ones are added to them: who sets them to zero?"
-OVER_FINAL = "only the last layer learns: which parameters does the optimizer know?"
-OVER_RATE = "`lr` is not used: the optimizer goes by a rate of its own"
-OVER_ANEW = "every step makes a new optimizer, which knows nothing of the steps before: make it once, before the loop"
-OVER_SGD = "that is plain gradient descent: AdamW is wanted, as in the training"
-OVER_ONE_LATE = "each loss is measured after its step: keep the one that the step began with"
-
 overfit = Exercise(
     "overfit",
     reference=training.overfit,
     lesson="06",
     cases=overfit_cases,
-    diagnoses=[
-        MatchesRule(OVER_STILL, does_not_move),
-        MatchesOutput(OVER_ADDED, overfits(order="back step")),
-        MatchesOutput(OVER_FINAL, overfits(part=lambda model: model.final)),
-        MatchesOutput(OVER_FINAL, overfits(part=lambda model: model.final, order="back step")),
-        MatchesOutput(OVER_RATE, overfits(rate=lambda lr: 1e-3)),
-        MatchesOutput(OVER_RATE, overfits(rate=lambda lr: 2e-3)),
-        MatchesOutput(OVER_ANEW, overfits(anew=True)),
-        MatchesOutput(OVER_SGD, overfits(make=SGD)),
-        MatchesRule(OVER_ONE_LATE, one_late),
+    mistakes=[
+        MatchesRule(
+            (
+                "the loss does not move at all: when the optimizer steps, there is no gradient. Has it "
+                "been erased, or not been computed yet?"
+            ),
+            does_not_move,
+        ),
+        "gradients of earlier steps are still there, and new ones are added to them: who sets them to zero?",
+        overfits(order="back step"),
+        "only the last layer learns: which parameters does the optimizer know?",
+        overfits(part=lambda model: model.final),
+        overfits(part=lambda model: model.final, order="back step"),
+        "`lr` is not used: the optimizer goes by a rate of its own",
+        overfits(rate=lambda lr: 1e-3),
+        overfits(rate=lambda lr: 2e-3),
+        "every step makes a new optimizer, which knows nothing of the steps before: make it once, before the loop",
+        overfits(anew=True),
+        "that is plain gradient descent: AdamW is wanted, as in the training",
+        overfits(make=SGD),
+        MatchesRule("each loss is measured after its step: keep the one that the step began with", one_late),
     ],
     praise="The losses fall as they should",
 )
@@ -106,48 +106,45 @@ def curve(rates: Tensor) -> Tensor:
     return 1 - 0.6 * paper.repeat_interleave(4, dim=1)[None]
 
 
-RATE_FIRST = "your warm-up starts at 0, so the first step moves nothing: of warmup + 1 parts, it should go the first"
-RATE_SOON = "your warm-up is one step too short: in step number `warmup` (counted from 0) the rate is the highest"
-RATE_NO_WARMUP = "there is no warm-up: the first steps take the highest rate"
-RATE_NO_DECAY = "there is no decay: at the end the rate should fall to 0 in a straight line"
-RATE_EVER = "your decay starts at the first step: only the last `decay` steps go down"
-RATE_BEYOND = "the rate grows beyond the highest: warm-up ends where it is reached"
-RATE_LAST = "the last step has the rate 0 and moves nothing: that is for the step after it"
-RATE_FACTOR = "your answer is a share of the highest rate: multiply it with `highest`"
-RATE_PRODUCT = "where warm-up and decay overlap, the smaller one counts, not their product"
-RATE_OVERLAP = "during the warm-up your rate does not ask the decay: where both hold, the smaller one counts"
-RATE_COSINE = "your decay follows a cosine, as many do: here it is a straight line"
-RATE_WHOLE = "your rate jumps: // divides whole numbers and throws the rest away"
-RATE_UP = "at its end your rate goes up: how many steps are *left* after `done` of them?"
-
 learning_rate = Exercise(
     "learning_rate",
     reference=training.learning_rate,
     lesson="06",
     partly=OTHERWISE,
     cases=schedule_cases,
-    diagnoses=[
-        MatchesOutput(RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0)),
-        MatchesOutput(RATE_FIRST, schedule(up=lambda done, warmup: done / (warmup + 1))),
-        MatchesOutput(RATE_SOON, schedule(up=lambda done, warmup: (done + 1) / warmup if warmup else 1.0)),
-        MatchesOutput(RATE_NO_WARMUP, schedule(up=lambda done, warmup: 1.0)),
-        MatchesOutput(RATE_NO_DECAY, schedule(down=lambda done, total, decay: 1.0)),
-        MatchesOutput(RATE_EVER, schedule(down=lambda done, total, decay: (total - done) / total)),
-        MatchesOutput(
-            RATE_FIRST, schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=warmup_first)
-        ),
-        MatchesOutput(RATE_OVERLAP, schedule(join=warmup_first)),
-        MatchesOutput(RATE_OVERLAP, schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0))),
-        MatchesOutput(RATE_BEYOND, schedule(cap=False)),
-        MatchesOutput(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up * min(down, 1.0))),
-        MatchesOutput(RATE_BEYOND, schedule(cap=False, join=lambda up, down: up if up < 1 else down)),
-        MatchesOutput(RATE_LAST, schedule(down=lambda done, total, decay: (total - done - 1) / decay)),
-        MatchesOutput(RATE_FACTOR, lambda *args: training.learning_rate(*args) / args[2]),
-        MatchesOutput(RATE_PRODUCT, schedule(join=lambda up, down: up * down)),
-        MatchesOutput(RATE_COSINE, schedule(down=cosine)),
-        MatchesOutput(RATE_WHOLE, schedule(up=lambda done, warmup: (done + 1) // (warmup + 1))),
-        MatchesOutput(RATE_UP, schedule(down=lambda done, total, decay: max(0.0, 1 - (total - done) / decay))),
-        MatchesOutput(RATE_UP, schedule(down=lambda done, total, decay: 1 - (total - done) / decay)),
+    mistakes=[
+        "your warm-up starts at 0, so the first step moves nothing: of warmup + 1 parts, it should go the first",
+        schedule(up=lambda done, warmup: done / warmup if warmup else 1.0),
+        schedule(up=lambda done, warmup: done / (warmup + 1)),
+        schedule(up=lambda done, warmup: done / warmup if warmup else 1.0, join=warmup_first),
+        "your warm-up is one step too short: in step number `warmup` (counted from 0) the rate is the highest",
+        schedule(up=lambda done, warmup: (done + 1) / warmup if warmup else 1.0),
+        "there is no warm-up: the first steps take the highest rate",
+        schedule(up=lambda done, warmup: 1.0),
+        "there is no decay: at the end the rate should fall to 0 in a straight line",
+        schedule(down=lambda done, total, decay: 1.0),
+        "your decay starts at the first step: only the last `decay` steps go down",
+        schedule(down=lambda done, total, decay: (total - done) / total),
+        "during the warm-up your rate does not ask the decay: where both hold, the smaller one counts",
+        schedule(join=warmup_first),
+        schedule(cap=False, join=lambda up, down: up if up <= 1 else min(down, 1.0)),
+        "the rate grows beyond the highest: warm-up ends where it is reached",
+        schedule(cap=False),
+        schedule(cap=False, join=lambda up, down: up * min(down, 1.0)),
+        schedule(cap=False, join=lambda up, down: up if up < 1 else down),
+        "the last step has the rate 0 and moves nothing: that is for the step after it",
+        schedule(down=lambda done, total, decay: (total - done - 1) / decay),
+        "your answer is a share of the highest rate: multiply it with `highest`",
+        lambda *args: training.learning_rate(*args) / args[2],
+        "where warm-up and decay overlap, the smaller one counts, not their product",
+        schedule(join=lambda up, down: up * down),
+        "your decay follows a cosine, as many do: here it is a straight line",
+        schedule(down=cosine),
+        "your rate jumps: // divides whole numbers and throws the rest away",
+        schedule(up=lambda done, warmup: (done + 1) // (warmup + 1)),
+        "at its end your rate goes up: how many steps are *left* after `done` of them?",
+        schedule(down=lambda done, total, decay: max(0.0, 1 - (total - done) / decay)),
+        schedule(down=lambda done, total, decay: 1 - (total - done) / decay),
     ],
     praise="Up, along, and down",
     picture=curve,
@@ -169,44 +166,43 @@ def gradient_cases(draw: Draw) -> list[Gradients]:
     ]
 
 
-CLIP_NOT_DONE = (
-    "the gradients come out as they went in: change them where they are (`p.grad.mul_(...)` or `p.grad = ...`; "
-    "`g = g * scale` only makes something new). And `parameters` may be a generator, which can be walked over "
-    "only once: make a list first"
-)
-CLIP_EACH = "each parameter's gradient is shortened by itself, which turns the whole: one norm, and one factor, for all"
-CLIP_VALUE = "every number of the gradient is cut off by itself, which turns its direction: scale all by one factor"
-CLIP_NO_ROOT = "the root is missing: the norm is the root of the sum of all squares"
-CLIP_SUM = "the norms of the parts are added up: add their *squares*, and take the root at the end"
-CLIP_LARGEST = "the norm is that of the largest number: all of them count, squared"
-CLIP_MEAN = "the norm is a mean over all numbers: it is a sum of squares, and then the root"
-CLIP_ALWAYS = "short gradients are made longer: only what is too long is scaled"
-CLIP_UPSIDE = "the factor stands on its head: too long a gradient must get shorter"
-CLIP_FACTOR = "the gradients are multiplied by `most`: the factor is `most` divided by the norm"
-CLIP_AFTER = "the norm that comes back is that after clipping: the one before is wanted, since it tells how wild it was"
-CLIP_WEIGHTS = "the weights are scaled: it is their gradients (.grad) that are too long"
-
 clip_gradients = Exercise(
     "clip_gradients",
     reference=clipped,
     lesson="06",
     partly=OTHERWISE,
     cases=gradient_cases,
-    diagnoses=[
-        MatchesOutput(CLIP_NOT_DONE, clipping(change="none")),
-        MatchesOutput(CLIP_EACH, clipping(change="each")),
-        MatchesOutput(CLIP_VALUE, clamped),
-        MatchesOutput(CLIP_NO_ROOT, clipping(norm_of=lambda gradients: flat(gradients).square().sum())),
-        MatchesOutput(CLIP_SUM, clipping(norm_of=lambda gradients: sum(g.double().norm() for g in gradients))),
-        MatchesOutput(CLIP_LARGEST, clipping(norm_of=lambda gradients: flat(gradients).abs().max())),
-        MatchesOutput(CLIP_MEAN, clipping(norm_of=lambda gradients: flat(gradients).square().mean().sqrt())),
-        MatchesOutput(CLIP_ALWAYS, clipping(scale=lambda norm, most: most / norm if norm else 1.0)),
-        MatchesOutput(CLIP_ALWAYS, clipping(scale=lambda norm, most: most / norm)),
-        MatchesOutput(CLIP_UPSIDE, clipping(scale=lambda norm, most: norm / most if norm > most else 1.0)),
-        MatchesOutput(CLIP_UPSIDE, clipping(scale=lambda norm, most: norm / most)),
-        MatchesOutput(CLIP_FACTOR, clipping(scale=lambda norm, most: most if norm > most else 1.0)),
-        MatchesOutput(CLIP_AFTER, clipping(said=lambda norm, most: norm.clamp(max=most))),
-        MatchesOutput(CLIP_WEIGHTS, clipping(change="weights")),
+    mistakes=[
+        (
+            "the gradients come out as they went in: change them where they are (`p.grad.mul_(...)` or `p.grad = "
+            "...`; `g = g * scale` only makes something new). And `parameters` may be a generator, which can be "
+            "walked over only once: make a list first"
+        ),
+        clipping(change="none"),
+        "each parameter's gradient is shortened by itself, which turns the whole: one norm, and one factor, for all",
+        clipping(change="each"),
+        "every number of the gradient is cut off by itself, which turns its direction: scale all by one factor",
+        clamped,
+        "the root is missing: the norm is the root of the sum of all squares",
+        clipping(norm_of=lambda gradients: flat(gradients).square().sum()),
+        "the norms of the parts are added up: add their *squares*, and take the root at the end",
+        clipping(norm_of=lambda gradients: sum(g.double().norm() for g in gradients)),
+        "the norm is that of the largest number: all of them count, squared",
+        clipping(norm_of=lambda gradients: flat(gradients).abs().max()),
+        "the norm is a mean over all numbers: it is a sum of squares, and then the root",
+        clipping(norm_of=lambda gradients: flat(gradients).square().mean().sqrt()),
+        "short gradients are made longer: only what is too long is scaled",
+        clipping(scale=lambda norm, most: most / norm if norm else 1.0),
+        clipping(scale=lambda norm, most: most / norm),
+        "the factor stands on its head: too long a gradient must get shorter",
+        clipping(scale=lambda norm, most: norm / most if norm > most else 1.0),
+        clipping(scale=lambda norm, most: norm / most),
+        "the gradients are multiplied by `most`: the factor is `most` divided by the norm",
+        clipping(scale=lambda norm, most: most if norm > most else 1.0),
+        "the norm that comes back is that after clipping: the one before is wanted, since it tells how wild it was",
+        clipping(said=lambda norm, most: norm.clamp(max=most)),
+        "the weights are scaled: it is their gradients (.grad) that are too long",
+        clipping(change="weights"),
     ],
     praise="Only what is too long gets shorter",
 )
@@ -222,13 +218,6 @@ def step_cases(draw: Draw) -> list[Stepping]:
         Stepping((first, (4, 1, 2, 3), 0.1), "three steps with 4 pictures"),
         Stepping((second, (3, 2, 3, 2), 0.4), "three steps with 3 pictures in two colours"),
     ]
-
-
-STEP_ADDED = "gradients of earlier steps are still there in the next one, and new ones are added to them"
-STEP_NO_CLIP = "the optimizer gets the whole gradient, however long it is: clip it, and do so before the step"
-STEP_VALUE = "every number of the gradient is cut off by itself: clip the norm of the whole"
-STEP_SAID = "the norm that comes back is that after clipping: nn.utils.clip_grad_norm_ returns the one before"
-STEP_SWAPPED = "loss and norm are swapped: the loss comes first"
 
 
 def swapped(*args) -> tuple[Tensor, Tensor]:
@@ -249,14 +238,17 @@ training_step = Exercise(
     reference=training.training_step,
     lesson="06",
     cases=step_cases,
-    diagnoses=[
-        MatchesOutput(STEP_ADDED, stepping("back clip guard step")),
-        MatchesOutput(
-            STEP_NO_CLIP, stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1e9))
-        ),
-        MatchesOutput(STEP_VALUE, stepping(clipper=by_value)),
-        MatchesOutput(STEP_SAID, stepping(said=lambda norm, clip: norm.clamp(max=clip))),
-        MatchesOutput(STEP_SWAPPED, swapped),
+    mistakes=[
+        "gradients of earlier steps are still there in the next one, and new ones are added to them",
+        stepping("back clip guard step"),
+        "the optimizer gets the whole gradient, however long it is: clip it, and do so before the step",
+        stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1e9)),
+        "every number of the gradient is cut off by itself: clip the norm of the whole",
+        stepping(clipper=by_value),
+        "the norm that comes back is that after clipping: nn.utils.clip_grad_norm_ returns the one before",
+        stepping(said=lambda norm, clip: norm.clamp(max=clip)),
+        "loss and norm are swapped: the loss comes first",
+        swapped,
     ],
     praise="Three steps go where they should",
 )
@@ -275,31 +267,26 @@ def part_cases(draw: Draw) -> list[Accumulating]:
     ]
 
 
-PART_SUM = "each part counts as much as the whole batch: the loss is a mean, so a part counts by its share of pictures"
-PART_EQUAL = "all parts count the same, but the last one may have fewer pictures: a part counts by its share of them"
-PART_FORGOTTEN = "only the last part's gradient is left: those before it were set to zero"
-PART_LAST = "the loss that comes back is only the last part's"
-PART_GRADIENT = "the loss is right, but the gradients are not: weigh each part's loss *before* `backward`, not after it"
-PART_LOSS = "the gradients are right, but in the loss that comes back each part counts whole: weigh it there, too"
-
 accumulate_gradients = Exercise(
     "accumulate_gradients",
     reference=accumulated,
     lesson="06",
     partly=OTHERWISE,
     cases=part_cases,
-    diagnoses=[
-        MatchesOutput(PART_SUM, accumulating(lambda part, batch, parts: 1)),
-        MatchesOutput(
-            PART_SUM, accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses))
-        ),
-        MatchesOutput(PART_GRADIENT, weighing(gradient=False)),
-        MatchesOutput(PART_LOSS, weighing(loss=False)),
-        MatchesOutput(PART_EQUAL, accumulating(lambda part, batch, parts: 1 / parts)),
-        MatchesOutput(PART_FORGOTTEN, accumulating(lambda part, batch, parts: part / batch, forget=True)),
-        MatchesOutput(
-            PART_LAST, accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1])
-        ),
+    mistakes=[
+        "each part counts as much as the whole batch: the loss is a mean, so a part counts by its share of pictures",
+        accumulating(lambda part, batch, parts: 1),
+        accumulating(lambda part, batch, parts: 1, said=lambda losses, _: sum(losses) / len(losses)),
+        "the loss is right, but the gradients are not: weigh each part's loss *before* `backward`, not after it",
+        weighing(gradient=False),
+        "the gradients are right, but in the loss that comes back each part counts whole: weigh it there, too",
+        weighing(loss=False),
+        "all parts count the same, but the last one may have fewer pictures: a part counts by its share of them",
+        accumulating(lambda part, batch, parts: 1 / parts),
+        "only the last part's gradient is left: those before it were set to zero",
+        accumulating(lambda part, batch, parts: part / batch, forget=True),
+        "the loss that comes back is only the last part's",
+        accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1]),
     ],
     praise="The gradients are those of the whole batch",
 )

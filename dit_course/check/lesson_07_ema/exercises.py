@@ -4,7 +4,7 @@ import torch
 
 import dit_course.check.lesson_07_ema.mistakes as wrong
 from dit_course import ema
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
 from dit_course.check.lesson_07_ema.mistakes import AverageCase
 from dit_course.check.stretch_solutions import power_decays as by_power
 
@@ -19,42 +19,41 @@ def signals(draw: Draw) -> list[Case]:
     return [*cases, Case((draw.normal(count, rows, columns, dtype=torch.float64), 0.8), label)]
 
 
-RUN_SWAPPED = "decay and 1 - decay are swapped: the *average* keeps the share `decay` of itself"
-RUN_ZERO = "your average starts at zero, and needs a while to get away from there: it starts at the first value"
-RUN_PAST = "each value is averaged with the value before it: it is the *average* so far that is kept"
-RUN_LAST = "only the last average comes back: one after each value is wanted"
-RUN_FIRST = "the first one is missing: the average starts at the first value, and that one counts, too"
-RUN_MEAN = "that is the plain mean of all values so far: here old ones fade, by the factor `decay` at each step"
-RUN_NO_NEW = "the new value is added whole: it comes in with the share 1 - decay"
-RUN_NO_KEEP = "the old average is kept whole: it keeps the share `decay` of itself"
-RUN_SAME = "your averages are all the same: does the new one replace the old one in the loop?"
-RUN_LAG = "each average stands one place too late: the value of its own place is in it already"
-RUN_CORRECTED = (
-    "that is the average that starts at zero and is corrected by 1 - decay**n, as in Adam: this one starts "
-    "at the first value, and needs no correction"
-)
-
 running_average = Exercise(
     "running_average",
     reference=ema.running_average,
     lesson="07",
     partly=OTHERWISE,
     cases=signals,
-    diagnoses=[
-        MatchesOutput(RUN_SWAPPED, lambda values, decay: ema.running_average(values, 1 - decay)),
-        MatchesOutput(RUN_ZERO, lambda values, decay: wrong.averaged(values, decay, start=0)),
-        MatchesOutput(RUN_ZERO, lambda values, decay: wrong.averaged(values, decay, start=0)[1:]),
-        MatchesOutput(RUN_PAST, wrong.of_two),
-        MatchesOutput(RUN_LAST, lambda values, decay: ema.running_average(values, decay)[-1]),
-        MatchesOutput(RUN_FIRST, lambda values, decay: ema.running_average(values, decay)[1:]),
-        MatchesOutput(RUN_MEAN, wrong.plain_mean),
-        MatchesOutput(RUN_NO_NEW, lambda values, decay: wrong.averaged(values, decay, new=1)),
-        MatchesOutput(RUN_NO_KEEP, lambda values, decay: wrong.averaged(values, decay, keep=1)),
-        MatchesOutput(RUN_SAME, lambda values, decay: ema.running_average(values, decay)[-1].expand(values.shape)),
-        MatchesOutput(RUN_SAME, lambda values, decay: values[0].expand(values.shape)),
-        MatchesOutput(RUN_LAG, lambda values, decay: ema.running_average(values, decay)[:-1]),
-        MatchesOutput(RUN_LAG, wrong.one_late),
-        MatchesOutput(RUN_CORRECTED, wrong.corrected),
+    mistakes=[
+        "decay and 1 - decay are swapped: the *average* keeps the share `decay` of itself",
+        lambda values, decay: ema.running_average(values, 1 - decay),
+        "your average starts at zero, and needs a while to get away from there: it starts at the first value",
+        lambda values, decay: wrong.averaged(values, decay, start=0),
+        lambda values, decay: wrong.averaged(values, decay, start=0)[1:],
+        "each value is averaged with the value before it: it is the *average* so far that is kept",
+        wrong.of_two,
+        "only the last average comes back: one after each value is wanted",
+        lambda values, decay: ema.running_average(values, decay)[-1],
+        "the first one is missing: the average starts at the first value, and that one counts, too",
+        lambda values, decay: ema.running_average(values, decay)[1:],
+        "that is the plain mean of all values so far: here old ones fade, by the factor `decay` at each step",
+        wrong.plain_mean,
+        "the new value is added whole: it comes in with the share 1 - decay",
+        lambda values, decay: wrong.averaged(values, decay, new=1),
+        "the old average is kept whole: it keeps the share `decay` of itself",
+        lambda values, decay: wrong.averaged(values, decay, keep=1),
+        "your averages are all the same: does the new one replace the old one in the loop?",
+        lambda values, decay: ema.running_average(values, decay)[-1].expand(values.shape),
+        lambda values, decay: values[0].expand(values.shape),
+        "each average stands one place too late: the value of its own place is in it already",
+        lambda values, decay: ema.running_average(values, decay)[:-1],
+        wrong.one_late,
+        (
+            "that is the average that starts at zero and is corrected by 1 - decay**n, as in Adam: this one starts at "
+            "the first value, and needs no correction"
+        ),
+        wrong.corrected,
     ],
 )
 
@@ -70,39 +69,38 @@ def decays_of_all_kinds(draw: Draw) -> list[Case]:
     return [Case((usual,), "0.9, 0.99, 0.999, 0.9999"), Case((tables,), f"{rows}x{columns} random decays")]
 
 
-HALF_WINDOW = "that is the window 1 / (1 - decay), in which the average forgets all but 37 %: half is forgotten earlier"
-HALF_E = "that is how long it takes until 37 % (1 / e) are left: here it is one half"
-HALF_UPSIDE = "your fraction stands upside down: decay**n = 1/2 means n log(decay) = log(1/2)"
-HALF_BASE = "your logarithms have different bases: take the same one above and below"
-HALF_NEAR = "that is nearly right when decay is close to 1, but not exact: take the logarithm of decay itself"
-HALF_POWER = "that is what is left *after* so many updates: the question is after how many a half is left"
-HALF_ONE = "that is the half-life of 1 - decay, which is what comes in: take the logarithm of what is kept"
-HALF_WHOLE = "your result is rounded: a half-life need not be a whole number"
-HALF_LOG2 = "that is one logarithm alone: n is the ratio of two"
-
 half_life = Exercise(
     "half_life",
     reference=ema.half_life,
     lesson="07",
     partly=OTHERWISE,
     cases=decays_of_all_kinds,
-    diagnoses=[
-        MatchesOutput(HALF_WINDOW, lambda decay: 1 / (1 - decay)),
-        MatchesOutput(HALF_E, lambda decay: -1 / decay.log()),
-        MatchesOutput(HALF_UPSIDE, lambda decay: decay.log() / torch.tensor(0.5).log()),
-        MatchesOutput(HALF_BASE, lambda decay: torch.tensor(0.5).log() / decay.log2()),
-        MatchesOutput(HALF_BASE, lambda decay: -1 / decay.log10()),
-        MatchesOutput(HALF_BASE, lambda decay: torch.tensor(0.5).log() / decay.log10()),
-        MatchesOutput(HALF_NEAR, lambda decay: torch.tensor(2.0).log() / (1 - decay)),
-        MatchesOutput(HALF_NEAR, lambda decay: 0.69 / (1 - decay)),
-        MatchesOutput(HALF_NEAR, lambda decay: 0.5 / (1 - decay)),
-        MatchesOutput(HALF_POWER, lambda decay: 0.5**decay),
-        MatchesOutput(HALF_POWER, lambda decay: decay**0.5),
-        MatchesOutput(HALF_POWER, lambda decay: decay**2),
-        MatchesOutput(HALF_ONE, lambda decay: torch.tensor(0.5).log() / (1 - decay).log()),
-        *[MatchesOutput(HALF_WHOLE, lambda decay, f=f: f(ema.half_life(decay))) for f in (torch.ceil, torch.floor)],
-        MatchesOutput(HALF_WHOLE, lambda decay: ema.half_life(decay).round()),
-        *[MatchesOutput(HALF_LOG2, one) for one in (torch.log, torch.log2, lambda decay: -decay.log2())],
+    mistakes=[
+        "that is the window 1 / (1 - decay), in which the average forgets all but 37 %: half is forgotten earlier",
+        lambda decay: 1 / (1 - decay),
+        "that is how long it takes until 37 % (1 / e) are left: here it is one half",
+        lambda decay: -1 / decay.log(),
+        "your fraction stands upside down: decay**n = 1/2 means n log(decay) = log(1/2)",
+        lambda decay: decay.log() / torch.tensor(0.5).log(),
+        "your logarithms have different bases: take the same one above and below",
+        lambda decay: torch.tensor(0.5).log() / decay.log2(),
+        lambda decay: -1 / decay.log10(),
+        lambda decay: torch.tensor(0.5).log() / decay.log10(),
+        "that is nearly right when decay is close to 1, but not exact: take the logarithm of decay itself",
+        lambda decay: torch.tensor(2.0).log() / (1 - decay),
+        lambda decay: 0.69 / (1 - decay),
+        lambda decay: 0.5 / (1 - decay),
+        "that is what is left *after* so many updates: the question is after how many a half is left",
+        lambda decay: 0.5**decay,
+        lambda decay: decay**0.5,
+        lambda decay: decay**2,
+        "that is the half-life of 1 - decay, which is what comes in: take the logarithm of what is kept",
+        lambda decay: torch.tensor(0.5).log() / (1 - decay).log(),
+        "your result is rounded: a half-life need not be a whole number",
+        *[lambda decay, f=f: f(ema.half_life(decay)) for f in (torch.ceil, torch.floor)],
+        lambda decay: ema.half_life(decay).round(),
+        "that is one logarithm alone: n is the ratio of two",
+        *[one for one in (torch.log, torch.log2, lambda decay: -decay.log2())],
     ],
     praise="Right",
 )
@@ -122,47 +120,47 @@ def schedules(draw: Draw) -> list[Case]:
     ]
 
 
-PRO_START = "the start is missing: it comes first, with what all updates have left of it"
-PRO_BACK = "your shares run backwards: the start comes first, the newest last"
-PRO_OWN = (
-    "each value is shrunk by its own update, too: `decay` is what *older* content keeps, and only later updates count"
-)
-PRO_TAKEN = "only what is left by the later updates is there: a value came in with the share 1 - decay to begin with"
-PRO_KEPT = "only what came in is there: each later update has shrunk it by its own decay"
-PRO_FORWARD = "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all"
-PRO_ONE = "one decay is used for all updates: each has its own"
-PRO_FULL_START = "the start still counts whole: every update has shrunk it"
-PRO_SCALED = "your shares are scaled so that they add up to 1: they do so by themselves when each is right"
-PRO_SUM = "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - decay), the two make 1"
-
 averaging_weights = Exercise(
     "averaging_weights",
     reference=ema.averaging_weights,
     lesson="07",
     partly=OTHERWISE,
     cases=schedules,
-    diagnoses=[
-        MatchesOutput(PRO_START, lambda decays: ema.averaging_weights(decays)[1:]),
-        MatchesOutput(PRO_START, lambda decays: torch.cat([0 * decays[:1], ema.averaging_weights(decays)[1:]])),
-        MatchesOutput(PRO_BACK, lambda decays: ema.averaging_weights(decays).flip(0)),
-        MatchesOutput(PRO_BACK, lambda decays: ema.averaging_weights(decays)[1:].flip(0)),
-        MatchesOutput(PRO_OWN, wrong.with_own),
-        MatchesOutput(PRO_TAKEN, lambda decays: ema.averaging_weights(decays) / wrong.taken(decays)),
-        MatchesOutput(PRO_KEPT, wrong.taken),
-        MatchesOutput(PRO_KEPT, lambda decays: 1 - decays),
-        *[MatchesOutput(PRO_FORWARD, forward) for forward in wrong.FORWARD],
-        *[
-            MatchesOutput(PRO_ONE, lambda decays, i=i: ema.averaging_weights(decays[i].expand(len(decays))))
-            for i in (0, -1)
-        ],
-        MatchesOutput(PRO_ONE, lambda decays: ema.averaging_weights(decays.mean().expand(len(decays)))),
-        MatchesOutput(
-            PRO_FULL_START, lambda decays: torch.cat([torch.ones_like(decays[:1]), ema.averaging_weights(decays)[1:]])
+    mistakes=[
+        "the start is missing: it comes first, with what all updates have left of it",
+        lambda decays: ema.averaging_weights(decays)[1:],
+        lambda decays: torch.cat([0 * decays[:1], ema.averaging_weights(decays)[1:]]),
+        "your shares run backwards: the start comes first, the newest last",
+        lambda decays: ema.averaging_weights(decays).flip(0),
+        lambda decays: ema.averaging_weights(decays)[1:].flip(0),
+        (
+            "each value is shrunk by its own update, too: `decay` is what *older* content keeps, and only later "
+            "updates count"
         ),
-        MatchesOutput(PRO_SCALED, lambda decays: wrong.scaled(wrong.with_own(decays))),
-        MatchesOutput(PRO_SCALED, lambda decays: wrong.scaled(ema.averaging_weights(decays) / wrong.taken(decays))),
-        MatchesOutput(PRO_SCALED, lambda decays: wrong.scaled(ema.averaging_weights(decays)[1:])),
-        MatchesRule(PRO_SUM, wrong.not_one),
+        wrong.with_own,
+        "only what is left by the later updates is there: a value came in with the share 1 - decay to begin with",
+        lambda decays: ema.averaging_weights(decays) / wrong.taken(decays),
+        "only what came in is there: each later update has shrunk it by its own decay",
+        wrong.taken,
+        lambda decays: 1 - decays,
+        "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all",
+        *[forward for forward in wrong.FORWARD],
+        "one decay is used for all updates: each has its own",
+        *[lambda decays, i=i: ema.averaging_weights(decays[i].expand(len(decays))) for i in (0, -1)],
+        lambda decays: ema.averaging_weights(decays.mean().expand(len(decays))),
+        "the start still counts whole: every update has shrunk it",
+        lambda decays: torch.cat([torch.ones_like(decays[:1]), ema.averaging_weights(decays)[1:]]),
+        "your shares are scaled so that they add up to 1: they do so by themselves when each is right",
+        lambda decays: wrong.scaled(wrong.with_own(decays)),
+        lambda decays: wrong.scaled(ema.averaging_weights(decays) / wrong.taken(decays)),
+        lambda decays: wrong.scaled(ema.averaging_weights(decays)[1:]),
+        MatchesRule(
+            (
+                "your shares do not add up to 1: whatever the average keeps (decay) and takes in (1 - "
+                "decay), the two make 1"
+            ),
+            wrong.not_one,
+        ),
     ],
 )
 
@@ -179,47 +177,46 @@ def trainings(draw: Draw) -> list[AverageCase]:
     ]
 
 
-EMA_SWAPPED = "decay and 1 - decay are swapped: the average keeps the share `current_decay()` of itself"
-EMA_NOTHING = (
-    "the weights of `self.model` never change: `average = ...` in a loop only renames; change the tensor itself "
-    "(methods whose names end in _ do)"
-)
-EMA_COPY = "the average is only a copy of the newest weights: what it was before must count, too"
-EMA_COUNT = "`self.updates` is never counted up, so the warm-up does not end"
-EMA_EARLY = "`self.updates` is counted up before the decay is asked for: the first update keeps 1/10"
-EMA_TWICE = "`self.updates` is counted up too often: once an update, not once a tensor"
-EMA_NO_WARMUP = "there is no warm-up: with `warmup=True` the decay of update n is at most (1 + n) / (10 + n)"
-EMA_ALWAYS = "there is a warm-up even when `warmup=False`"
-EMA_MAX = "of the two decays the larger is taken: the warm-up holds the decay *down*, until it has grown"
-EMA_NO_LIMIT = "the warm-up never ends: its decay grows past `self.decay`"
-EMA_OFFSET = "your warm-up is off by one: before the first update n = `self.updates` is 0, and the decay 1/10"
-EMA_BUFFERS = "the weights are right, but buffers (here of a batch norm) stay what they were at the start: copy them"
-EMA_MIXED_BUFFERS = "the weights are right, but the buffers are averaged, too: copy them as they are"
-EMA_BIAS = "only matrices are averaged: every parameter counts, biases too"
-EMA_CONSTANT = "`current_decay` is right, but `update` does not use it: it takes `self.decay`, warm-up or not"
-
 EMA = Exercise(
     "EMA",
     reference=ema.EMA,
     lesson="07",
     partly=OTHERWISE,
     cases=trainings,
-    diagnoses=[
-        MatchesOutput(EMA_SWAPPED, wrong.Swapped),
-        MatchesOutput(EMA_NOTHING, wrong.Frozen),
-        MatchesOutput(EMA_COPY, wrong.Copied),
-        MatchesOutput(EMA_CONSTANT, wrong.Constant),
-        MatchesOutput(EMA_NO_WARMUP, wrong.Cold),
-        MatchesOutput(EMA_ALWAYS, wrong.AlwaysWarm),
-        MatchesOutput(EMA_MAX, wrong.Larger),
-        MatchesOutput(EMA_NO_LIMIT, wrong.Endless),
-        MatchesOutput(EMA_COUNT, wrong.Uncounted),
-        MatchesOutput(EMA_EARLY, wrong.Early),
-        *[MatchesOutput(EMA_TWICE, often) for often in (wrong.Twice, wrong.TwiceMore)],
-        *[MatchesOutput(EMA_OFFSET, off) for off in (wrong.Offset, wrong.OffsetBack)],
-        MatchesOutput(EMA_BUFFERS, wrong.NoBuffers),
-        MatchesOutput(EMA_MIXED_BUFFERS, wrong.MixedBuffers),
-        MatchesOutput(EMA_BIAS, wrong.NoBias),
+    mistakes=[
+        "decay and 1 - decay are swapped: the average keeps the share `current_decay()` of itself",
+        wrong.Swapped,
+        (
+            "the weights of `self.model` never change: `average = ...` in a loop only renames; change the tensor "
+            "itself (methods whose names end in _ do)"
+        ),
+        wrong.Frozen,
+        "the average is only a copy of the newest weights: what it was before must count, too",
+        wrong.Copied,
+        "`current_decay` is right, but `update` does not use it: it takes `self.decay`, warm-up or not",
+        wrong.Constant,
+        "there is no warm-up: with `warmup=True` the decay of update n is at most (1 + n) / (10 + n)",
+        wrong.Cold,
+        "there is a warm-up even when `warmup=False`",
+        wrong.AlwaysWarm,
+        "of the two decays the larger is taken: the warm-up holds the decay *down*, until it has grown",
+        wrong.Larger,
+        "the warm-up never ends: its decay grows past `self.decay`",
+        wrong.Endless,
+        "`self.updates` is never counted up, so the warm-up does not end",
+        wrong.Uncounted,
+        "`self.updates` is counted up before the decay is asked for: the first update keeps 1/10",
+        wrong.Early,
+        "`self.updates` is counted up too often: once an update, not once a tensor",
+        *[often for often in (wrong.Twice, wrong.TwiceMore)],
+        "your warm-up is off by one: before the first update n = `self.updates` is 0, and the decay 1/10",
+        *[off for off in (wrong.Offset, wrong.OffsetBack)],
+        "the weights are right, but buffers (here of a batch norm) stay what they were at the start: copy them",
+        wrong.NoBuffers,
+        "the weights are right, but the buffers are averaged, too: copy them as they are",
+        wrong.MixedBuffers,
+        "only matrices are averaged: every parameter counts, biases too",
+        wrong.NoBias,
     ],
     praise="Average, decay and count are the course's",
 )
@@ -239,19 +236,6 @@ def widths(draw: Draw) -> list[Case]:
     ]
 
 
-POW_ONE_LESS = "the exponent is one too small: it is gamma + 1"
-POW_PLAIN = "the exponent is missing: update t keeps 1 - 1/t, to the power of gamma + 1"
-POW_SIGMA = "sigma_rel itself stands where gamma belongs: find the gamma with this width first"
-POW_FROM_TWO = "the updates are counted from 2: the first is t = 1, and keeps nothing of the start"
-POW_NEW = "that is what each update takes in: its decay is what it keeps"
-POW_PROFILE = "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it"
-POW_COARSE = "your gamma is near, but not near enough: halve the interval more often, or search in it more finely"
-POW_FAR = (
-    "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go the right way (too wide "
-    "a profile asks for a larger gamma), and is the interval halved often enough?"
-)
-
-
 def far_too_large(got: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether even the second update keeps next to nothing."""
     return got.shape == expected.shape and bool((got[1] >= 0) & (got[1] < 1e-30) & (got.diff() >= 0).all())
@@ -263,15 +247,31 @@ power_decays = Exercise(
     lesson="07",
     partly=OTHERWISE,
     cases=widths,
-    diagnoses=[
-        MatchesOutput(POW_ONE_LESS, lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) - 1, n)),
-        MatchesOutput(POW_PLAIN, lambda sigma_rel, n: wrong.powered(0, n)),
-        MatchesOutput(POW_SIGMA, lambda sigma_rel, n: wrong.powered(sigma_rel, n)),
-        MatchesOutput(POW_SIGMA, lambda sigma_rel, n: wrong.powered(1 / sigma_rel, n)),
-        MatchesOutput(POW_FROM_TWO, lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel), n, first=2)),
-        MatchesOutput(POW_NEW, lambda sigma_rel, n: 1 - by_power(sigma_rel, n)),
-        MatchesOutput(POW_PROFILE, wrong.power_profile),
-        MatchesRule(POW_COARSE, wrong.nearly),
-        MatchesRule(POW_FAR, far_too_large),
+    mistakes=[
+        "the exponent is one too small: it is gamma + 1",
+        lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) - 1, n),
+        "the exponent is missing: update t keeps 1 - 1/t, to the power of gamma + 1",
+        lambda sigma_rel, n: wrong.powered(0, n),
+        "sigma_rel itself stands where gamma belongs: find the gamma with this width first",
+        lambda sigma_rel, n: wrong.powered(sigma_rel, n),
+        lambda sigma_rel, n: wrong.powered(1 / sigma_rel, n),
+        "the updates are counted from 2: the first is t = 1, and keeps nothing of the start",
+        lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel), n, first=2),
+        "that is what each update takes in: its decay is what it keeps",
+        lambda sigma_rel, n: 1 - by_power(sigma_rel, n),
+        "that is a profile, proportional to t**gamma: what is asked for are the decays that lead to it",
+        wrong.power_profile,
+        MatchesRule(
+            ("your gamma is near, but not near enough: halve the interval more often, or search in it more finely"),
+            wrong.nearly,
+        ),
+        MatchesRule(
+            (
+                "your decays are all zeros, or nearly so: your gamma is far too large. Does the search go "
+                "the right way (too wide a profile asks for a larger gamma), and is the interval halved "
+                "often enough?"
+            ),
+            far_too_large,
+        ),
     ],
 )

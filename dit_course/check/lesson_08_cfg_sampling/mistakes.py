@@ -32,47 +32,49 @@ def waves(x: Tensor, t: Tensor) -> Tensor:
 
 
 class Formula(nn.Module):
-    """A model of `num_classes` classes that answers by a formula, is never asked nonsense, and counts its pictures."""
+    """A model of `num_classes` classes that predicts by a formula, refuses nonsense, and counts its pictures."""
 
     def __init__(self, num_classes: int = 4, shape: tuple[int, int, int] = (1, 3, 2)):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()), requires_grad=False)
         self.config = SimpleNamespace(num_classes=num_classes, channels=shape[0], image_shape=shape[1:])
-        self.asked = 0
+        self.evaluated = 0
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """x (batch, ...), t (batch,), y (batch,). Raises Complaint when these do not belong together."""
+        """x (batch, ...), t (batch,), y (batch,). Raises AnswerError when these do not belong together."""
         last = self.config.num_classes
         if y is None:
-            raise AnswerError(UNLABELLED)
+            raise AnswerError(
+                "the model is called without labels: it wants `y` or, where the label is to be hidden, `no_label`; and "
+                "a solver does not integrate the model itself, but a velocity v(x, t), which `guided` makes of it"
+            )
         if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
             raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
         if y.shape != x.shape[:1]:
             raise AnswerError(f"the model is given {len(x)} pictures and labels of shape {tuple(y.shape)}: one each")
         if y.is_floating_point() or int(y.min()) < 0 or int(y.max()) > last:
             raise AnswerError(f'the model knows the labels 0 to {last - 1}, and {last} is its "no label": `no_label`')
-        self.asked += len(x)
+        self.evaluated += len(x)
         return torch.sin(2 * x) * (0.3 + 0.2 * per_image(y, x) ** 2) + per_image(t, x) * x - 0.4
 
 
-UNLABELLED = (
-    "the model is asked without labels: it wants `y` or, where the label is to be hidden, `no_label`; and a solver "
-    "does not walk along the model itself, but along a velocity v(x, t), which `guided` makes of it"
-)
 TIMES = "there are {} pictures and times of shape {}: each picture needs its time, in a tensor of shape (batch,)"
 
 
 SLIPS = {  # words of an error in a solver, and what is said behind them
-    "'function'": "`velocity` is a function here: ask it first, at a place and a time, and go with its answer",
-    "'method'": "`velocity` is a function here: ask it first, at a place and a time, and go with its answer",
-    "'NoneType'": "in the first step there is no past, and `past` is None: ask for that first",
-    "Boolean value of Tensor": "a tensor is neither true nor false: ask whether `past is None`",
+    "'function'": "`velocity` is a function here: call it first, with x and its time, and use what it returns",
+    "'method'": "`velocity` is a function here: call it first, with x and its time, and use what it returns",
+    "'NoneType'": "in the first step there is no past, and `past` is None: check that first",
+    "Boolean value of Tensor": "a tensor is neither true nor false: check whether `past is None`",
     "len() of a 0-d tensor": "`velocity(x, t)` and `expand_time(t, x)`: are the two in the right order?",
     "has no attribute 'ndim'": "a solver wants a row of times, as torch.linspace makes it",
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
     "too many values to unpack": "`split` takes the length of a piece, `chunk` the number of pieces",
 }
-TRUE = {"Boolean value of Tensor": "there is one answer for each picture: ask whether it is so for all of them"}
+GUIDANCE_SLIPS = {
+    "Boolean value of Tensor": "there may be one scale for each picture: check whether it is so for all of them",
+    "must match the size": "`scale` may have one number for each picture: per_image(scale, x) shapes it for the batch",
+}
 
 
 def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextlib.AbstractContextManager[None]:
@@ -83,7 +85,7 @@ def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextli
 # -- solvers -----------------------------------------------------------------------------------------
 
 
-def walked(rule: Callable) -> Callable:
+def stepping(rule: Callable) -> Callable:
     """A wrong solver: rule(v, x, t, t_next, noise) gives the next state; v(x, t) takes one time."""
 
     def wrong(velocity, noise, ts):
@@ -97,17 +99,17 @@ def walked(rule: Callable) -> Callable:
 
 def remembering(middle: Callable, first: Callable = lambda here: here) -> Callable:
     """A wrong `ab2`: middle(here, past, ratio of the steps' sizes) is the velocity it goes with."""
-    return moved(lambda here, past, t, size, past_size: size * middle(here, past, size / past_size), first)
+    return displaced(lambda here, past, t, size, past_size: size * middle(here, past, size / past_size), first)
 
 
-def moved(way: Callable, first: Callable = lambda here: here) -> Callable:
-    """A wrong `ab2`: way(here, past, t, size, past_size) is how far it goes in a step, but for the first."""
+def displaced(move: Callable, first: Callable = lambda here: here) -> Callable:
+    """A wrong `ab2`: move(here, past, t, size, past_size) is how far a step goes, but for the first."""
 
     def wrong(velocity, noise, ts):
         x, past, past_size = noise, None, None
         for t, t_next in pairwise(ts):
             here, size = velocity(x, expand_time(t, x)), t_next - t
-            x = x + (size * first(here) if past is None else way(here, past, t, size, past_size))
+            x = x + (size * first(here) if past is None else move(here, past, t, size, past_size))
             past, past_size = here, size
         return x
 
@@ -122,8 +124,8 @@ def equal_steps(velocity, noise: Tensor, ts: Tensor) -> Tensor:
     return x
 
 
-def averaged(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, ahead: Tensor, late: Tensor) -> Tensor:
-    """Heun's mean, where the second velocity is asked at `ahead` and at the time `late`."""
+def trapezoid(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, ahead: Tensor, late: Tensor) -> Tensor:
+    """Heun's mean, where the second velocity is taken at `ahead` and at the time `late`."""
     return step(x, (v(x, t) + v(ahead, late)) / 2, t, t_next)
 
 
@@ -173,12 +175,12 @@ def inside_or_nothing(model, y: Tensor, cfg: float, interval: tuple, x: Tensor, 
 # -- the Sampler -------------------------------------------------------------------------------------
 
 
-def drawn(**changes) -> Callable:
-    """A wrong `Sampler`: one thing of `draw` done otherwise."""
+def sampled_with(**changes) -> Callable:
+    """A wrong `Sampler`: one thing of `integrate` done otherwise."""
 
     def wrong(model, settings, n, labels, seed):
-        class Wrong(sampling.BaseSampler):
-            def draw(self, noise, y, callback=None):
+        class Wrong(sampling.Sampler):
+            def integrate(self, noise, y, callback=None):
                 ts = changes.get("ts", lambda steps: torch.linspace(1, 0, steps + 1))(self.steps)
                 cfg, interval = changes.get("guide", lambda cfg, interval: (cfg, interval))(self.cfg, self.cfg_interval)
                 x = changes.get("solver", self.solver)(sampling.guided(self.model, y, cfg, interval), noise, ts)

@@ -1,4 +1,4 @@
-"""Lesson 08, second half: guidance, the Sampler, a grid of all classes, and the way back to the noise."""
+"""Lesson 08, second half: guidance, the Sampler, a grid of all classes, and inversion."""
 
 import copy
 from collections.abc import Callable
@@ -9,37 +9,39 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
-    TRUE,
+    GUIDANCE_SLIPS,
     Formula,
     Gaussian,
-    drawn,
     guide,
     in_one_go,
     in_rows,
     inside_or_nothing,
     mixed,
+    sampled_with,
     slips_explained,
     turned,
     waves,
 )
 from dit_course.check.lesson_08_cfg_sampling.solvers import ab2, euler, heun
+from dit_course.generation import BaseSampler
 
 __all__ = ["Sampler", "ab2", "class_grid", "euler", "guided", "heun", "invert"]
+
 # -- guided ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Guidance(Case):
-    """args: (model, y, cfg, interval); the velocity is asked at `given`, (x, t). passes: what it may cost."""
+    """args: (model, y, cfg, interval); the velocity is called at `given`, (x, t). passes: what it may cost."""
 
     given: tuple = ()
     passes: int = 2
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Make the velocity, ask it once, and count the network's pictures."""
+        """Make the velocity, call it once, and count the network's pictures."""
         model, y, cfg, interval = copy.deepcopy(self.args)
         x, t = (value.clone() for value in self.given)
         x.requires_grad_(track)
@@ -48,12 +50,13 @@ class Guidance(Case):
             raise AnswerError(
                 "`guided` should return a function, the velocity v(x, t): leave the line `return velocity`"
             )
-        with slips_explained(TRUE):
+        with slips_explained(GUIDANCE_SLIPS):
             result = velocity(x, t)
-        if model.asked > self.passes * len(x) and same(result, mixed(guide)(*copy.deepcopy(self.args), *self.given)):
+        seen, right = model.evaluated, mixed(guide)(*copy.deepcopy(self.args), *self.given)
+        if seen > self.passes * len(x) and same(result, right):
             raise AnswerError(
-                f"the velocity is right, but on {self.label} the network saw {model.asked} pictures where {len(x)} are "
-                "enough: where all scales are 1, the answer without label is paid for and thrown away"
+                f"the velocity is right, but on {self.label} the network saw {seen} pictures where {len(x)} are "
+                "enough: where all scales are 1, the prediction without label is paid for and thrown away"
             )
         return result, (x, t)
 
@@ -85,45 +88,42 @@ def guidance_cases(draw: Draw) -> list[Guidance]:
     ]
 
 
-G_SWAPPED = "the two answers are swapped: the first half of the doubled batch has the labels"
-G_FROM_LABEL = (
-    "you start at the answer *with* the label, so cfg 1 would already exaggerate: start at the one without, and go "
-    "`scale` times the difference"
-)
-G_NO_START = "that is only the difference, scaled: it has to be added to the answer without the label"
-G_NOT = "the label is there, but nothing is exaggerated: use `scale`"
-G_WITHOUT = "only the answer without the label is used"
-G_INTERVAL = "the interval is not heeded: `scale` is cfg inside of it and 1 outside, picture by picture"
-G_OUTSIDE = (
-    "outside of the interval the answer *without* label is taken: there the plain answer with the label is meant"
-)
-G_ANY = "one picture inside of the interval is enough to guide all of them: `scale` tells them apart"
-G_ALL = "one picture outside of the interval is enough to guide none of them: `scale` tells them apart"
-G_BOTH = "you return both velocities, one after the other: mix them into one for each picture"
-G_BRACKETS = "`scale` stretches only the answer with the label: put the whole difference in brackets"
-G_TURNED = "the difference is turned around: it leads from the answer without label to the one with it"
-G_LESS = "you go `scale - 1` times the difference: from the answer without label it is `scale` times"
-
 guided = Exercise(
     "guided",
     reference=sampling.guided,
     lesson="08",
     partly=OTHERWISE,
     cases=guidance_cases,
-    diagnoses=[
-        MatchesOutput(G_SWAPPED, mixed(lambda a, b, scale: guide(b, a, scale))),
-        MatchesOutput(G_FROM_LABEL, mixed(lambda a, b, scale: a + scale * (a - b))),
-        MatchesOutput(G_NO_START, mixed(lambda a, b, scale: scale * (a - b))),
-        MatchesOutput(G_ANY, mixed(guide, decide=torch.any)),
-        MatchesOutput(G_ALL, mixed(guide, decide=torch.all)),
-        MatchesOutput(G_NOT, mixed(lambda a, b, scale: a)),
-        MatchesOutput(G_WITHOUT, mixed(lambda a, b, scale: b)),
-        MatchesOutput(G_INTERVAL, mixed(guide, decide=torch.ones_like)),
-        MatchesOutput(G_OUTSIDE, inside_or_nothing),
-        MatchesOutput(G_BRACKETS, mixed(lambda a, b, scale: b + scale * a - b)),
-        MatchesOutput(G_TURNED, mixed(lambda a, b, scale: b + scale * (b - a))),
-        MatchesOutput(G_LESS, mixed(lambda a, b, scale: b + (scale - 1) * (a - b))),
-        MatchesOutput(G_BOTH, mixed(lambda a, b, scale: torch.cat([a, b]))),
+    mistakes=[
+        "the two predictions are swapped: the first half of the doubled batch has the labels",
+        mixed(lambda a, b, scale: guide(b, a, scale)),
+        (
+            "you start at the prediction *with* the label, so cfg 1 would already exaggerate: start at the one "
+            "without, and go `scale` times the difference"
+        ),
+        mixed(lambda a, b, scale: a + scale * (a - b)),
+        "that is only the difference, scaled: it has to be added to the prediction without the label",
+        mixed(lambda a, b, scale: scale * (a - b)),
+        "one picture inside of the interval is enough to guide all of them: `scale` tells them apart",
+        mixed(guide, decide=torch.any),
+        "one picture outside of the interval is enough to guide none of them: `scale` tells them apart",
+        mixed(guide, decide=torch.all),
+        "the label is there, but nothing is exaggerated: use `scale`",
+        mixed(lambda a, b, scale: a),
+        "only the prediction without the label is used",
+        mixed(lambda a, b, scale: b),
+        "the interval is ignored: `scale` is cfg inside of it and 1 outside, picture by picture",
+        mixed(guide, decide=torch.ones_like),
+        "outside of the interval the prediction *without* label is taken: there the one with the label is meant",
+        inside_or_nothing,
+        "`scale` stretches only the prediction with the label: put the whole difference in brackets",
+        mixed(lambda a, b, scale: b + scale * a - b),
+        "the difference is turned around: it leads from the prediction without label to the one with it",
+        mixed(lambda a, b, scale: b + scale * (b - a)),
+        "you go `scale - 1` times the difference: from the prediction without label it is `scale` times",
+        mixed(lambda a, b, scale: b + (scale - 1) * (a - b)),
+        "you return both velocities, one after the other: mix them into one for each picture",
+        mixed(lambda a, b, scale: torch.cat([a, b])),
     ],
     praise="Guided as it should be, for no more passes than needed,",
 )
@@ -132,34 +132,34 @@ guided = Exercise(
 # -- Sampler -----------------------------------------------------------------------------------------
 
 
-class Drawn(Exception):
-    """What `draw` gave, before `sample` does anything with it."""
+class Integrated(Exception):
+    """What `integrate` gave, before `sample` does anything with it."""
 
 
 @dataclass(frozen=True)
-class Drawing(Case):
-    """A Sampler is made of a model and settings, args, and draws `given`: (n, labels, seed)."""
+class Sampling(Case):
+    """A Sampler is made of a model and settings, args, and samples `given`: (n, labels, seed)."""
 
     given: tuple = ()
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Draw, and see whether the callback is told."""
+        """Sample, and see whether the callback is told."""
         model, settings = copy.deepcopy(self.args)
         n, labels, seed = self.given
-        if not issubclass(answer, sampling.BaseSampler):
+        if not issubclass(answer, BaseSampler):
             raise AnswerError("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
         seen = []
         sampler = answer(model, **settings)
-        draw = sampler.draw
+        integrate = sampler.integrate
 
         def stop(*args):
-            raise Drawn(draw(*args))
+            raise Integrated(integrate(*args))
 
-        sampler.draw = stop
+        sampler.integrate = stop
         try:
             pictures = sampler.sample(n, labels, seed=seed, callback=lambda index, t, x: seen.append(t))
-        except Drawn as drawn:  # taken as it is: `sample` itself would stumble over a list, or nothing
-            pictures = drawn.args[0]
+        except Integrated as end:  # taken as it is: `sample` itself would stumble over a list, or nothing
+            pictures = end.args[0]
         right = sampling.Sampler(model, **settings).sample(n, labels, seed=seed)
         if same(pictures, right) and len(seen) != settings["steps"] + 1:
             raise AnswerError("the pictures are right, but the callback is never called: hand it on to the solver")
@@ -170,11 +170,11 @@ class Drawing(Case):
         return (self.given[1],)
 
     def imitate(self, wrong: Callable) -> Tensor:
-        """What a wrong version draws."""
+        """What a wrong version samples."""
         return wrong(*copy.deepcopy(self.args), *self.given)
 
 
-def drawings(draw: Draw) -> list[Drawing]:
+def samplings(draw: Draw) -> list[Sampling]:
     """Three samplers with other settings each."""
     cases = []
     for solver, steps, cfg, interval in (
@@ -185,47 +185,44 @@ def drawings(draw: Draw) -> list[Drawing]:
         labels = torch.randint(4, (3,), generator=draw.generator).tolist()
         seed = int(torch.randint(1000, (), generator=draw.generator))
         settings = {"steps": steps, "solver": solver, "cfg": cfg, "cfg_interval": interval}
-        cases.append(Drawing((Formula(4), settings), f"{steps} steps of {solver} with cfg {cfg}", (3, labels, seed)))
+        cases.append(Sampling((Formula(4), settings), f"{steps} steps of {solver} with cfg {cfg}", (3, labels, seed)))
     return cases
 
-
-S_RANGE = "your pictures are still in [-1, 1], as inside of the network: outside they lie in [0, 1]"
-S_CLAMP = (
-    "some values lie beyond [0, 1]: noise and guidance overshoot a little, and a screen shows nothing there: clamp"
-)
-S_UP = "your times run from 0 to 1: sampling begins at t = 1, with noise"
-S_STEPS = "your row of times is one too short: for `steps` steps there are steps + 1 times, both ends counted"
-S_CFG = "the guidance scale of this sampler is not used: it is in `self.cfg`"
-S_INTERVAL = "the interval of this sampler is not used: it is in `self.cfg_interval`"
-S_SOLVER = "your sampler always takes Euler's steps: its own solver is in `self.solver`"
-S_HALF = "halve after adding, not before: -1 must become 0, and 1 must stay 1"
-S_BRACKETS = "only the 1 is halved: a division comes before a sum, unless there are brackets"
-S_EARLY = "clamp after halving, not before: inside of the network a picture reaches from -1 to 1"
 
 Sampler = Exercise(
     "Sampler",
     reference=sampling.Sampler,
     lesson="08",
     partly=OTHERWISE,
-    cases=drawings,
-    diagnoses=[
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x)),
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(-1, 1))),
-        MatchesOutput(S_RANGE, drawn(end=lambda x: x.clamp(0, 1))),
-        MatchesOutput(S_CLAMP, drawn(end=lambda x: (x + 1) / 2)),
-        MatchesOutput(S_HALF, drawn(end=lambda x: (x / 2 + 1).clamp(0, 1))),
-        MatchesOutput(S_BRACKETS, drawn(end=lambda x: x + 1 / 2)),
-        MatchesOutput(S_BRACKETS, drawn(end=lambda x: (x + 1 / 2).clamp(0, 1))),
-        MatchesOutput(S_EARLY, drawn(end=lambda x: (x.clamp(0, 1) + 1) / 2)),
-        MatchesOutput(S_UP, drawn(ts=lambda steps: torch.linspace(0, 1, steps + 1))),
-        MatchesOutput(S_STEPS, drawn(ts=lambda steps: torch.linspace(1, 0, steps))),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, interval))),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (1.0, interval))),
-        MatchesOutput(S_CFG, drawn(guide=lambda cfg, interval: (2.0, (0.0, 1.0)))),
-        MatchesOutput(S_INTERVAL, drawn(guide=lambda cfg, interval: (cfg, (0.0, 1.0)))),
-        MatchesOutput(S_SOLVER, drawn(solver=sampling.euler)),
+    cases=samplings,
+    mistakes=[
+        "your pictures are still in [-1, 1], as inside of the network: outside they lie in [0, 1]",
+        sampled_with(end=lambda x: x),
+        sampled_with(end=lambda x: x.clamp(-1, 1)),
+        sampled_with(end=lambda x: x.clamp(0, 1)),
+        "some values lie beyond [0, 1]: noise and guidance overshoot a little, and a screen shows nothing there: clamp",
+        sampled_with(end=lambda x: (x + 1) / 2),
+        "halve after adding, not before: -1 must become 0, and 1 must stay 1",
+        sampled_with(end=lambda x: (x / 2 + 1).clamp(0, 1)),
+        "only the 1 is halved: a division comes before a sum, unless there are brackets",
+        sampled_with(end=lambda x: x + 1 / 2),
+        sampled_with(end=lambda x: (x + 1 / 2).clamp(0, 1)),
+        "clamp after halving, not before: inside of the network a picture reaches from -1 to 1",
+        sampled_with(end=lambda x: (x.clamp(0, 1) + 1) / 2),
+        "your times run from 0 to 1: sampling begins at t = 1, with noise",
+        sampled_with(ts=lambda steps: torch.linspace(0, 1, steps + 1)),
+        "your row of times is one too short: for `steps` steps there are steps + 1 times, both ends counted",
+        sampled_with(ts=lambda steps: torch.linspace(1, 0, steps)),
+        "the guidance scale of this sampler is not used: it is in `self.cfg`",
+        sampled_with(guide=lambda cfg, interval: (2.0, interval)),
+        sampled_with(guide=lambda cfg, interval: (1.0, interval)),
+        sampled_with(guide=lambda cfg, interval: (2.0, (0.0, 1.0))),
+        "the interval of this sampler is not used: it is in `self.cfg_interval`",
+        sampled_with(guide=lambda cfg, interval: (cfg, (0.0, 1.0))),
+        "your sampler always takes Euler's steps: its own solver is in `self.solver`",
+        sampled_with(solver=sampling.euler),
     ],
-    praise="Draws what the course's sampler draws",
+    praise="Samples what the course's sampler samples",
     picture=lambda pictures: pictures[0],
 )
 
@@ -243,83 +240,83 @@ def grid_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-GRID_NOISE = (
-    "the classes are right, but every picture has a noise of its own: a column should share one, so use the seed again "
-    "for every row"
-)
-GRID_SEEDS = "every row has other noises: the seed should be the same for all of them"
-GRID_TURNED = "your classes run along the columns: a *row* should be one class"
-GRID_IN_TURN = "your classes change from picture to picture: a row should be one class (labels=... says which)"
-GRID_STACKED = "the rows are still an axis of their own: put them one after the other, (classes * per_class, ...)"
-GRID_ONE_ROW = "only one row comes back: let the loop go through all classes before you return"
-GRID_ONE_COLUMN = "there is only one picture of each class: a row has `per_class`"
-GRID_COUNT = "each row has as many pictures as there are classes: it should have `per_class`"
-
 class_grid = Exercise(
     "class_grid",
     reference=sampling.class_grid,
     lesson="08",
     cases=grid_cases,
-    diagnoses=[
-        MatchesOutput(GRID_NOISE, in_one_go),
-        MatchesOutput(GRID_SEEDS, lambda *args: in_rows(*args, another=1)),
-        MatchesOutput(GRID_TURNED, turned),
-        MatchesOutput(GRID_IN_TURN, lambda *args: in_one_go(*args, order="turns")),
-        MatchesOutput(GRID_IN_TURN, lambda *args: in_rows(*args, labelled=False)),
-        MatchesOutput(GRID_STACKED, lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1]))),
-        MatchesRule(GRID_ONE_ROW, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2)),
-        MatchesRule(GRID_ONE_COLUMN, lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (3, 5)),
-        MatchesRule(GRID_COUNT, lambda got, expected: got.ndim == 4 and len(got) in (9, 25)),
+    mistakes=[
+        (
+            "the classes are right, but every picture has a noise of its own: a column should share one, so use the "
+            "seed again for every row"
+        ),
+        in_one_go,
+        "every row has other noises: the seed should be the same for all of them",
+        lambda *args: in_rows(*args, another=1),
+        "your classes run along the columns: a *row* should be one class",
+        turned,
+        "your classes change from picture to picture: a row should be one class (labels=... says which)",
+        lambda *args: in_one_go(*args, order="turns"),
+        lambda *args: in_rows(*args, labelled=False),
+        "the rows are still an axis of their own: put them one after the other, (classes * per_class, ...)",
+        lambda *args: sampling.class_grid(*args).unflatten(0, (-1, args[1])),
+        MatchesRule(
+            "only one row comes back: let the loop go through all classes before you return",
+            lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (4, 2),
+        ),
+        MatchesRule(
+            "there is only one picture of each class: a row has `per_class`",
+            lambda got, expected: got.shape[1:] == expected.shape[1:] and len(got) in (3, 5),
+        ),
+        MatchesRule(
+            "each row has as many pictures as there are classes: it should have `per_class`",
+            lambda got, expected: got.ndim == 4 and len(got) in (9, 25),
+        ),
     ],
     praise="A row for every class, a noise for every column,",
 )
 
 
-# -- stretch: find_noise -----------------------------------------------------------------------------
+# -- stretch: invert ---------------------------------------------------------------------------------
 
 
-class Way(Case):
-    """A way back: an error on it is explained."""
+class Inversion(Case):
+    """From images to noise: an error is explained."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Walk it."""
+        """Integrate."""
         with slips_explained():
             return super().use(answer, track)
 
 
-def ways_back(draw: Draw) -> list[Way]:
-    """Pictures on a winding road and on an exact one."""
+def inversions(draw: Draw) -> list[Inversion]:
+    """Pictures on a bent trajectory and on an exact one."""
     batch, height, width = draw.sizes(3, 2, 5)
     return [
-        Way((waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a winding road, 4 steps"),
-        Way((Gaussian(0.5), 0.5 * draw.normal(batch, 1), 6), "a Gaussian, 6 steps"),
+        Inversion((waves, draw.normal(batch, 1, height, width, dtype=torch.float64), 4), "a bent trajectory, 4 steps"),
+        Inversion((Gaussian(0.5), 0.5 * draw.normal(batch, 1), 6), "a Gaussian, 6 steps"),
     ]
 
-
-BACK_DOWN = "you walk from t = 1 to t = 0, as if the pictures were noise: they are data, so where does this road begin?"
-BACK_SHORT = "one step is missing: for `steps` steps there are steps + 1 times, both ends counted"
-BACK_EULER = "that is where Euler's steps end: take those of `heun`"
-BACK_AB2 = "that is where the steps of `ab2` end: take those of `heun`"
-BACK_SIGN = "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it"
-BACK_LABEL = "the times that the velocity is asked at run the wrong way: pictures lie at t = 0"
 
 invert = Exercise(
     "invert",
     reference=sampling.invert,
     lesson="08",
     partly=OTHERWISE,
-    cases=ways_back,
-    diagnoses=[
-        MatchesOutput(BACK_DOWN, lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1))),
-        MatchesOutput(BACK_SHORT, lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps))),
-        MatchesOutput(BACK_EULER, lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1))),
-        MatchesOutput(BACK_AB2, lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1))),
-        MatchesOutput(
-            BACK_SIGN, lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1))
-        ),
-        MatchesOutput(
-            BACK_LABEL, lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1))
-        ),
+    cases=inversions,
+    mistakes=[
+        "you integrate from t = 1 to t = 0, as if the pictures were noise: at which t do pictures lie?",
+        lambda v, x, steps: sampling.heun(v, x, torch.linspace(1, 0, steps + 1)),
+        "one step is missing: for `steps` steps there are steps + 1 times, both ends counted",
+        lambda v, x, steps: sampling.heun(v, x, torch.linspace(0, 1, steps)),
+        "that is where Euler's steps end: take those of `heun`",
+        lambda v, x, steps: sampling.euler(v, x, torch.linspace(0, 1, steps + 1)),
+        "that is where the steps of `ab2` end: take those of `heun`",
+        lambda v, x, steps: sampling.ab2(v, x, torch.linspace(0, 1, steps + 1)),
+        "the velocity is turned around, and the times are, too: one of the two is enough, and the times do it",
+        lambda v, x, steps: sampling.heun(lambda x, t: -v(x, t), x, torch.linspace(0, 1, steps + 1)),
+        "the times that the velocity is called with run the wrong way: pictures lie at t = 0",
+        lambda v, x, steps: sampling.heun(lambda x, t: v(x, 1 - t), x, torch.linspace(0, 1, steps + 1)),
     ],
-    praise="The way back ends where the course's ends",
+    praise="Your noise is the course's",
 )

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from dit_course import sampling
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     TIMES,
     Gaussian,
-    averaged,
+    displaced,
     equal_steps,
     euler_at_the_end,
     midpoint,
-    moved,
     remembering,
     slips_explained,
-    walked,
+    stepping,
+    trapezoid,
     waves,
 )
 from dit_course.flow import step
@@ -31,20 +31,20 @@ from dit_course.flow import step
 
 @dataclass(frozen=True)
 class SolverCase(Case):
-    """A solver on a road: args are (velocity, noise, ts). The velocity counts how often it is asked."""
+    """A solver on a trajectory: args are (velocity, noise, ts). The velocity counts its calls."""
 
     right: Callable = sampling.euler
     cost: int = 1
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Walk it, and complain about what the end alone does not show."""
+        """Integrate, and complain about what the end alone does not show."""
         velocity, noise, ts = copy.deepcopy(self.args)
-        asked, seen = [], []
+        calls, seen = [], []
 
         def watched(x, t):
             if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
                 raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else f"() ({t})"))
-            asked.append(t)
+            calls.append(t)
             return velocity(x, t)
 
         def callback(index, t, x):
@@ -53,25 +53,25 @@ class SolverCase(Case):
         with slips_explained():
             end = answer(watched, noise, ts, callback)
         if same(end, self.right(*copy.deepcopy(self.args))):
-            self._complain(len(asked), seen, end)
+            self._complain(len(calls), seen, end)
         return end, (velocity, noise, ts)
 
-    def _complain(self, asked: int, seen: list, end: Tensor) -> None:
+    def _complain(self, calls: int, seen: list, end: Tensor) -> None:
         steps = len(self.args[2]) - 1
-        if asked > self.cost * steps:
+        if calls > self.cost * steps:
             raise AnswerError(
-                f"the end is right, but the velocity is asked {asked} times for {steps} steps, and {self.cost * steps} "
-                "are enough. Every question costs a pass of the network: keep the answer in a variable"
+                f"the end is right, but the velocity is evaluated {calls} times for {steps} steps, and "
+                f"{self.cost * steps} are enough. Every evaluation is a pass of the network: keep what it returns"
             )
         if [index for index, *_ in seen] != list(range(steps + 1)) or not same(seen[-1][2], end):
             raise AnswerError(
-                "the end is right, but the callback does not get every state: leave the lines with `first_state` and "
-                "`notify` as they are, and call the new state `x`"
+                "the end is right, but the callback does not get every state: leave the lines with `start` and "
+                "`report` as they are, and call the new state `x`"
             )
 
 
 def solver_cases(right: Callable, cost: int = 1) -> Callable[[Draw], list[SolverCase]]:
-    """Cases for a solver: a road that bends, an exact one, and again the first with uneven steps in float64.
+    """Cases for a solver: a trajectory that bends, an exact one, and again the first with uneven steps in float64.
 
     On the Gaussian the velocity is proportional to x, and most mistakes look like a wrong factor: it is not the first.
     """
@@ -83,7 +83,7 @@ def solver_cases(right: Callable, cost: int = 1) -> Callable[[Draw], list[Solver
         uneven = torch.cat([torch.ones(1, dtype=torch.float64), 1 - sizes.cumsum(0) / sizes.sum()])
         return [
             SolverCase(
-                (waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a winding road", right, cost
+                (waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a bent trajectory", right, cost
             ),
             SolverCase((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
             SolverCase((waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost),
@@ -92,15 +92,7 @@ def solver_cases(right: Callable, cost: int = 1) -> Callable[[Draw], list[Solver
     return cases
 
 
-SIGN = "you walk the wrong way, towards more noise: from t to t_next time runs *down*, so t_next - t is negative"
-LATE = "the velocity is asked at the time where the step ends (t_next): Euler asks where the step begins, at t"
-EVEN = "all your steps have one size, but the times in `ts` may be uneven: how long is the step from t to t_next?"
-JUMP = "every step goes all the way to the data: it should only go from t to t_next"
-STUCK = "the velocity is asked at the noise again and again: ask it where you are now, at x"
-AGAIN = "every step starts from the noise again: start it where the last one ended, at x"
-SPEED = "the velocity is a speed: multiply it by the time that the step takes, t_next - t"
-SHORT = "the last step is missing: the road ends at ts[-1]"
-EULER = "that is Euler's step: the second velocity is not used"
+SIGN = "you step the wrong way, towards more noise: from t to t_next time runs *down*, so t_next - t is negative"
 
 euler = Exercise(
     "euler",
@@ -108,32 +100,28 @@ euler = Exercise(
     lesson="08",
     partly=OTHERWISE,
     cases=solver_cases(sampling.euler),
-    diagnoses=[
-        MatchesOutput(SIGN, walked(lambda v, x, t, t_next, _: x - (t_next - t) * v(x, t))),
-        MatchesOutput(LATE, walked(lambda v, x, t, t_next, _: step(x, v(x, t_next), t, t_next))),
-        MatchesOutput(EVEN, equal_steps),
-        MatchesOutput(JUMP, walked(lambda v, x, t, t_next, _: x - t * v(x, t))),
-        MatchesOutput(STUCK, walked(lambda v, x, t, t_next, noise: step(x, v(noise, t), t, t_next))),
-        MatchesOutput(AGAIN, walked(lambda v, x, t, t_next, noise: step(noise, v(x, t), t, t_next))),
-        MatchesOutput(SPEED, walked(lambda v, x, t, t_next, _: x - v(x, t))),
-        MatchesOutput(SPEED, walked(lambda v, x, t, t_next, _: x + v(x, t))),
-        MatchesOutput(SHORT, lambda velocity, noise, ts: sampling.euler(velocity, noise, ts[:-1])),
+    mistakes=[
+        SIGN,
+        stepping(lambda v, x, t, t_next, _: x - (t_next - t) * v(x, t)),
+        "the velocity is taken at the time where the step ends (t_next): Euler takes it where the step begins, at t",
+        stepping(lambda v, x, t, t_next, _: step(x, v(x, t_next), t, t_next)),
+        "all your steps have one size, but the times in `ts` may be uneven: how long is the step from t to t_next?",
+        equal_steps,
+        "every step goes all the way to the data: it should only go from t to t_next",
+        stepping(lambda v, x, t, t_next, _: x - t * v(x, t)),
+        "the velocity is taken at the noise again and again: take it where you are now, at x",
+        stepping(lambda v, x, t, t_next, noise: step(x, v(noise, t), t, t_next)),
+        "every step starts from the noise again: start it where the last one ended, at x",
+        stepping(lambda v, x, t, t_next, noise: step(noise, v(x, t), t, t_next)),
+        "the velocity is a speed: multiply it by the time that the step takes, t_next - t",
+        stepping(lambda v, x, t, t_next, _: x - v(x, t)),
+        stepping(lambda v, x, t, t_next, _: x + v(x, t)),
+        "the last step is missing: the trajectory ends at ts[-1]",
+        lambda velocity, noise, ts: sampling.euler(velocity, noise, ts[:-1]),
     ],
-    praise="Every step is Euler's, with one question each,",
+    praise="Every step is Euler's, with one evaluation each,",
 )
 
-TWICE = "both velocities are added, which goes twice as far: take their mean"
-SAME_TIME = "the second velocity is asked at the old time: looking ahead means at t_next"
-SAME_PLACE = "the second velocity is asked at the old place: take an Euler step first, and ask there"
-AHEAD = "your step starts from the place you looked ahead to: it was only a look, the step starts from x"
-ONLY_AHEAD = "only the second velocity is used: Heun goes with the mean of both"
-MIDPOINT = (
-    "that is the midpoint method, which looks half a step ahead. It is of order 2 as well, but Heun looks a whole step "
-    "ahead and takes the mean of both velocities"
-)
-ONE_HALVED = "only one of the two velocities is halved: a division comes before a sum, unless there are brackets"
-OVER_ALL = "the mean is taken over everything, pixels and pictures too: only the two velocities are to be averaged"
-KARRAS = "your last step is Euler's: here the velocity at t = 0 is fine, and Heun may look there, too"
 
 heun = Exercise(
     "heun",
@@ -141,52 +129,38 @@ heun = Exercise(
     lesson="08",
     partly=OTHERWISE,
     cases=solver_cases(sampling.heun, cost=2),
-    diagnoses=[
-        MatchesOutput(EULER, sampling.euler),
-        MatchesOutput(TWICE, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b), a, b))),
-        MatchesOutput(SAME_TIME, walked(lambda v, x, a, b, _: averaged(v, x, a, b, step(x, v(x, a), a, b), a))),
-        MatchesOutput(SAME_PLACE, walked(lambda v, x, a, b, _: averaged(v, x, a, b, x, b))),
-        MatchesOutput(
-            AHEAD,
-            walked(lambda v, x, a, b, _: averaged(v, x, a, b, step(x, v(x, a), a, b), b) - x + step(x, v(x, a), a, b)),
+    mistakes=[
+        "that is Euler's step: the second velocity is not used",
+        sampling.euler,
+        "both velocities are added, which goes twice as far: take their mean",
+        stepping(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b), a, b)),
+        "the second velocity is taken at the old time: looking ahead means at t_next",
+        stepping(lambda v, x, a, b, _: trapezoid(v, x, a, b, step(x, v(x, a), a, b), a)),
+        "the second velocity is taken at the old x: take an Euler step first, and evaluate it there",
+        stepping(lambda v, x, a, b, _: trapezoid(v, x, a, b, x, b)),
+        "your step starts from the place you looked ahead to: it was only a look, the step starts from x",
+        stepping(lambda v, x, a, b, _: trapezoid(v, x, a, b, step(x, v(x, a), a, b), b) - x + step(x, v(x, a), a, b)),
+        "only the second velocity is used: Heun goes with the mean of both",
+        stepping(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b)),
+        (
+            "that is the midpoint method, which looks half a step ahead. It is of order 2 as well, but Heun looks "
+            "a whole step ahead and takes the mean of both velocities"
         ),
-        MatchesOutput(ONLY_AHEAD, walked(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b))),
-        MatchesOutput(MIDPOINT, walked(midpoint)),
-        MatchesOutput(
-            ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b))
-        ),
-        MatchesOutput(
-            ONE_HALVED, walked(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b))
-        ),
-        MatchesOutput(
-            OVER_ALL, walked(lambda v, x, a, b, _: x + (b - a) * (v(x, a) + v(step(x, v(x, a), a, b), b)).mean() / 2)
-        ),
-        MatchesOutput(KARRAS, euler_at_the_end),
-        MatchesOutput(SIGN, walked(lambda v, x, a, b, _: x - (b - a) * (v(x, a) + v(x - (b - a) * v(x, a), b)) / 2)),
+        stepping(midpoint),
+        "only one of the two velocities is halved: a division comes before a sum, unless there are brackets",
+        stepping(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b)),
+        stepping(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b)),
+        "the mean is taken over everything, pixels and pictures too: only the two velocities are to be averaged",
+        stepping(lambda v, x, a, b, _: x + (b - a) * (v(x, a) + v(step(x, v(x, a), a, b), b)).mean() / 2),
+        "your last step is Euler's: here the velocity at t = 0 is fine, and Heun may look there, too",
+        euler_at_the_end,
+        SIGN,
+        stepping(lambda v, x, a, b, _: x - (b - a) * (v(x, a) + v(x - (b - a) * v(x, a), b)) / 2),
     ],
-    praise="Every step is Heun's, with two questions each,",
+    praise="Every step is Heun's, with two evaluations each,",
 )
 
-AB_EULER = "that is Euler's step: `past`, the velocity of the step before, is not used"
-AB_EVEN = (
-    "right for equal steps; for uneven ones the line through both velocities must be drawn to scale: the last step was "
-    "`past_size` long, and you read the line `size / 2` ahead"
-)
-AB_PLUS = "the past velocity is added, which gives two velocities in total: the weights must add up to 1"
-AB_SWAPPED = "here and past are swapped: you extrapolate into the past"
-AB_BETWEEN = "you take the mean of here and past, which lies *behind* you: the line must be read ahead"
-AB_WHOLE = "you read the line a whole step ahead, at the end of the step: its middle is half a step ahead"
-AB_RATIO = "the ratio of the steps is upside down: a longer step to come reads the line further ahead"
 AB_FIRST = "the first step has no past: it is Euler's"
-AB_FROM_PAST = "your line starts at `past`: the middle of the step lies half a step beyond `here`"
-AB_PRODUCT = "`a / 2 * b` multiplies by b: to divide by both, put brackets around their product, or divide twice"
-AB_CLOCK = "you read the line at a time of the clock: from `here` it is only `size / 2` to the middle of the step"
-AB_UNITS = "the change from past to here needs a ratio of two times, `size / 2` to `past_size`: one of them is missing"
-AB_NO_START = "that is only the change on the way to the middle: it has to be added to `here`"
-AB_SHORT = "the velocity is that of the middle, but the step does not end there: it goes all the way to t_next"
-AB_HEUN = (
-    "that is Heun's step, with two questions: here the second velocity is one that you remember, and costs nothing"
-)
 
 ab2 = Exercise(
     "ab2",
@@ -194,48 +168,52 @@ ab2 = Exercise(
     lesson="08",
     partly=OTHERWISE,
     cases=solver_cases(sampling.ab2),
-    diagnoses=[
-        MatchesOutput(AB_EULER, sampling.euler),
-        MatchesOutput(AB_EVEN, remembering(lambda here, past, ratio: 1.5 * here - 0.5 * past)),
-        MatchesOutput(AB_PLUS, remembering(lambda here, past, ratio: 1.5 * here + 0.5 * past)),
-        MatchesOutput(AB_PLUS, remembering(lambda here, past, ratio: here + (here + past) * ratio / 2)),
-        MatchesOutput(AB_SWAPPED, remembering(lambda here, past, ratio: 1.5 * past - 0.5 * here)),
-        MatchesOutput(AB_SWAPPED, remembering(lambda here, past, ratio: here + (past - here) * ratio / 2)),
-        MatchesOutput(AB_BETWEEN, remembering(lambda here, past, ratio: (here + past) / 2)),
-        MatchesOutput(AB_WHOLE, remembering(lambda here, past, ratio: here + (here - past) * ratio)),
-        MatchesOutput(AB_WHOLE, remembering(lambda here, past, ratio: 2 * here - past)),
-        MatchesOutput(AB_RATIO, remembering(lambda here, past, ratio: here + (here - past) / ratio / 2)),
-        MatchesOutput(
-            AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, lambda h: 1.5 * h)
+    mistakes=[
+        "that is Euler's step: `past`, the velocity of the step before, is not used",
+        sampling.euler,
+        (
+            "right for equal steps; for uneven ones the line through both velocities must be drawn to scale: the last "
+            "step was `past_size` long, and you read the line `size / 2` ahead"
         ),
-        MatchesOutput(AB_FROM_PAST, remembering(lambda here, past, ratio: past + (here - past) * ratio / 2)),
-        MatchesOutput(
-            AB_PRODUCT, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2 * old))
+        remembering(lambda here, past, ratio: 1.5 * here - 0.5 * past),
+        "the past velocity is added, which gives two velocities in total: the weights must add up to 1",
+        remembering(lambda here, past, ratio: 1.5 * here + 0.5 * past),
+        remembering(lambda here, past, ratio: here + (here + past) * ratio / 2),
+        "here and past are swapped: you extrapolate into the past",
+        remembering(lambda here, past, ratio: 1.5 * past - 0.5 * here),
+        remembering(lambda here, past, ratio: here + (past - here) * ratio / 2),
+        "you take the mean of here and past, which lies *behind* you: the line must be read ahead",
+        remembering(lambda here, past, ratio: (here + past) / 2),
+        "you read the line a whole step ahead, at the end of the step: its middle is half a step ahead",
+        remembering(lambda here, past, ratio: here + (here - past) * ratio),
+        remembering(lambda here, past, ratio: 2 * here - past),
+        "the ratio of the steps is upside down: a longer step to come reads the line further ahead",
+        remembering(lambda here, past, ratio: here + (here - past) / ratio / 2),
+        AB_FIRST,
+        remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, lambda h: 1.5 * h),
+        "your line starts at `past`: the middle of the step lies half a step beyond `here`",
+        remembering(lambda here, past, ratio: past + (here - past) * ratio / 2),
+        "`a / 2 * b` multiplies by b: to divide by both, put brackets around their product, or divide twice",
+        displaced(lambda here, past, t, size, old: size * (here + (here - past) * size / 2 * old)),
+        "you read the line at a time of the clock: from `here` it is only `size / 2` to the middle of the step",
+        displaced(lambda here, past, t, size, old: size * (here + (here - past) / old * (t + size / 2))),
+        displaced(lambda here, past, t, size, old: size * (past + (here - past) / old * (t + size / 2))),
+        "the change from past to here needs a ratio of two times, `size / 2` to `past_size`: one of them is missing",
+        displaced(lambda here, past, t, size, old: size * (here + (here - past) * size / 2)),
+        displaced(lambda here, past, t, size, old: size * (here + (here - past) / old / 2)),
+        displaced(lambda here, past, t, size, old: size * (here + (here - past) / old)),
+        "that is only the change up to the middle: it has to be added to `here`",
+        remembering(lambda here, past, ratio: (here - past) * ratio / 2),
+        "the velocity is that of the middle, but the step does not end there: it goes all the way to t_next",
+        displaced(lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2)),
+        displaced(
+            lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2),
+            lambda here: here / 2,
         ),
-        MatchesOutput(
-            AB_CLOCK, moved(lambda here, past, t, size, old: size * (here + (here - past) / old * (t + size / 2)))
-        ),
-        MatchesOutput(
-            AB_CLOCK, moved(lambda here, past, t, size, old: size * (past + (here - past) / old * (t + size / 2)))
-        ),
-        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) * size / 2))),
-        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old / 2))),
-        MatchesOutput(AB_UNITS, moved(lambda here, past, t, size, old: size * (here + (here - past) / old))),
-        MatchesOutput(AB_NO_START, remembering(lambda here, past, ratio: (here - past) * ratio / 2)),
-        MatchesOutput(
-            AB_SHORT, moved(lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2))
-        ),
-        MatchesOutput(
-            AB_SHORT,
-            moved(
-                lambda here, past, t, size, old: size / 2 * (here + (here - past) * size / old / 2),
-                lambda here: here / 2,
-            ),
-        ),
-        MatchesOutput(
-            AB_FIRST, remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like)
-        ),
-        MatchesOutput(AB_HEUN, sampling.heun),
+        AB_FIRST,
+        remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like),
+        "that is Heun's step, with two evaluations: here the second one is remembered, and costs nothing",
+        sampling.heun,
     ],
-    praise="Every step remembers the last one, with one question each,",
+    praise="Every step remembers the last one, with one evaluation each,",
 )

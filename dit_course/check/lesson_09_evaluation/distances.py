@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dit_course import evaluation
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput, MatchesRule
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesRule
 from dit_course.check.lesson_09_evaluation.mistakes import (
     balls,
     clouds,
@@ -32,53 +32,56 @@ def gaussian_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-G_NAN = (
-    "your answer is NaN or infinite. The root of a matrix is not the root of each of its numbers, some of which are "
-    "negative: `matrix_root` makes it"
-)
-G_ROOTS = (
-    "the shared part is the product of both roots: that is right only where both Gaussians lie along the same axes. "
-    "It is one root, of a product of three"
-)
-G_LOPSIDED = (
-    "`matrix_root` is given C_a C_b, which is not symmetric, so it reads only half of it: put a root of C_a on "
-    "either side"
-)
-G_PRODUCT = "the product of three is there, but not yet its root"
-G_ENTRIES = "`*` multiplies entry by entry: the product of matrices is `@`"
-G_TWICE = "the shared part counts twice: (x - y)² has a 2 in its middle, too"
-G_PLUS = "the shared part is taken away, not added"
-G_NO_MEANS = "the means are forgotten: two clouds of one shape in different places would be the same"
-G_ONLY_MEANS = "only the means are compared: the covariances say how wide the clouds are, and in which directions"
-G_SQUARE = "the distance of the means is to be squared: no root there"
-G_AVERAGE = "the squares of the means' differences are averaged: they are summed"
-G_ROOT = "the square root of all at the end is too much: this distance stays squared, as is usual"
-G_SUM = "all numbers of the matrix are summed: the trace sums only its diagonal"
-G_MATRIX = "your answer is a matrix: its trace is wanted, the sum of its diagonal"
-
 gaussian_distance = Exercise(
     "gaussian_distance",
     reference=evaluation.gaussian_distance,
     lesson="09",
     partly=OTHERWISE,
     cases=gaussian_cases,
-    diagnoses=[
-        MatchesOutput(G_ROOTS, gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b))),
-        MatchesOutput(G_LOPSIDED, gaussians(shared=lambda a, b: matrix_root(a @ b))),
-        MatchesOutput(G_PRODUCT, gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a))),
-        MatchesOutput(G_PRODUCT, gaussians(shared=lambda a, b: a @ b)),
-        MatchesOutput(G_ENTRIES, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a)))),
-        MatchesOutput(G_TWICE, gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2)),
-        MatchesOutput(G_PLUS, gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a)))),
-        MatchesOutput(G_NO_MEANS, gaussians(means=0)),
-        MatchesOutput(G_ONLY_MEANS, gaussians(covariances=0)),
-        MatchesOutput(G_SQUARE, with_means(lambda gap: gap.norm())),
-        MatchesOutput(G_SQUARE, with_means(lambda gap: gap.abs().sum())),
-        MatchesOutput(G_AVERAGE, with_means(lambda gap: gap.square().mean())),
-        MatchesOutput(G_ROOT, gaussians(finish=torch.sqrt)),
-        MatchesOutput(G_SUM, lambda mean_a, a, mean_b, b: _summed(mean_a, a, mean_b, b)),
-        MatchesRule(G_MATRIX, lambda got, expected: got.ndim == 2 and got.shape[0] == got.shape[1] > 1),
-        MatchesRule(G_NAN, lambda got, expected: got.is_floating_point() and bool(got.isnan().any())),
+    mistakes=[
+        (
+            "the shared part is the product of both roots: that is right only where both Gaussians lie along the same "
+            "axes. It is one root, of a product of three"
+        ),
+        gaussians(shared=lambda a, b: matrix_root(a) @ matrix_root(b)),
+        (
+            "`matrix_root` is given C_a C_b, which is not symmetric, so it reads only half of it: put a root of C_a "
+            "on either side"
+        ),
+        gaussians(shared=lambda a, b: matrix_root(a @ b)),
+        "the product of three is there, but not yet its root",
+        gaussians(shared=lambda a, b: matrix_root(a) @ b @ matrix_root(a)),
+        gaussians(shared=lambda a, b: a @ b),
+        "`*` multiplies entry by entry: the product of matrices is `@`",
+        gaussians(shared=lambda a, b: matrix_root(matrix_root(a) * b * matrix_root(a))),
+        "the shared part counts twice: (x - y)² has a 2 in its middle, too",
+        gaussians(shared=lambda a, b: matrix_root(matrix_root(a) @ b @ matrix_root(a)) / 2),
+        "the shared part is taken away, not added",
+        gaussians(shared=lambda a, b: -matrix_root(matrix_root(a) @ b @ matrix_root(a))),
+        "the means are forgotten: two clouds of one shape in different places would be the same",
+        gaussians(means=0),
+        "only the means are compared: the covariances say how wide the clouds are, and in which directions",
+        gaussians(covariances=0),
+        "the distance of the means is to be squared: no root there",
+        with_means(lambda gap: gap.norm()),
+        with_means(lambda gap: gap.abs().sum()),
+        "the squares of the means' differences are averaged: they are summed",
+        with_means(lambda gap: gap.square().mean()),
+        "the square root of all at the end is too much: this distance stays squared, as is usual",
+        gaussians(finish=torch.sqrt),
+        "all numbers of the matrix are summed: the trace sums only its diagonal",
+        lambda mean_a, a, mean_b, b: _summed(mean_a, a, mean_b, b),
+        MatchesRule(
+            "your answer is a matrix: its trace is wanted, the sum of its diagonal",
+            lambda got, expected: got.ndim == 2 and got.shape[0] == got.shape[1] > 1,
+        ),
+        MatchesRule(
+            (
+                "your answer is NaN or infinite. The root of a matrix is not the root of each of its "
+                "numbers, some of which are negative: `matrix_root` makes it"
+            ),
+            lambda got, expected: got.is_floating_point() and bool(got.isnan().any()),
+        ),
     ],
     praise="The same distance",
 )
@@ -101,45 +104,44 @@ def cloud_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-PR_SWAPPED = "precision and recall are swapped: precision asks how many of the *drawn* lie among the real"
-PR_SELF = "each ball is one neighbour too small: the nearest point to a point is the point itself, at distance 0"
-PR_MORE = "each ball is one neighbour too large: only the point itself is left out of the count"
-PR_BALLS = (
-    "the balls belong to the wrong kind: a drawn point is tested against balls around *real* points, whose radius "
-    "comes from real points"
-)
-PR_ALL = "a point must lie in *all* balls with you: one of them is enough"
-PR_PAIRS = "you count pairs of point and ball: what counts is whether a point lies in at least one"
-PR_CROSS = "the radius of a ball comes from its own kind: how far is a real point's k-th nearest *real* point?"
-PR_ONE = "all balls have one size with you: each point has a radius of its own, small where points are dense"
-PR_SORT = "column k is the distance to point number k, not to the k-th nearest one: kthvalue sorts"
-PR_AXIS = (
-    "you ask along the wrong axis: in the table of drawn against real, a row is one drawn point and a column one real "
-    "point"
-)
-PR_REAL = "the recall, too, is taken from the balls around real points: it asks for those around *drawn* ones"
-PR_SAME = "both of your numbers are the precision: for the recall real and drawn change places"
-
 precision_recall = Exercise(
     "precision_recall",
     reference=evaluation.precision_recall,
     lesson="09",
     cases=cloud_cases,
-    diagnoses=[
-        MatchesOutput(PR_SWAPPED, lambda *args: evaluation.precision_recall(*args).flip(0)),
-        MatchesOutput(PR_SELF, balls(lambda points, k: nearest_of(points, k - 1))),
-        MatchesOutput(PR_MORE, balls(lambda points, k: nearest_of(points, k + 1))),
-        MatchesOutput(PR_ALL, balls(inside=lambda within, dim: within.all(dim=dim).double().mean())),
-        MatchesOutput(PR_PAIRS, balls(inside=lambda within, dim: within.double().mean())),
-        MatchesOutput(PR_CROSS, balls(reaches=lambda between, k: _across(between, k))),
-        MatchesOutput(PR_CROSS, balls(reaches=lambda between, k: _across(between, k + 1))),
-        MatchesOutput(PR_ONE, balls(lambda points, k: nearest_of(points, k).mean().expand(len(points)))),
-        MatchesOutput(PR_ONE, balls(lambda points, k: nearest_of(points, k).max().expand(len(points)))),
-        MatchesOutput(PR_SORT, balls(lambda points, k: torch.cdist(points, points)[:, k])),
-        MatchesOutput(PR_SAME, lambda *args: evaluation.precision_recall(*args)[:1].expand(2)),
-        MatchesOutput(PR_AXIS, balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean())),
-        MatchesOutput(PR_REAL, lambda real, drawn, k: _real_balls(real, drawn, k)),
-        MatchesOutput(PR_BALLS, lambda real, drawn, k: _other_balls(real, drawn, k)),
+    mistakes=[
+        "precision and recall are swapped: precision asks how many of the *drawn* lie among the real",
+        lambda *args: evaluation.precision_recall(*args).flip(0),
+        "each ball is one neighbour too small: the nearest point to a point is the point itself, at distance 0",
+        balls(lambda points, k: nearest_of(points, k - 1)),
+        "each ball is one neighbour too large: only the point itself is left out of the count",
+        balls(lambda points, k: nearest_of(points, k + 1)),
+        "a point must lie in *all* balls with you: one of them is enough",
+        balls(inside=lambda within, dim: within.all(dim=dim).double().mean()),
+        "you count pairs of point and ball: what counts is whether a point lies in at least one",
+        balls(inside=lambda within, dim: within.double().mean()),
+        "the radius of a ball comes from its own kind: how far is a real point's k-th nearest *real* point?",
+        balls(reaches=lambda between, k: _across(between, k)),
+        balls(reaches=lambda between, k: _across(between, k + 1)),
+        "all balls have one size with you: each point has a radius of its own, small where points are dense",
+        balls(lambda points, k: nearest_of(points, k).mean().expand(len(points))),
+        balls(lambda points, k: nearest_of(points, k).max().expand(len(points))),
+        "column k is the distance to point number k, not to the k-th nearest one: kthvalue sorts",
+        balls(lambda points, k: torch.cdist(points, points)[:, k]),
+        "both of your numbers are the precision: for the recall real and drawn change places",
+        lambda *args: evaluation.precision_recall(*args)[:1].expand(2),
+        (
+            "you ask along the wrong axis: in the table of drawn against real, a row is one drawn point and a column "
+            "one real point"
+        ),
+        balls(inside=lambda within, dim: within.any(dim=1 - dim).double().mean()),
+        "the recall, too, is taken from the balls around real points: it asks for those around *drawn* ones",
+        lambda real, drawn, k: _real_balls(real, drawn, k),
+        (
+            "the balls belong to the wrong kind: a drawn point is tested against balls around *real* points, whose "
+            "radius comes from real points"
+        ),
+        lambda real, drawn, k: _other_balls(real, drawn, k),
     ],
     praise="The same shares",
 )
@@ -176,33 +178,30 @@ def picture_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-NN_FAR = "you found the picture that is *least* like it: the smallest distance is wanted"
-NN_DISTANCE = "these are the distances: wanted is the *number* of the picture at that distance, as argmin gives it"
-NN_BACK = "you have looked up each training picture among the drawn ones: it is the other way round"
-NN_FIRST = "only the first batch comes back: does `return` stand inside the loop?"
-NN_LAST = "only the last batch comes back: each must be kept, and all joined at the end"
-NN_PRODUCT = "the largest product is not the smallest distance: bright pictures win it against all"
-NN_ABSOLUTE = "you sum absolute differences of pixels: the Euclidean distance sums their squares"
-NN_BRIGHT = "only the average brightness is compared: the distance compares pixel with pixel"
-
 nearest_neighbours = Exercise(
     "nearest_neighbours",
     reference=evaluation.nearest_neighbours,
     lesson="09",
     partly=OTHERWISE,
     cases=picture_cases,
-    diagnoses=[
-        MatchesOutput(NN_FAR, looked_up(torch.cdist, largest=True)),
-        MatchesOutput(NN_DISTANCE, lambda a, b, size: _distances(a, b)),
-        MatchesOutput(NN_BACK, lambda a, b, size: evaluation.nearest_neighbours(b, a)),
-        MatchesOutput(
-            NN_BACK, lambda a, b, size: torch.cat([evaluation.nearest_neighbours(b, x) for x in a.split(size)])
-        ),
-        MatchesOutput(NN_PRODUCT, looked_up(lambda a, b: a @ b.T, largest=True)),
-        MatchesOutput(NN_ABSOLUTE, looked_up(lambda a, b: torch.cdist(a, b, p=1))),
-        MatchesOutput(NN_BRIGHT, looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs())),
-        MatchesOutput(NN_FIRST, lambda a, b, size: evaluation.nearest_neighbours(a[:size], b)),
-        MatchesOutput(NN_LAST, lambda a, b, size: evaluation.nearest_neighbours(a.split(size)[-1], b)),
+    mistakes=[
+        "you found the picture that is *least* like it: the smallest distance is wanted",
+        looked_up(torch.cdist, largest=True),
+        "these are the distances: wanted is the *number* of the picture at that distance, as argmin gives it",
+        lambda a, b, size: _distances(a, b),
+        "you have looked up each training picture among the drawn ones: it is the other way round",
+        lambda a, b, size: evaluation.nearest_neighbours(b, a),
+        lambda a, b, size: torch.cat([evaluation.nearest_neighbours(b, x) for x in a.split(size)]),
+        "the largest product is not the smallest distance: bright pictures win it against all",
+        looked_up(lambda a, b: a @ b.T, largest=True),
+        "you sum absolute differences of pixels: the Euclidean distance sums their squares",
+        looked_up(lambda a, b: torch.cdist(a, b, p=1)),
+        "only the average brightness is compared: the distance compares pixel with pixel",
+        looked_up(lambda a, b: (a.mean(1)[:, None] - b.mean(1)).abs()),
+        "only the first batch comes back: does `return` stand inside the loop?",
+        lambda a, b, size: evaluation.nearest_neighbours(a[:size], b),
+        "only the last batch comes back: each must be kept, and all joined at the end",
+        lambda a, b, size: evaluation.nearest_neighbours(a.split(size)[-1], b),
     ],
     praise="The same neighbours",
 )

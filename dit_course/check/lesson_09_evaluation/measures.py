@@ -41,9 +41,6 @@ M_HINTS = {
     "swapped": "precision and recall are swapped: which features does `precision_recall` want first?",
     "unequal": "precision and recall need as many real as drawn pictures, or they depend on the numbers",
 }
-M_CUT = "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all"
-M_ORDER = "the four numbers are in another order: accuracy, distance, precision, recall"
-M_PERCENT = "the accuracy is in percent: a share from 0 to 1 is wanted"
 
 
 def _remaining() -> list[MatchesOutput]:
@@ -66,11 +63,13 @@ measure = Exercise(
     reference=evaluation.measure,
     lesson="09",
     cases=measured_cases,
-    diagnoses=[
+    mistakes=[
         *_remaining(),
-        *[MatchesOutput(M_CUT, cut(which)) for which in ("real", "drawn", "real drawn")],
-        MatchesOutput(M_PERCENT, lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1])),
-        MatchesRule(M_ORDER, _reordered),
+        "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all",
+        *[cut(which) for which in ("real", "drawn", "real drawn")],
+        "the accuracy is in percent: a share from 0 to 1 is wanted",
+        lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1]),
+        MatchesRule("the four numbers are in another order: accuracy, distance, precision, recall", _reordered),
     ],
     praise="An honest measurement",
 )
@@ -92,43 +91,42 @@ def score_cases(draw: Draw) -> list[Case]:
     ]
 
 
-P_LOW = "you list the rows that beat nobody: either lower counts as better with you, or you ask along the wrong axis"
-P_STRICT = (
-    "with you a row is beaten only where another is better in *every* column: as good in one and better in another "
-    "is enough"
-)
-P_ITSELF = (
-    "with you a row is beaten by one that is as good in every column, and every row is as good as itself: in one it "
-    "must be better"
-)
-P_ANY = "with you a row is beaten by any that is better in *one* column: it must not be worse in the others"
-P_BEST = "these are the rows that are best in some column: one in between may be beaten by nobody, too"
-P_SUM = "adding the columns up decides how much one is worth in terms of the other, and nobody asked for that"
-P_BEATEN = "these are the rows that *are* beaten: the others are wanted"
-P_MASK = "you mark each row with true or false: their numbers are wanted, as nonzero gives them"
-P_ROWS = "these are the rows themselves: their numbers are wanted"
-P_SHAPE = "your numbers stand in a table with one column, as nonzero leaves them: flatten it"
-
 pareto_front = Exercise(
     "pareto_front",
     reference=evaluation.pareto_front,
     lesson="09",
     partly=OTHERWISE,
     cases=score_cases,
-    diagnoses=[
-        MatchesOutput(P_LOW, lambda scores: evaluation.pareto_front(-scores)),
-        MatchesOutput(P_STRICT, front(lambda others, rows: (others > rows).all(dim=2))),
-        MatchesOutput(P_ANY, front(lambda others, rows: (others > rows).any(dim=2))),
-        MatchesOutput(P_ITSELF, front(lambda others, rows: (others >= rows).all(dim=2))),
-        MatchesOutput(P_BEATEN, lambda scores: _marked(scores).logical_not().nonzero().flatten()),
-        MatchesOutput(P_MASK, lambda scores: _marked(scores)),
-        MatchesOutput(P_ROWS, lambda scores: scores[evaluation.pareto_front(scores)]),
-        MatchesOutput(P_SHAPE, lambda scores: evaluation.pareto_front(scores)[:, None]),
-        MatchesOutput(P_SUM, lambda scores: scores.sum(dim=1).argmax()),
-        MatchesOutput(P_SUM, lambda scores: scores.sum(dim=1).argmax()[None]),
-        MatchesOutput(P_BEST, lambda scores: scores.argmax(dim=0)),
-        MatchesOutput(P_BEST, lambda scores: scores.argmax(dim=0).unique()),
-        MatchesOutput(P_BEST, lambda scores: (scores == scores.max(dim=0).values).any(dim=1).nonzero().flatten()),
+    mistakes=[
+        "you list the rows that beat nobody: either lower counts as better with you, or you ask along the wrong axis",
+        lambda scores: evaluation.pareto_front(-scores),
+        (
+            "with you a row is beaten only where another is better in *every* column: as good in one and better in "
+            "another is enough"
+        ),
+        front(lambda others, rows: (others > rows).all(dim=2)),
+        "with you a row is beaten by any that is better in *one* column: it must not be worse in the others",
+        front(lambda others, rows: (others > rows).any(dim=2)),
+        (
+            "with you a row is beaten by one that is as good in every column, and every row is as good as itself: in "
+            "one it must be better"
+        ),
+        front(lambda others, rows: (others >= rows).all(dim=2)),
+        "these are the rows that *are* beaten: the others are wanted",
+        lambda scores: _marked(scores).logical_not().nonzero().flatten(),
+        "you mark each row with true or false: their numbers are wanted, as nonzero gives them",
+        lambda scores: _marked(scores),
+        "these are the rows themselves: their numbers are wanted",
+        lambda scores: scores[evaluation.pareto_front(scores)],
+        "your numbers stand in a table with one column, as nonzero leaves them: flatten it",
+        lambda scores: evaluation.pareto_front(scores)[:, None],
+        "adding the columns up decides how much one is worth in terms of the other, and nobody asked for that",
+        lambda scores: scores.sum(dim=1).argmax(),
+        lambda scores: scores.sum(dim=1).argmax()[None],
+        "these are the rows that are best in some column: one in between may be beaten by nobody, too",
+        lambda scores: scores.argmax(dim=0),
+        lambda scores: scores.argmax(dim=0).unique(),
+        lambda scores: (scores == scores.max(dim=0).values).any(dim=1).nonzero().flatten(),
     ],
     praise="The same choices",
 )
@@ -150,18 +148,6 @@ def feature_cases(draw: Draw) -> list[Case]:
         args = (draw.normal(n, size), draw.normal(m, size) + apart)
         cases.append(Case(args, f"{n} and {m} samples of {size} features"))
     return cases
-
-
-K_ITSELF = "each sample is also paired with itself, and its kernel with itself is large: leave the diagonal out"
-K_DIVIDED = "the diagonal is left out of the sum, but still counted in the number of pairs: there are n (n - 1)"
-K_SIZE = "the products are not divided by the number of features"
-K_POWER = "the power is 3"
-K_ONE = "the 1 in the kernel is missing"
-K_BETWEEN = "the pairs between both sets count twice: a with b, and b with a"
-K_CROSS = "between the two sets no pair is left out: a_i and b_i are different samples"
-K_SAMPLES = "the products are divided by the number of samples: d is the number of features, the length of a row"
-K_INSIDE = "the 1 is added to the quotient, not to the number it is divided by"
-K_ROOT = "the square root at the end is too much: this distance stays squared, and may fall below 0"
 
 
 def _divided(a: Tensor, b: Tensor) -> Tensor:
@@ -197,18 +183,28 @@ kernel_distance = Exercise(
     reference=evaluation.kernel_distance,
     lesson="09",
     cases=feature_cases,
-    diagnoses=[
-        MatchesOutput(K_ITSELF, kernel(itself=True)),
-        MatchesOutput(K_DIVIDED, _divided),
-        MatchesOutput(K_SIZE, kernel(scaled=False)),
-        *[MatchesOutput(K_POWER, kernel(power=power)) for power in (1, 2, 4)],
-        MatchesOutput(K_ONE, kernel(plus=0)),
-        MatchesOutput(K_BETWEEN, kernel(between=1)),
-        *[MatchesOutput(K_CROSS, _crossed(pairs)) for pairs in CROSSED],
-        MatchesOutput(K_SAMPLES, kernel(divisor=lambda x, y: len(x))),
-        MatchesOutput(K_INSIDE, kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0)),
-        MatchesOutput(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt()),
-        MatchesOutput(K_ROOT, lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt()),
+    mistakes=[
+        "each sample is also paired with itself, and its kernel with itself is large: leave the diagonal out",
+        kernel(itself=True),
+        "the diagonal is left out of the sum, but still counted in the number of pairs: there are n (n - 1)",
+        _divided,
+        "the products are not divided by the number of features",
+        kernel(scaled=False),
+        "the power is 3",
+        *[kernel(power=power) for power in (1, 2, 4)],
+        "the 1 in the kernel is missing",
+        kernel(plus=0),
+        "the pairs between both sets count twice: a with b, and b with a",
+        kernel(between=1),
+        "between the two sets no pair is left out: a_i and b_i are different samples",
+        *[_crossed(pairs) for pairs in CROSSED],
+        "the products are divided by the number of samples: d is the number of features, the length of a row",
+        kernel(divisor=lambda x, y: len(x)),
+        "the 1 is added to the quotient, not to the number it is divided by",
+        kernel(divisor=lambda x, y: x.shape[1] + 1, plus=0),
+        "the square root at the end is too much: this distance stays squared, and may fall below 0",
+        lambda a, b: evaluation.kernel_distance(a, b).clamp(min=0).sqrt(),
+        lambda a, b: evaluation.kernel_distance(a, b).abs().sqrt(),
     ],
     praise="The same distance",
 )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dit_course import scaling
-from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, MatchesOutput
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.lesson_10_scaling_up.cases import MeasuredCase, NumberCase, ShareCase
 from dit_course.check.lesson_10_scaling_up.mistakes import (
     by_bits,
@@ -18,7 +18,7 @@ from dit_course.check.lesson_10_scaling_up.mistakes import (
     weights,
     work,
 )
-from dit_course.distributed import single as parallel
+from dit_course.distributed import rows
 from dit_course.dit import DiTConfig
 
 # -- training_flops --------------------------------------------------------------------------------
@@ -38,38 +38,35 @@ def training_cases(draw: Draw) -> list[Case]:
     ]
 
 
-T_HALF = "these are multiply-adds: a FLOP is a multiplication *or* an addition, so there are twice as many"
-T_FORWARD = "only the way forward is counted: training goes backward, too"
-T_ONCE = (
-    "that is one forward pass too few: backward each matrix product needs *two* of its kind, one for the gradient of "
-    "its input and one for that of its weights"
-)
-T_FOUR = "that is one forward pass too many: forward once, backward twice as much, together three"
-T_PICTURES = "the number of pictures has no influence: each of them goes through the network"
-T_PARAMETERS = (
-    "you count parameters: each works once for *every token*, or once a picture, or (the pairs) there is none"
-)
-T_LANGUAGE = (
-    "6 FLOPs for each parameter and token is the rule for language models: here adaLN's parameters work once a "
-    "picture, and the pairs of tokens are work without parameters. `count_multiply_adds` knows"
-)
-
 training_flops = Exercise(
     "training_flops",
     reference=scaling.training_flops,
     lesson="10",
     partly=OTHERWISE,
     cases=training_cases,
-    diagnoses=[
-        MatchesOutput(T_PICTURES, lambda config, pictures: 6 * work(config)),
-        MatchesOutput(T_FORWARD, lambda config, pictures: 2 * work(config) * pictures),
-        MatchesOutput(T_FORWARD, lambda config, pictures: work(config) * pictures),
-        MatchesOutput(T_HALF, lambda config, pictures: 3 * work(config) * pictures),
-        MatchesOutput(T_ONCE, lambda config, pictures: 4 * work(config) * pictures),
-        MatchesOutput(T_FOUR, lambda config, pictures: 8 * work(config) * pictures),
-        MatchesOutput(T_PARAMETERS, lambda config, pictures: 6 * weights(config) * pictures),
-        MatchesOutput(T_PARAMETERS, lambda config, pictures: 2 * weights(config) * pictures),
-        MatchesOutput(T_LANGUAGE, lambda config, pictures: 6 * weights(config) * tokens(config) * pictures),
+    mistakes=[
+        "the number of pictures has no influence: each of them goes through the network",
+        lambda config, pictures: 6 * work(config),
+        "only the way forward is counted: training goes backward, too",
+        lambda config, pictures: 2 * work(config) * pictures,
+        lambda config, pictures: work(config) * pictures,
+        "these are multiply-adds: a FLOP is a multiplication *or* an addition, so there are twice as many",
+        lambda config, pictures: 3 * work(config) * pictures,
+        (
+            "that is one forward pass too few: backward each matrix product needs *two* of its kind, one for the "
+            "gradient of its input and one for that of its weights"
+        ),
+        lambda config, pictures: 4 * work(config) * pictures,
+        "that is one forward pass too many: forward once, backward twice as much, together three",
+        lambda config, pictures: 8 * work(config) * pictures,
+        "you count parameters: each works once for *every token*, or once a picture, or (the pairs) there is none",
+        lambda config, pictures: 6 * weights(config) * pictures,
+        lambda config, pictures: 2 * weights(config) * pictures,
+        (
+            "6 FLOPs for each parameter and token is the rule for language models: here adaLN's parameters work once "
+            "a picture, and the pairs of tokens are work without parameters. `count_multiply_adds` knows"
+        ),
+        lambda config, pictures: 6 * weights(config) * tokens(config) * pictures,
     ],
     praise="The same number of FLOPs",
 )
@@ -84,35 +81,34 @@ def even_cases(draw: Draw) -> list[Case]:
     return [NumberCase(case, f"width {case[0]}, mlp_ratio {case[1]:.3g}") for case in cases]
 
 
-E_MLP = "the MLP is left out: its two layers do most of the linear work"
-E_ATTENTION = "the linear layers of attention are left out: queries, keys, values and the output"
-E_OUTPUT = "attention's last layer is left out: after the heads there is another one, from w to w"
-E_ONE_LAYER = "the MLP has two layers: up to mlp_ratio times the width, and down again"
-E_ONCE = "each pair works twice: a query meets a key, and then a value is gathered, w multiply-adds each time"
-E_FIXED = "the answer does not depend on `mlp_ratio`: is a 4 (or the 8 or the 6 it leads to) written into your formula?"
-E_ADALN = "adaLN is counted for every token: it works once a picture, and is left out here"
-E_WIDTH = "width is left over where it should have gone, or has gone where it stays: w² linear work a token, w a pair"
-E_UPSIDE = "the fraction is upside down: linear work divided by that of a pair"
-E_SUMMED = "both sides grow with the number of tokens n: linear work with n, pairs with n². Divide both by n"
-
 even_tokens = Exercise(
     "even_tokens",
     reference=scaling.even_tokens,
     lesson="10",
     partly=OTHERWISE,
     cases=even_cases,
-    diagnoses=[
-        MatchesOutput(E_MLP, even(layers=0)),
-        MatchesOutput(E_ATTENTION, even(attention=0)),
-        MatchesOutput(E_OUTPUT, even(attention=3)),
-        MatchesOutput(E_ONE_LAYER, even(layers=1)),
-        MatchesOutput(E_ONCE, even(pair=1)),
-        MatchesOutput(E_FIXED, even(ratio=4.0)),
-        MatchesOutput(E_ADALN, even(more=6)),
-        MatchesOutput(E_WIDTH, lambda width, ratio: width * even()(width, ratio)),
-        MatchesOutput(E_WIDTH, lambda width, ratio: even()(width, ratio) / width),
-        MatchesOutput(E_UPSIDE, lambda width, ratio: 1 / even()(width, ratio)),
-        MatchesOutput(E_SUMMED, lambda width, ratio: even()(width, ratio) ** 0.5),
+    mistakes=[
+        "the MLP is left out: its two layers do most of the linear work",
+        even(layers=0),
+        "the linear layers of attention are left out: queries, keys, values and the output",
+        even(attention=0),
+        "attention's last layer is left out: after the heads there is another one, from w to w",
+        even(attention=3),
+        "the MLP has two layers: up to mlp_ratio times the width, and down again",
+        even(layers=1),
+        "each pair works twice: a query meets a key, and then a value is gathered, w multiply-adds each time",
+        even(pair=1),
+        "the answer does not depend on `mlp_ratio`: is a 4 (or the 8 or the 6 it leads to) written into your formula?",
+        even(ratio=4.0),
+        "adaLN is counted for every token: it works once a picture, and is left out here",
+        even(more=6),
+        "width is left over where it should have gone, or has gone where it stays: w² linear work a token, w a pair",
+        lambda width, ratio: width * even()(width, ratio),
+        lambda width, ratio: even()(width, ratio) / width,
+        "the fraction is upside down: linear work divided by that of a pair",
+        lambda width, ratio: 1 / even()(width, ratio),
+        "both sides grow with the number of tokens n: linear work with n, pairs with n². Divide both by n",
+        lambda width, ratio: even()(width, ratio) ** 0.5,
     ],
     praise="The same number of tokens",
 )
@@ -132,42 +128,41 @@ def law_cases(draw: Draw) -> list[Case]:
     return cases
 
 
-L_PLAIN = "this is a straight line through x and y: a power law is straight only in the logarithms of *both*"
-L_ONE_LOG = "only one of x and y is brought to logarithms: that fits an exponential or a logarithm, not a power"
-L_LOG = "the factor is still a logarithm: the line begins at log(factor), and exp undoes the log"
-L_BASE = "the logarithm and what undoes it have different bases: log goes with exp, log10 with 10 ** ..."
-L_ORDER = "factor and exponent are swapped: the factor comes first"
-L_TURNED = "x is fitted by y: it is y that depends on x"
-L_ZERO = "your line is forced through the origin: subtract the mean of log x first"
-L_ENDS = "only the first and the last point decide: least squares listens to all of them"
-L_SPREAD = "the exponent is divided by something else than the summed squares of log x about its mean"
-L_SIGN = "the exponent's sign is wrong: a law that falls has a negative one"
-
 fit_power_law = Exercise(
     "fit_power_law",
     reference=scaling.fit_power_law,
     lesson="10",
     partly=OTHERWISE,
     cases=law_cases,
-    diagnoses=[
-        MatchesOutput(L_ORDER, lambda x, y: scaling.fit_power_law(x, y).flip(0)),
-        MatchesOutput(L_PLAIN, fitted(lambda x: x, lambda y: y, lambda start: start)),
-        MatchesOutput(L_PLAIN, fitted(lambda x: x, lambda y: y)),
-        MatchesOutput(L_ONE_LOG, fitted(before_x=lambda x: x)),
-        MatchesOutput(L_ONE_LOG, fitted(before_y=lambda y: y, after=lambda start: start)),
-        MatchesOutput(L_ONE_LOG, fitted(before_y=lambda y: y)),
-        MatchesOutput(L_LOG, fitted(after=lambda start: start)),
-        MatchesOutput(L_BASE, fitted(torch.log10, torch.log10)),
-        MatchesOutput(L_BASE, fitted(after=lambda start: 10**start)),
-        MatchesOutput(L_TURNED, fitted(fit=turned)),
-        MatchesOutput(L_TURNED, lambda x, y: scaling.fit_power_law(y, x)),
-        MatchesOutput(L_ZERO, fitted(fit=through_zero)),
-        MatchesOutput(L_ZERO, fitted(fit=lambda x, y: (torch.zeros(()).double(), through_zero(x, y)[1]))),
-        MatchesOutput(L_ENDS, fitted(fit=through_ends)),
-        MatchesOutput(L_SPREAD, fitted(fit=sloped(lambda x, y: (y - y.mean()).square().sum()))),
-        MatchesOutput(L_SPREAD, fitted(fit=sloped(lambda x, y: x.square().sum()))),
-        MatchesOutput(L_SPREAD, fitted(fit=sloped(lambda x, y: (x - x.mean()).square().mean()))),
-        MatchesOutput(L_SIGN, lambda x, y: scaling.fit_power_law(x, y) * torch.tensor([1.0, -1.0])),
+    mistakes=[
+        "factor and exponent are swapped: the factor comes first",
+        lambda x, y: scaling.fit_power_law(x, y).flip(0),
+        "this is a straight line through x and y: a power law is straight only in the logarithms of *both*",
+        fitted(lambda x: x, lambda y: y, lambda start: start),
+        fitted(lambda x: x, lambda y: y),
+        "only one of x and y is brought to logarithms: that fits an exponential or a logarithm, not a power",
+        fitted(before_x=lambda x: x),
+        fitted(before_y=lambda y: y, after=lambda start: start),
+        fitted(before_y=lambda y: y),
+        "the factor is still a logarithm: the line begins at log(factor), and exp undoes the log",
+        fitted(after=lambda start: start),
+        "the logarithm and what undoes it have different bases: log goes with exp, log10 with 10 ** ...",
+        fitted(torch.log10, torch.log10),
+        fitted(after=lambda start: 10**start),
+        "x is fitted by y: it is y that depends on x",
+        fitted(fit=turned),
+        lambda x, y: scaling.fit_power_law(y, x),
+        "your line is forced through the origin: subtract the mean of log x first",
+        fitted(fit=through_zero),
+        fitted(fit=lambda x, y: (torch.zeros(()).double(), through_zero(x, y)[1])),
+        "only the first and the last point decide: least squares listens to all of them",
+        fitted(fit=through_ends),
+        "the exponent is divided by something else than the summed squares of log x about its mean",
+        fitted(fit=sloped(lambda x, y: (y - y.mean()).square().sum())),
+        fitted(fit=sloped(lambda x, y: x.square().sum())),
+        fitted(fit=sloped(lambda x, y: (x - x.mean()).square().mean())),
+        "the exponent's sign is wrong: a law that falls has a negative one",
+        lambda x, y: scaling.fit_power_law(x, y) * torch.tensor([1.0, -1.0]),
     ],
     praise="The same law",
 )
@@ -190,7 +185,7 @@ def share_cases(draw: Draw) -> list[Case]:
 
 BatchShard = Exercise(
     "BatchShard",
-    reference=parallel.BatchShard,
+    reference=rows.BatchShard,
     lesson="10",
     partly=OTHERWISE,
     cases=share_cases,
@@ -214,18 +209,6 @@ def rounding_cases(draw: Draw) -> list[Case]:
     ]
 
 
-B_SAME = "your answer is its input, unchanged or nearly so: of the 32 bits the first 16 stay"
-B_BITS = "these are the bits, read as a whole number: a second `.view` turns them back"
-B_CUT = "the second half is cut off, so everything is rounded towards zero: go to the *nearest*"
-B_UP = "halfway always goes away from zero: it should go to the number whose last bit is 0"
-B_DOWN = "halfway always goes towards zero: it should go to the number whose last bit is 0"
-B_AWAY = "everything goes away from zero, even what is hardly over a number: go to the *nearest*"
-B_HALF = "that is float16: 5 bits of exponent and 10 behind the point; bfloat16 has 8 and 7"
-B_FIXED = "bfloat16 has 7 bits behind the *floating* point: its steps grow with the number, yours are equally wide"
-B_VALUE = (
-    "`.int()` and `.to(torch.int32)` convert the value, and drop what stands behind the point: `.view` keeps the bits"
-)
-
 to_bfloat16 = Exercise(
     "to_bfloat16",
     reference=scaling.to_bfloat16,
@@ -233,17 +216,29 @@ to_bfloat16 = Exercise(
     partly=OTHERWISE,
     tolerance=1e-7,
     cases=rounding_cases,
-    diagnoses=[
-        MatchesOutput(B_SAME, lambda x: x),
-        MatchesOutput(B_BITS, lambda x: scaling.to_bfloat16(x).view(torch.int32)),
-        MatchesOutput(B_CUT, by_bits(0)),
-        MatchesOutput(B_UP, by_bits(0x8000)),
-        MatchesOutput(B_DOWN, by_bits(0x7FFF)),
-        MatchesOutput(B_AWAY, by_bits(0xFFFF)),
-        MatchesOutput(B_AWAY, by_bits(0x10000)),
-        MatchesOutput(B_HALF, lambda x: x.half().float()),
-        MatchesOutput(B_FIXED, lambda x: (x * 128).round() / 128),
-        MatchesOutput(B_VALUE, lambda x: by_value(x)),
+    mistakes=[
+        "your answer is its input, unchanged or nearly so: of the 32 bits the first 16 stay",
+        lambda x: x,
+        "these are the bits, read as a whole number: a second `.view` turns them back",
+        lambda x: scaling.to_bfloat16(x).view(torch.int32),
+        "the second half is cut off, so everything is rounded towards zero: go to the *nearest*",
+        by_bits(0),
+        "halfway always goes away from zero: it should go to the number whose last bit is 0",
+        by_bits(0x8000),
+        "halfway always goes towards zero: it should go to the number whose last bit is 0",
+        by_bits(0x7FFF),
+        "everything goes away from zero, even what is hardly over a number: go to the *nearest*",
+        by_bits(0xFFFF),
+        by_bits(0x10000),
+        "that is float16: 5 bits of exponent and 10 behind the point; bfloat16 has 8 and 7",
+        lambda x: x.half().float(),
+        "bfloat16 has 7 bits behind the *floating* point: its steps grow with the number, yours are equally wide",
+        lambda x: (x * 128).round() / 128,
+        (
+            "`.int()` and `.to(torch.int32)` convert the value, and drop what stands behind the point: `.view` keeps "
+            "the bits"
+        ),
+        lambda x: by_value(x),
     ],
     praise="The same as torch's own rounding",
 )

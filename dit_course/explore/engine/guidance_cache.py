@@ -77,10 +77,10 @@ class TrajectorySampler(Sampler):
         super().__init__(model, request.steps, "ab2", request.cfg, request.interval)
         self.path = Trajectory(request)
 
-    def draw(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
+    def integrate(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
         """As in `Sampler`."""
         self.path.noise = noise
-        ts = torch.linspace(1, 0, self.steps + 1)
+        ts = torch.linspace(1, 0, self.steps + 1, device=noise.device)
         x = self.solver(
             guided(RecordingModel(self.model, self.path), y, self.cfg, self.cfg_interval), noise, ts, callback
         )
