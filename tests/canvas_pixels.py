@@ -13,20 +13,20 @@ def decoded(png):
     return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-def pasted(canvas, moment=None):
+def pasted(canvas, frame=None):
     """What a canvas shows: (height, width, 3) uint8."""
-    sheet = decoded(canvas.background)
-    moment = canvas.moment if moment is None else moment
-    moments, n, channels, height, width = canvas.size
+    page = decoded(canvas.background)
+    frame = canvas.frame_index if frame is None else frame
+    frames, n, channels, height, width = canvas.size
     if n:
-        tiles = np.frombuffer(canvas.tiles, np.uint8).reshape(moments, n, channels, height, width)[moment]
+        tiles = np.frombuffer(canvas.tiles, np.uint8).reshape(frames, n, channels, height, width)[frame]
         zoom = DENSITY * canvas.tile[0] // height
         for (top, left), tile in zip(canvas.corners, tiles, strict=True):
             large = tile.repeat(zoom, axis=1).repeat(zoom, axis=2).transpose(1, 2, 0)
             y, x = DENSITY * top, DENSITY * left
-            sheet[y : y + large.shape[0], x : x + large.shape[1]] = large
+            page[y : y + large.shape[0], x : x + large.shape[1]] = large
     if canvas.patch:
-        top, left, *_ = (int(DENSITY * side) for side in canvas.spot)
+        top, left, *_ = (int(DENSITY * side) for side in canvas.patch_box)
         patch = decoded(canvas.patch)
-        sheet[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
-    return sheet
+        page[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+    return page

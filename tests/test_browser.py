@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.skipif(bool(PROBLEM) and not os.environ.get("CI"), reason=f"browser tests: {PROBLEM}"),
 ]
 
-SAID = "(words) => [...document.querySelectorAll('.jp-OutputArea')].some((area) => area.innerText.includes(words))"
+SHOWS = "(words) => [...document.querySelectorAll('.jp-OutputArea')].some((area) => area.innerText.includes(words))"
 LOADED = "from dit_course import load_pretrained\nmodel = load_pretrained('fashion-mnist')"  # lesson 02 does much else
 KEPT = (  # lesson 07 trains to get these; here they are made up
     "import torch\nfrom dit_course import load_pretrained\n"
@@ -184,7 +184,7 @@ class Desk:
             self.shown.append(name)
             count = len(self.shown)
             self.page.wait_for_function(
-                f"() => document.querySelectorAll('.dit-canvas[data-frame]').length === {count}"
+                f"() => document.querySelectorAll('.dit-canvas[data-sequence]').length === {count}"
             )
         box = self.page.locator(".jp-OutputArea", has=self.page.locator(".dit-canvas")).nth(
             sorted(self.shown, key=lambda one: self.cells(CASES[one][1])[-1]).index(name)
@@ -224,7 +224,7 @@ def settled(box):
     box.locator(".dit-canvas").evaluate(
         """async (canvas) => { let last = '', since = Date.now(), end = Date.now() + 30000;
         while (Date.now() - since < 300 && Date.now() < end) {
-          const now = `${canvas.dataset.frame} ${canvas.dataset.moment} ${canvas.dataset.rough}`;
+          const now = `${canvas.dataset.sequence} ${canvas.dataset.frameIndex} ${canvas.dataset.rough}`;
           if (now !== last || canvas.dataset.rough !== 'false') { last = now; since = Date.now(); }
           await new Promise((done) => setTimeout(done, 20)); } }"""
     )
@@ -268,7 +268,7 @@ def compare(box, here, widget):
         if not isinstance(one.value, tuple | bool):  # no test moves a range or a checkbox
             one.value = value_of(box, one)
     canvas = box.locator(".dit-canvas")
-    expected, end = here.canvas.alt[here.canvas.moment], time.monotonic() + 20
+    expected, end = here.canvas.alt[here.canvas.frame_index], time.monotonic() + 20
     while canvas.get_attribute("aria-label") != expected and time.monotonic() < end:
         settled(box)
     assert canvas.get_attribute("aria-label") == expected
@@ -292,11 +292,11 @@ def test_the_first_slider_moves_soon_after_its_cell(desk, page):
           const start = performance.now(), late = () => performance.now() - start > 60000;
           const handle = () => document.querySelector('.jp-OutputArea .noUi-handle');
           const canvas = () => document.querySelector('.dit-canvas');
-          const said = () => canvas()?.getAttribute('aria-label') ?? '';
-          while (!(handle() && said()) && !late()) await sleep(5);
-          const before = said();
+          const alt = () => canvas()?.getAttribute('aria-label') ?? '';
+          while (!(handle() && alt()) && !late()) await sleep(5);
+          const before = alt();
           handle().dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true, cancelable: true }));
-          while (said() === before && !late()) await sleep(5);
+          while (alt() === before && !late()) await sleep(5);
           return (performance.now() - start) / 1000; }""",
         slider,
     )
@@ -323,7 +323,7 @@ def test_a_menu_is_moved_by_keys_and_a_drag_ends_on_the_last_value(desk, page):
     before = here.cfg.value  # of the last comparison
     compare(box, here, here.cfg)
     assert here.cfg.value > before + 1
-    assert f"guidance {here.cfg.value:.1f}" in box.locator(".dit-said").inner_text()
+    assert f"guidance {here.cfg.value:.1f}" in box.locator(".dit-status").inner_text()
     here.close()
 
 
@@ -354,10 +354,10 @@ def test_an_explorer_in_its_lesson(name, desk, page):
     here.close()
 
 
-def test_play_runs_through_the_film(desk, page):
+def test_play_runs_through_the_animation(desk, page):
     box = desk.explorer("trajectory")
     box.locator(".jupyter-widgets.widget-play button").first.click()
-    page.wait_for_function("() => document.querySelector('.dit-canvas[data-moment=\"24\"]')", timeout=30_000)
+    page.wait_for_function("() => document.querySelector('.dit-canvas[data-frame-index=\"24\"]')", timeout=30_000)
 
 
 def test_a_training_is_watched_and_stopped(desk, page):
@@ -366,11 +366,11 @@ def test_a_training_is_watched_and_stopped(desk, page):
     run_code(page, "from dit_course import TrainConfig, train")
     assert run_cells(page, numbers[:-1]) == []
     begin_cell(page, numbers[-1])
-    page.wait_for_selector(".dit-canvas[data-frame]", timeout=60_000)
-    first = page.locator(".dit-canvas").get_attribute("data-frame")
-    page.wait_for_function(f"() => +document.querySelector('.dit-canvas').dataset.frame > {first}", timeout=60_000)
-    page.wait_for_function(SAID, arg="| loss", timeout=60_000)
+    page.wait_for_selector(".dit-canvas[data-sequence]", timeout=60_000)
+    first = page.locator(".dit-canvas").get_attribute("data-sequence")
+    page.wait_for_function(f"() => +document.querySelector('.dit-canvas').dataset.sequence > {first}", timeout=60_000)
+    page.wait_for_function(SHOWS, arg="| loss", timeout=60_000)
     page.get_by_role("button", name="Stop").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function(SAID, arg="stopped after", timeout=60_000)
+    page.wait_for_function(SHOWS, arg="stopped after", timeout=60_000)
     assert "then stopped" in page.locator(".dit-canvas").get_attribute("aria-label")

@@ -406,10 +406,10 @@ def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(run: Path, tmp_path: Path):
-    from dit_course.studies.guidance import Tradeoff
+    from dit_course.studies.guidance import Guidance
 
     settings = {"model": str(run), "scales": (1.0, 2.0), "samples": 10, "out": tmp_path / "t.csv", "ship": (2.0,)}
-    command = Tradeoff(**settings, seeds=(0,), kept=tmp_path / "kept")
+    command = Guidance(**settings, seeds=1, kept=tmp_path / "kept")
     command.run()
     (first, second) = csv.DictReader((tmp_path / "t.csv").open())
     assert (first["cfg"], second["cfg"]) == ("1", "2")
@@ -418,7 +418,7 @@ def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(r
     for name in ("class_accuracy", "frechet_distance", "precision", "recall"):
         assert float(second[name]) == pytest.approx(result[name], rel=1e-5)
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
-    Tradeoff(**settings, seeds=(0, 1), kept=tmp_path / "kept").run()
+    Guidance(**settings, seeds=2, kept=tmp_path / "kept").run()
     assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == 4
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
     assert (tmp_path / "t-samples.npz").exists()

@@ -6,19 +6,22 @@ import pytest
 import torch
 
 from dit_course import DiT, DiTConfig, show
-from dit_course.commands.experiment import Experiment
+from dit_course.__main__ import main, parse
+from dit_course.commands.experiment import STUDIES
 from dit_course.data import data_root
 from dit_course.studies.experiments import (
+    ABOUT,
     EXPERIMENTS,
     TIMES,
+    Paired,
     Settings,
     load_experiment,
     paired_difference,
-    read_table,
     run_experiment,
     undo_zeros,
-    write_table,
 )
+from dit_course.studies.solvers import EVALUATIONS, Solvers
+from dit_course.studies.table import read_table, write_table
 
 TINY = Settings(steps=2, batch_size=4, width=16, depth=1, samples=20, solver_steps=1)
 SHIPPED = sorted(path.stem for path in (data_root() / "experiments").glob("*.csv") if path.stem in EXPERIMENTS)
@@ -59,14 +62,14 @@ def test_a_table_grows_row_by_row_and_goes_on_where_it_was_stopped(tmp_path):
     assert kept["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
     assert kept["validation_loss"] == pytest.approx(sum(kept[f"loss_at_{t:.2f}"] for t in TIMES) / 10, rel=1e-3)
     assert list(run_experiment("timesteps", 2, TINY, path)) == []  # nothing is missing
-    with pytest.raises(ValueError, match="2 steps"):
+    with pytest.raises(ValueError, match="steps = 2: give the same"):
         list(run_experiment("timesteps", 2, replace(TINY, steps=3), path))
 
 
 def test_the_same_training_is_not_run_twice(tmp_path):
     list(run_experiment("timesteps", 1, TINY, tmp_path / "timesteps.csv"))
     usual = next(row for row in read_table(tmp_path / "timesteps.csv") if row["variant"] == "logit-normal")
-    usual["class_accuracy"] = 0.123  # so that it can be recognised
+    usual["class_accuracy"] = 0.123  # so that it can be recognized
     write_table(tmp_path / "timesteps.csv", [usual])
     rows = list(run_experiment("qk-norm", 1, TINY, tmp_path / "qk-norm.csv"))
     assert {row["variant"]: row["class_accuracy"] == 0.123 for row in rows} == {"with QK-norm": True, "without": False}
@@ -94,10 +97,45 @@ def test_an_unknown_experiment_is_named():
 
 
 def test_the_command_compares(tmp_path, capsys):
-    Experiment("timesteps", seeds=2, out=tmp_path / "t.csv", settings=TINY).run()
+    Paired("timesteps", seeds=2, out=tmp_path / "t.csv", settings=TINY).run()
     text = capsys.readouterr().out
     assert "uniform, seed 1: validation_loss" in text
     assert "minus logit-normal" in text
+
+
+def test_all_studies_are_listed_and_take_their_own_options(capsys):
+    assert main(["experiment", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(STUDIES) == [*EXPERIMENTS, "scaling", "solvers", "guidance"]
+    assert list(ABOUT) == list(EXPERIMENTS)
+    assert all(len(line.split()) > 3 for line in lines)
+    norm = parse(["experiment", "norm", "--seeds", "2", "--steps", "7"]).study
+    assert (norm.name, norm.seeds, norm.settings.steps) == ("norm", 2, 7)
+    assert parse(["experiment"]).study.name == "registers"
+    assert parse(["experiment", "guidance", "--scales", "1", "2"]).study.scales == (1.0, 2.0)
+    with pytest.raises(SystemExit):
+        parse(["experiment", "magic"])
+    assert "magic" in capsys.readouterr().err
+
+
+def test_solvers_are_measured_and_go_on_where_they_were_stopped(tmp_path):
+    command = Solvers(seeds=1, out=tmp_path / "solvers.csv", samples=10, compared=2)
+    write_table(command.out, [command.measure(0, "euler", "euler", 4)])
+    (first,) = read_table(command.out)
+    missing = [(0, name, count) for count in EVALUATIONS for name in ("euler", "heun", "ab2", "slipped")][1:]
+    stub = {"frechet_distance": 1.0, "class_accuracy": 0.5, "distance_to_exact": 0.1}
+    called = []
+
+    def measure(seed, name, solver, evaluations):
+        called.append((seed, name, evaluations))
+        return {"seed": seed, "solver": name, "evaluations": evaluations} | stub
+
+    command.measure = measure
+    command.run()
+    assert called == missing
+    rows = read_table(command.out)
+    assert (rows[0], len(rows)) == (first, 16)
+    assert first["distance_to_exact"] > 0
 
 
 @pytest.mark.parametrize("name", SHIPPED)

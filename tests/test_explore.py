@@ -17,7 +17,7 @@ from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.engine.worker import Job
-from dit_course.explore.guidance import EVERY_CLASS, draw
+from dit_course.explore.guidance import EVERY_CLASS
 from dit_course.sampling import Sampler
 
 NAMES = ("hat", "sock", "glove")
@@ -32,18 +32,20 @@ def model(perturbed):
 
 
 def shown(view):
-    """The pixels that the canvas paints: those of the sheet, with the tiles in their places."""
+    """The pixels that the canvas paints: those of the grid, with the tiles in their places."""
     return pasted(view.canvas)
 
 
-def test_draw_is_what_the_sampler_draws(model):
-    pictures, labels = draw(model, cfg=3.0, label=None, seed=5, steps=4)
+def test_it_shows_what_the_sampler_samples(model):
+    view = explore.guidance(model, cfg=3.0, seed=5, steps=4)
+    pictures, labels, _ = view._shown
     expected = Sampler(model, steps=4, solver="ab2", cfg=3.0).sample(3, seed=5)
-    assert labels == [0, 1, 2]
+    assert labels == (0, 1, 2)
     assert pictures.dtype == torch.uint8
     assert torch.equal(pictures, (expected * 255).round().byte())
-    pictures, labels = draw(model, cfg=3.0, label=1, seed=5, steps=4)
-    assert labels == [1] * 10
+    view.label.value = 1
+    pictures, labels, _ = view._shown
+    assert labels == (1,) * 10
     expected = Sampler(model, steps=4, solver="ab2", cfg=3.0).sample(10, "sock", seed=5)
     assert torch.equal(pictures, (expected * 255).round().byte())
 
@@ -52,13 +54,14 @@ def test_of_many_classes_the_first_ten_are_drawn(perturbed):
     model = perturbed(DiT(DiTConfig(image_size=8, channels=3, width=16, depth=1, heads=2, num_classes=1000)))
     view = explore.guidance(model, steps=1, label=999)
     assert view.picture.alt == "class 999, guidance 2.5, seed 0, 1 steps"
-    assert draw(model, 1.0, None, 0, 1)[1] == list(range(10))
+    view.label.value = EVERY_CLASS
+    assert view.state().labels == tuple(range(10))
 
 
 def test_every_control_draws_again_and_says_what_is_shown(model):
     view = explore.guidance(model, cfg=1.5, label="glove", seed=7, steps=2)
     assert view.label.value == 2
-    assert "glove, guidance 1.5, seed 7, 2 steps" in view.said
+    assert "glove, guidance 1.5, seed 7, 2 steps" in view.status
     seen = [shown(view).tobytes()]
     for control, value in [
         (view.cfg, 4.0),
@@ -70,7 +73,7 @@ def test_every_control_draws_again_and_says_what_is_shown(model):
         control.value = value
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == len(seen)
-    assert "hat, guidance 4.0, seed 8, 3 steps" in view.said
+    assert "hat, guidance 4.0, seed 8, 3 steps" in view.status
     assert view.canvas.alt[0] == "10 pictures: hat, guidance 4.0, seed 8, 3 steps"
     view.label.value = EVERY_CLASS
     view.label.value = 0
@@ -112,7 +115,7 @@ def test_many_events_at_once_end_with_what_the_sliders_say(model):
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"seed {view.seed.value}," in view.said
+    assert f"seed {view.seed.value}," in view.status
     assert np.array_equal(shown(view), shown(explore.guidance(model, seed=view.seed.value, steps=1)))
 
 
@@ -129,11 +132,11 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model):
     hook = copy.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("out of <memory>")))
     view.seed.value = 1
     assert view.canvas.wrong
-    assert view.said == "RuntimeError: out of <memory>"
+    assert view.status == "RuntimeError: out of <memory>"
     hook.remove()
     view.seed.value = 2
     assert not view.canvas.wrong
-    assert "seed 2" in view.said
+    assert "seed 2" in view.status
 
 
 @pytest.mark.parametrize(
@@ -168,22 +171,22 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
     assert isinstance(view, ipywidgets.DOMWidget)
 
 
-def test_the_captions_and_first_guesses_of_other_classes_are_drawn_ahead(model):
+def test_the_captions_and_first_guesses_of_other_classes_are_prefetched(model):
     view = explore.guidance(model, steps=1)
-    view.settle()
-    view.ahead(Job(view.worker, ahead=True), view.state())
-    sheets = dict(view._sheets)
-    assert {(number,) * 10 for number in range(3)} <= set(sheets)
+    view.wait_idle()
+    view.prefetch(Job(view.worker, speculative=True), view.state())
+    grids = dict(view._grids)
+    assert {(number,) * 10 for number in range(3)} <= set(grids)
     state = replace(view.state(), labels=(2,) * 10)
     guess = view.guesses.get(state)
     assert guess.shape == (10, *view._shown[0].shape[1:])
-    assert torch.equal(view._guess(None, state), guess)  # no network is asked again
+    assert torch.equal(view._guess(None, state), guess)  # no second evaluation
     with torch.no_grad():
         for weight in model.parameters():
             weight += 0.1
     view._model()
     assert view.guesses.get(state) is None  # another model, other guesses
     view.label.value = 2
-    view.settle()
-    assert view._sheets[(2,) * 10] is sheets[(2,) * 10]
+    view.wait_idle()
+    assert view._grids[(2,) * 10] is grids[(2,) * 10]
     view.close()

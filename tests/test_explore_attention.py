@@ -25,7 +25,7 @@ MODULE = sys.modules["dit_course.explore.attention"]  # the name itself is the f
 
 @pytest.fixture
 def model(small_dit):
-    """A DiT on 8 x 12 pictures in colour, in patches of 4, two registers, five classes, in single precision."""
+    """A DiT on 8 x 12 pictures in color, in patches of 4, two registers, five classes, in single precision."""
     return small_dit().float()
 
 
@@ -78,12 +78,12 @@ def test_the_view_shows_what_the_sliders_say(model, image):
     drawing = Drawing((2, 3), 4, blocks=2, heads=3, tokens=8)
     assert np.array_equal(shown(view), drawing.paint(seen, maps, 1, 2, 4))
     row = maps[1, 2, 4]
-    assert f"{float(row.max()):.0%}; equal shares would be 12%" in view.caption
-    assert view.caption.startswith("patch 4: row 1, column 1 looks, block 1, head 2, t = 0.25: most at")
-    assert f"registers get {float(row[6:].sum()):.0%}" in view.caption
+    assert f"{float(row.max()):.0%}; equal shares would be 12%" in view.picture.alt
+    assert view.picture.alt.startswith("patch 4: row 1, column 1 looks, block 1, head 2, t = 0.25: most at")
+    assert f"registers get {float(row[6:].sum()):.0%}" in view.picture.alt
     view.head.value = AVERAGE
     assert np.array_equal(shown(view), drawing.paint(seen, maps, 1, None, 4))
-    assert "all heads on average" in view.caption
+    assert "all heads on average" in view.picture.alt
     view.label.value = NO_CLASS
     other = attention_maps(model, x, torch.tensor([0.25]), torch.tensor([5]))[:, 0]
     assert np.array_equal(shown(view), drawing.paint(seen, other, 1, None, 4))
@@ -95,8 +95,8 @@ def test_every_slider_draws_again(model, image):
         before = shown(view)
         getattr(view, control).value = value
         assert not np.array_equal(shown(view), before), control
-    assert "register 1 looks" in view.caption
-    assert view.caption in view.said
+    assert "register 1 looks" in view.picture.alt
+    assert view.picture.alt in view.status
 
 
 def test_the_chosen_head_is_framed_in_the_overview(model, image):
@@ -117,7 +117,7 @@ def test_any_dit_will_do(small_dit, changes):
     view = explore.attention(model)  # it draws its own picture
     assert view.clean.shape == (1, model.config.channels, 8, 12)
     assert len(view.controls) == (4 if changes.get("num_classes", 5) is None else 5)
-    assert ("registers" in view.caption) == (model.config.registers > 0)
+    assert ("registers" in view.picture.alt) == (model.config.registers > 0)
     assert len(view.patch.options) == 6 + model.config.registers
     assert shown(view).shape[1] == 2 * view.drawing.width
 
@@ -162,7 +162,7 @@ def test_many_events_at_once_end_with_what_the_sliders_say(model, image):
         thread.start()
     for thread in threads:
         thread.join()
-    assert view.caption.startswith(f"patch {view.patch.label}")
+    assert view.picture.alt.startswith(f"patch {view.patch.label}")
 
 
 def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, image, monkeypatch):
@@ -170,9 +170,9 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, image
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "attention_maps", lambda *_: (_ for _ in ()).throw(RuntimeError("no <maps>")))
         view.t.value = 0.1
-    assert "RuntimeError: no <maps>" in view.said
+    assert "RuntimeError: no <maps>" in view.status
     view.t.value = 0.2
-    assert "t = 0.20" in view.said
+    assert "t = 0.20" in view.status
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model, image):
@@ -181,4 +181,4 @@ def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model, image):
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
     still = np.array(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))))
     assert np.array_equal(still, shown(view))
-    assert metadata["image/png"]["alt"] == view.caption
+    assert metadata["image/png"]["alt"] == view.picture.alt

@@ -31,36 +31,36 @@ def messages(canvas):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_tiles_on_a_sheet_add_up_to_the_sheet(channels):
-    sheet = ImageGrid((6, channels, 5, 7), ["a", "b", "c", "d", "e", "f"], 3)
+def test_tiles_in_a_grid_add_up_to_the_grid(channels):
+    grid = ImageGrid((6, channels, 5, 7), ["a", "b", "c", "d", "e", "f"], 3)
     pixels = torch.randint(0, 255, (6, channels, 5, 7), dtype=torch.uint8)
     canvas = Canvas()
-    canvas.show(sheet, pixels, "six pictures", "said")
-    assert np.array_equal(pasted(canvas), sheet.paint(pixels))
-    assert (canvas.width, canvas.height) == (sheet.width, sheet.height)
-    assert (canvas.alt, canvas.said, canvas.frame) == (["six pictures"], ["said"], 1)
+    canvas.show(grid, pixels, "six images", "below")
+    assert np.array_equal(pasted(canvas), grid.paint(pixels))
+    assert (canvas.width, canvas.height) == (grid.width, grid.height)
+    assert (canvas.alt, canvas.status, canvas.sequence) == (["six images"], ["below"], 1)
 
 
-def test_a_move_sends_the_tiles_and_not_the_paper():
-    sheet = ImageGrid((4, 1, 28, 28), ["a"] * 4)
+def test_a_move_sends_the_tiles_and_not_the_background():
+    grid = ImageGrid((4, 1, 28, 28), ["a"] * 4)
     canvas = Canvas()
-    canvas.show(sheet, torch.zeros(4, 1, 28, 28, dtype=torch.uint8), "", "")
+    canvas.show(grid, torch.zeros(4, 1, 28, 28, dtype=torch.uint8), "", "")
     sent = messages(canvas)
-    canvas.show(sheet, torch.ones(4, 1, 28, 28, dtype=torch.uint8), "new", "newer")
+    canvas.show(grid, torch.ones(4, 1, 28, 28, dtype=torch.uint8), "new", "newer")
     assert len(sent) == 1
     state, size = sent[0]
-    assert set(state) == {"tiles", "alt", "said", "frame"}
+    assert set(state) == {"tiles", "alt", "status", "sequence"}
     assert size == 4 * 28 * 28
 
 
-def test_a_film_has_a_picture_and_words_for_each_moment():
-    sheet = ImageGrid((2, 1, 4, 4), ["", ""])
-    film = torch.randint(0, 255, (5, 2, 1, 4, 4), dtype=torch.uint8)
+def test_an_animation_has_a_picture_and_texts_for_each_frame():
+    grid = ImageGrid((2, 1, 4, 4), ["", ""])
+    frames = torch.randint(0, 255, (5, 2, 1, 4, 4), dtype=torch.uint8)
     canvas = Canvas()
-    canvas.film(sheet, film, [f"moment {i}" for i in range(5)], [str(i) for i in range(5)])
-    for moment in range(5):
-        assert np.array_equal(pasted(canvas, moment), sheet.paint(film[moment]))
-    assert len(canvas.alt) == len(canvas.said) == 5
+    canvas.show_frames(grid, frames, [f"frame {i}" for i in range(5)], [str(i) for i in range(5)])
+    for frame in range(5):
+        assert np.array_equal(pasted(canvas, frame), grid.paint(frames[frame]))
+    assert len(canvas.alt) == len(canvas.status) == 5
 
 
 def test_of_a_drawing_only_what_changed_travels():
@@ -73,8 +73,8 @@ def test_of_a_drawing_only_what_changed_travels():
     assert np.array_equal(decoded(canvas.background), first)
     sent = messages(canvas)
     canvas.draw(second, "second", "")
-    assert set(sent[-1][0]) == {"patch", "spot", "alt", "frame"}
-    assert canvas.spot == [10, 50, 10, 26]  # whole pixels of the page
+    assert set(sent[-1][0]) == {"patch", "patch_box", "alt", "sequence"}
+    assert canvas.patch_box == [10, 50, 10, 26]  # whole pixels of the page
     assert np.array_equal(pasted(canvas), second)
     canvas.draw(first, "first again", "")
     assert canvas.patch == b""
@@ -88,19 +88,19 @@ def test_of_a_drawing_only_what_changed_travels():
     assert np.array_equal(pasted(canvas), second)
     canvas.draw(np.zeros((20, 30, 3), np.uint8), "smaller", "")
     assert (canvas.width, canvas.height) == (15, 10)
-    canvas.draw(second, "the old patch is of another paper", "", patch=patch)
+    canvas.draw(second, "the old patch is of another background", "", patch=patch)
     assert np.array_equal(pasted(canvas), second)
 
 
 def test_a_drawing_after_pictures_leaves_none_of_them():
     canvas = Canvas()
-    sheet = ImageGrid((1, 1, 4, 4))
-    canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
-    drawing = np.full(sheet.blank.shape, 255, np.uint8)
+    grid = ImageGrid((1, 1, 4, 4))
+    canvas.show(grid, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+    drawing = np.full(grid.blank.shape, 255, np.uint8)
     canvas.draw(drawing, "", "")
     assert np.array_equal(pasted(canvas), drawing)
-    canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
-    assert np.array_equal(pasted(canvas), sheet.paint(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)))
+    canvas.show(grid, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+    assert np.array_equal(pasted(canvas), grid.paint(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)))
 
 
 def test_a_screen_gets_no_more_pixels_than_it_has():
@@ -109,20 +109,20 @@ def test_a_screen_gets_no_more_pixels_than_it_has():
     canvas = Canvas()
     canvas.draw(first, "", "")
     fine = canvas.patch_of(second)
-    canvas._handle_custom_msg({"painted": 1, "pixels": 1}, [])
+    canvas._handle_custom_msg({"acknowledged": 1, "pixels": 1}, [])
     canvas.draw(second, "", "")
-    assert canvas.spot == [0, 0, 30, 40]
+    assert canvas.patch_box == [0, 0, 30, 40]
     means = second.reshape(30, 2, 40, 2, 3).astype(float).mean(axis=(1, 3))  # of 2 x 2 pixels
     assert np.abs(decoded(canvas.patch) - means).max() <= 0.5
     coarse = canvas.patch_of(second)
-    canvas._handle_custom_msg({"painted": 2, "pixels": 1.25}, [])  # the page was enlarged
+    canvas._handle_custom_msg({"acknowledged": 2, "pixels": 1.25}, [])  # the page was enlarged
     canvas.draw(second, "", "", patch=coarse)
     assert canvas.patch == fine.png
-    for pixels, side in ((1, 1), (2, 2), (1, 2)):  # a paper that is fine enough stays
+    for pixels, side in ((1, 1), (2, 2), (1, 2)):  # a background that is fine enough stays
         canvas._handle_custom_msg({"pixels": pixels}, [])
         if pixels == 1 and side == 1:
-            sheet = ImageGrid((1, 1, 4, 4), ["one"])
-        canvas.show(sheet, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
+            grid = ImageGrid((1, 1, 4, 4), ["one"])
+        canvas.show(grid, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "", "")
         assert decoded(canvas.background).shape == (side * canvas.height, side * canvas.width, 3)
 
 
@@ -135,10 +135,10 @@ def test_where_drawings_differ():
     assert changed(a, b) == (2, 4, 8, 8)
 
 
-def test_errors_are_said_and_the_next_picture_takes_them_away():
+def test_errors_are_shown_and_the_next_picture_takes_them_away():
     canvas = Canvas()
-    canvas.say("ValueError: no", wrong=True)
-    assert (canvas.said, canvas.wrong) == (["ValueError: no"], True)
+    canvas.set_status("ValueError: no", wrong=True)
+    assert (canvas.status, canvas.wrong) == (["ValueError: no"], True)
     canvas.draw(np.zeros((4, 4, 3), np.uint8), "", "fine")
     assert not canvas.wrong
 
@@ -146,10 +146,10 @@ def test_errors_are_said_and_the_next_picture_takes_them_away():
 def test_what_the_browser_has_painted_is_known():
     canvas = Canvas()
     assert not canvas.watched
-    for content in ({"painted": 3}, {"painted": 2}, {"other": 1}, "words", {"painted": "x"}):
+    for content in ({"acknowledged": 3}, {"acknowledged": 2}, {"other": 1}, "words", {"acknowledged": "x"}):
         canvas._handle_custom_msg(content, [])
     assert canvas.watched
-    assert canvas.painted == 3
+    assert canvas.acknowledged == 3
 
 
 def test_it_has_a_name_and_a_role():

@@ -1,4 +1,4 @@
-"""The sliders for the decay: what they draw is a plain function, and is what the average draws."""
+"""The sliders for the decay: what they show is what the average samples."""
 
 import base64
 import threading
@@ -13,7 +13,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
-from dit_course.explore.ema import draw, pictures_of, shares_of
+from dit_course.explore.ema import describe, pictures_of, shares_of
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.sampling import Sampler
 
@@ -68,13 +68,13 @@ def test_a_model_without_classes_draws_too(perturbed):
 def test_every_control_draws_again_and_the_model_stays_as_it_is(model, snapshots):
     before = parameters_to_vector(model.parameters()).clone()
     view = explore.ema(model, snapshots, decay=0.5, warmup=False)
-    assert "decay 0.5, no warm-up, step 10" in view.said
+    assert "decay 0.5, no warm-up, step 10" in view.status
     seen = [shown(view).tobytes()]
     for control, value in ((view.decay, 0.99), (view.warmup, True), (view.step, 4)):
         control.value = value
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == 4
-    assert "decay 0.99, with warm-up, step 4" in view.said
+    assert "decay 0.99, with warm-up, step 4" in view.status
     assert view.canvas.alt == [view.picture.alt]
     assert torch.equal(parameters_to_vector(model.parameters()), before)
     view.step.value, view.warmup.value, view.decay.value = 10, False, 0.5
@@ -95,9 +95,8 @@ def test_a_callback_in_another_thread_draws_the_same(model, snapshots):
 
 
 def test_the_drawing_says_what_is_in_the_average():
-    pictures = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
-    picture = draw(torch.tensor([0.25, 0.25, 0.5]), pictures, pictures, "a title")
-    assert picture.alt == "a title: 25% of it is the start, 50% the newest step"
+    text = describe(torch.tensor([0.25, 0.25, 0.5]), "a title")
+    assert text == "a title: 25% of it is the start, 50% the newest step"
 
 
 def test_settings_that_make_no_sense(model, snapshots):

@@ -37,7 +37,7 @@ def shown(view):
 # -- noising -----------------------------------------------------------------------------------------------------
 
 
-def test_the_ends_of_the_path_are_picture_and_noise(image):
+def test_the_ends_of_the_path_are_image_and_noise(image):
     noise = torch.randn(1, 8, 12)
     (part, nothing, x_t), names = draw(image, noise, 0.0)
     assert names == ["(1 - t) picture", "t noise", "the sum: x_t"]
@@ -51,33 +51,33 @@ def test_the_ends_of_the_path_are_picture_and_noise(image):
 
 
 class Oracle(torch.nn.Module):
-    """Knows the picture: v = (x_t - x) / t. With classes: notes what it was told."""
+    """Knows the picture: v = (x_t - x) / t. With classes: records its labels."""
 
     def __init__(self, x, num_classes):
         super().__init__()
-        self.x, self.told = x, []
+        self.x, self.given = x, []
         self.config = DiTConfig(image_size=(8, 12), patch_size=4, channels=1, width=8, heads=2, num_classes=num_classes)
 
     def forward(self, x_t, t, *y):
-        self.told += [label.tolist() for label in y]
+        self.given += [label.tolist() for label in y]
         return (x_t - self.x) / t.reshape(-1, 1, 1, 1)
 
 
-@pytest.mark.parametrize(("classes", "label", "told"), [(None, None, []), (10, None, [[10]]), (10, 3, [[3]])])
-def test_a_model_shows_the_picture_that_it_guesses(image, classes, label, told):
+@pytest.mark.parametrize(("classes", "label", "given"), [(None, None, []), (10, None, [[10]]), (10, 3, [[3]])])
+def test_a_model_shows_the_picture_that_it_guesses(image, classes, label, given):
     model = Oracle(to_float(image), classes)
     parts, names = draw(image, torch.randn(1, 8, 12), 0.7, model, label)
     assert names[-1] == "the model's guess"
     assert (parts[-1].int() - image.int()).abs().max() <= 1
-    assert model.told == told
+    assert model.given == given
 
 
 def test_every_move_draws_again_with_the_same_noise(image):
     view = explore.noising(image, t=0.5)
     first = shown(view)
-    assert "t = 0.50: 0.50 of the picture and 0.50 of the noise" in view.said
+    assert "t = 0.50: 0.50 of the picture and 0.50 of the noise" in view.status
     view.t.value = 0.9
-    assert "t = 0.90: 0.10 of the picture" in view.said
+    assert "t = 0.90: 0.10 of the picture" in view.status
     assert not np.array_equal(shown(view), first)
     view.t.value = 0.5
     assert np.array_equal(shown(view), first)
@@ -90,7 +90,7 @@ def test_a_model_works_from_another_thread_without_gradients(image):
     thread = threading.Thread(target=setattr, args=(view.t, "value", 0.8))
     thread.start()
     thread.join()
-    assert "t = 0.80" in view.said
+    assert "t = 0.80" in view.status
     assert len(view._shown[0]) == 4
 
 
@@ -108,12 +108,12 @@ def test_noising_takes_what_a_learner_has(image):
 
 def test_timesteps_say_how_rare_the_ends_are():
     view = explore.timesteps()
-    assert "t > 0.98: 1 in 20,000 of the draws" in view.said
+    assert "t > 0.98: 1 in 20,000 of the draws" in view.status
     first = shown(view)
     view.mean.value = 1.0
     view.std.value = 0.6
-    assert "mean 1.0, std 0.6" in view.said
-    assert "1 in 1,400,000" in view.said
+    assert "mean 1.0, std 0.6" in view.status
+    assert "1 in 1,400,000" in view.status
     assert not np.array_equal(shown(view), first)
     assert view.canvas.alt == [view.picture.alt]
 
@@ -145,11 +145,11 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(name, image,
     view = explore.noising(image) if name == "noising" else explore.timesteps()
     slider = view.t if name == "noising" else view.mean
     with monkeypatch.context() as patch:
-        broken = lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>"))  # noqa: E731
+        broken = lambda *_: (_ for _ in ()).throw(RuntimeError("no <memory>"))  # noqa: E731
         patch.setattr(NOISING if name == "noising" else TIMESTEPS, "draw" if name == "noising" else "caption", broken)
         slider.value = 0.7
     assert view.canvas.wrong
-    assert "RuntimeError: no <paper>" in view.said
+    assert "RuntimeError: no <memory>" in view.status
     slider.value = 0.1
     assert not view.canvas.wrong
 
@@ -161,5 +161,5 @@ def test_many_events_at_once_end_with_what_the_slider_says(image):
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"t = {view.t.value:.2f}" in view.said
+    assert f"t = {view.t.value:.2f}" in view.status
     assert np.array_equal(shown(view), shown(explore.noising(image, t=view.t.value)))

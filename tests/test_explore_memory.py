@@ -17,7 +17,7 @@ from dit_course import explore
 from dit_course.dit import DiT
 from dit_course.explore.engine import worker
 from dit_course.explore.engine.canvas import Canvas
-from dit_course.explore.engine.view import beside
+from dit_course.explore.engine.view import neighbors
 
 EVENTS = 200
 PER_EVENT = 1000  # bytes that may be left behind; the smallest of the pictures has a hundred times as many
@@ -61,17 +61,17 @@ def go_round(view, events):
     start = [control.value for control in view.controls]
     singles = [i for i, value in enumerate(start) if not isinstance(value, tuple)]
     places = []
-    for state in beside([view.controls[i] for i in singles], tuple(start[i] for i in singles)):
+    for state in neighbors([view.controls[i] for i in singles], tuple(start[i] for i in singles)):
         places += [state, tuple(start[i] for i in singles)]
     for event in range(events):
         for i, value in zip(singles, places[event % len(places)], strict=True):
             view.controls[i].value = value
-        assert view.settle()
+        assert view.wait_idle()
 
 
 def left_behind(view, events=EVENTS):
     """Bytes that each of many events has left behind, once all places were seen."""
-    view.canvas.painted = 0  # as if a browser watched
+    view.canvas.acknowledged = 0  # as if a browser watched
     tracemalloc.start()
     try:
         go_round(view, 40)
@@ -84,7 +84,7 @@ def left_behind(view, events=EVENTS):
 
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_events_leave_no_memory_behind(name, model, monkeypatch):
-    monkeypatch.setattr(worker, "PATIENCE", 0.05)
+    monkeypatch.setattr(worker, "THREAD_TIMEOUT", 0.05)
     view = EXPLORERS[name](model)
     assert left_behind(view) < PER_EVENT
     view.close()
@@ -96,14 +96,14 @@ def test_events_leave_no_memory_behind(name, model, monkeypatch):
 
 @pytest.mark.parametrize("what", ["a drawing", "a tensor", "a state"])
 def test_the_measure_sees_a_leak(what, monkeypatch):
-    kept, said = [], Canvas._said
+    kept, set_text = [], Canvas._set_text
 
     def keeping(self, *arguments):
-        said(self, *arguments)
-        leaks = {"a drawing": lambda: self._paper.copy(), "a tensor": lambda: torch.zeros(300)}
+        set_text(self, *arguments)
+        leaks = {"a drawing": lambda: self._background_pixels.copy(), "a tensor": lambda: torch.zeros(300)}
         kept.append(leaks.get(what, lambda: dict(self.get_state()) | {"more": bytes(2000)})())
 
-    monkeypatch.setattr(Canvas, "_said", keeping)
+    monkeypatch.setattr(Canvas, "_set_text", keeping)
     view = explore.positions((3, 4), 16)
     assert left_behind(view, 40) > PER_EVENT
     view.close()

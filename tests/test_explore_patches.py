@@ -57,13 +57,13 @@ def test_the_cost_is_that_of_a_block():
 
 def test_it_says_what_is_shown_and_every_move_draws_again(image):
     view = explore.patches(image, patch_size=2)
-    assert "60 tokens of 4" in view.said
+    assert "60 tokens of 4" in view.status
     seen = [shown(view).tobytes()]
     for size in (1, 4):
         view.patch_size.value = size
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == 3
-    assert "15 tokens of 16" in view.said
+    assert "15 tokens of 16" in view.status
     assert view.canvas.alt == [view.picture.alt]
     view.patch_size.value = 2
     assert shown(view).tobytes() == seen[0]
@@ -106,19 +106,19 @@ def test_many_events_at_once_end_with_what_the_slider_says(image):
     for thread in threads:
         thread.join()
     size = view.patch_size.value
-    assert f"patches of {size} x {size}" in view.said
+    assert f"patches of {size} x {size}" in view.status
     assert np.array_equal(shown(view), shown(explore.patches(image, patch_size=size)))
 
 
 def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(image, monkeypatch):
     view = explore.patches(image)
     with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
+        patch.setattr(MODULE, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("no <memory>")))
         view.patch_size.value = 4
     assert view.canvas.wrong
-    assert "RuntimeError: no <paper>" in view.said
+    assert "RuntimeError: no <memory>" in view.status
     view.patch_size.value = 1
-    assert "240 tokens" in view.said
+    assert "240 tokens" in view.status
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(image):

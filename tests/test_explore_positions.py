@@ -12,7 +12,7 @@ from canvas_pixels import decoded, pasted
 from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.positions import Drawing, wave_colours, wave_name
+from dit_course.explore.positions import PositionMaps, wave_colors, wave_name
 from dit_course.patches import sincos_position_embedding
 from dit_course.show.layout import DENSITY
 
@@ -23,11 +23,11 @@ def shown(view):
 
 
 def at(view, patch, side):
-    """The colour in the middle of a patch, in the map at the left (0) or at the right (1); off its frame."""
-    drawing = view.drawing
-    row, column = divmod(patch, drawing.grid[1])
-    top, left = (int(DENSITY * place) for place in (drawing.bars[0][0], drawing.lefts[side]))
-    return shown(view)[top + int((row + 0.5) * drawing.cell), left + int((column + 0.5) * drawing.cell)].astype(int)
+    """The color in the middle of a patch, in the map at the left (0) or at the right (1); off its frame."""
+    maps = view.drawing
+    row, column = divmod(patch, maps.grid[1])
+    top, left = (int(DENSITY * place) for place in (maps.bars[0][0], maps.lefts[side]))
+    return shown(view)[top + int((row + 0.5) * maps.cell), left + int((column + 0.5) * maps.cell)].astype(int)
 
 
 def test_a_map_is_darker_where_the_dot_product_is_larger():
@@ -40,14 +40,14 @@ def test_a_map_is_darker_where_the_dot_product_is_larger():
     shades = np.array([at(view, patch, 0).sum() for patch in range(28)])
     order = products.argsort(descending=True).numpy()
     assert (np.diff(shades[order]) >= -3).all()  # rounded to bytes
-    assert "patch 9: row 1, column 2: 16.0 with itself" in view.said
+    assert "patch 9: row 1, column 2: 16.0 with itself" in view.status
 
 
 def test_a_wave_is_shown_with_its_sign():
     view = explore.positions((4, 7), 32, feature=0)
     table = sincos_position_embedding(4, 7, 32)
     for patch in (0, 1, 4, 27):
-        assert np.array_equal(at(view, patch, 1), wave_colours(table[patch, 0])), patch
+        assert np.array_equal(at(view, patch, 1), wave_colors(table[patch, 0])), patch
     red, _, blue = at(view, 1, 1)  # sin 1 = 0.84
     assert blue > red
     red, _, blue = at(view, 4, 1)  # sin 4 = -0.76
@@ -75,21 +75,21 @@ def test_every_slider_draws_again_and_back():
         control.value = value
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == 4
-    assert view.canvas.alt == [view.picture.alt] == [view.said]
+    assert view.canvas.alt == [view.picture.alt] == [view.status]
     view.patch.value, view.feature.value = 7, 0
     assert shown(view).tobytes() == seen[0]
 
 
 def test_a_click_picks_a_patch():
     view = explore.positions((3, 5), 16)
-    drawing = view.drawing
-    for left in drawing.lefts:
-        x, y = left + 4.5 * drawing.cell / DENSITY, drawing.bars[0][0] + 1.5 * drawing.cell / DENSITY
+    maps = view.drawing
+    for left in maps.lefts:
+        x, y = left + 4.5 * maps.cell / DENSITY, maps.bars[0][0] + 1.5 * maps.cell / DENSITY
         view.patch.value = 0
-        view.canvas._heard(view.canvas, {"picked": [x, y]}, [])
+        view.canvas._on_message(view.canvas, {"picked": [x, y]}, [])
         assert view.patch.value == 9
-    for place in ([0, 0], [drawing.lefts[0] + 5.5 * drawing.cell / DENSITY, 100], [-5.0, 1e6]):
-        view.canvas._heard(view.canvas, {"picked": place}, [])
+    for place in ([0, 0], [maps.lefts[0] + 5.5 * maps.cell / DENSITY, 100], [-5.0, 1e6]):
+        view.canvas._on_message(view.canvas, {"picked": place}, [])
         assert view.patch.value == 9
     assert view.canvas.pickable
     assert not explore.timesteps().canvas.pickable
@@ -116,18 +116,18 @@ def test_any_grid_fits_the_page(grid):
 
 
 def test_the_bar_names_the_ends_of_the_scale():
-    drawing = Drawing(sincos_position_embedding(4, 7, 32), (4, 7))
-    assert drawing.highest == pytest.approx(16)
-    assert drawing.lowest == pytest.approx(float(drawing.products.min()))
-    top, left, height = drawing.bars[0]
-    bar = drawing.blank[DENSITY * top : round(DENSITY * (top + height)), DENSITY * left + 8].astype(int)
+    maps = PositionMaps(sincos_position_embedding(4, 7, 32), (4, 7))
+    assert maps.highest == pytest.approx(16)
+    assert maps.lowest == pytest.approx(float(maps.products.min()))
+    top, left, height = maps.bars[0]
+    bar = maps.blank[DENSITY * top : round(DENSITY * (top + height)), DENSITY * left + 8].astype(int)
     assert (np.diff(bar[2:-2].sum(axis=1)) >= 0).all()  # the largest number is on top, and dark
-    numbers = drawing.blank[DENSITY * top : round(DENSITY * (top + height)), DENSITY * (left + 14) :][:, :80]
+    numbers = maps.blank[DENSITY * top : round(DENSITY * (top + height)), DENSITY * (left + 14) :][:, :80]
     assert ((numbers < 128).any(axis=(1, 2)).reshape(-1)).sum() > 30  # three numbers
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (((0, 3),), "a grid of 0 x 3 patches and a width of 64: each side must be at least 1"),
         (((3, 3), 6), "width 6 is not a multiple of 4"),
@@ -138,8 +138,8 @@ def test_the_bar_names_the_ends_of_the_scale():
         (((3, 3), 8, 0, 8), "feature = 8, but they are counted from 0 to 7"),
     ],
 )
-def test_what_it_cannot_show_is_named(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_it_cannot_show_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
         explore.positions(*arguments)
 
 
@@ -150,7 +150,7 @@ def test_many_events_at_once_end_with_what_the_slider_says():
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"patch {view.patch.value}: row" in view.said
+    assert f"patch {view.patch.value}: row" in view.status
     assert np.array_equal(shown(view), explore.positions((3, 5), 16, patch=view.patch.value).picture.pixels)
 
 

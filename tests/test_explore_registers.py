@@ -14,7 +14,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.registers import STEPS, look_inside, moments
+from dit_course.explore.registers import STEPS, look_inside, states
 
 MODULE = sys.modules["dit_course.explore.registers"]  # the name itself is the function
 
@@ -49,14 +49,14 @@ def test_the_tokens_are_those_that_the_network_works_on(model):
     for hook in hooks:
         hook.remove()
     torch.testing.assert_close(inside.tokens[1:], torch.stack(seen))
-    assert inside.lengths.shape == (3, 3, 8)
-    torch.testing.assert_close(inside.lengths, inside.tokens.square().sum(-1).sqrt())
+    assert inside.norms.shape == (3, 3, 8)
+    torch.testing.assert_close(inside.norms, inside.tokens.square().sum(-1).sqrt())
 
 
-def test_the_looks_are_the_attention_of_patches_to_registers(model):
+def test_to_registers_is_the_attention_of_patches_to_registers(model):
     model.eval()
     x, t, y = inputs(model)
-    looks = look_inside(model, x, t, y).looks
+    looks = look_inside(model, x, t, y).to_registers
     weights = []
     hooks = [
         block.attention.register_forward_pre_hook(lambda module, args: weights.append(module.attention_map(args[0])))
@@ -77,15 +77,15 @@ def test_a_network_without_classes(small_config, perturbed):
     model = perturbed(DiT(small_config(num_classes=None)), 0.2, 1)
     view = explore.registers(model, t=0.0)
     assert view.label.options == (("none", None),)
-    assert view.said.startswith("t = 0.00, after block 1")
+    assert view.status.startswith("t = 0.00, after block 1")
     with pytest.raises(ValueError, match="no classes: leave the label out"):
         explore.registers(model, label=1)
 
 
-def test_moments_lead_from_noise_to_the_picture_that_is_drawn(model):
+def test_states_lead_from_noise_to_the_sample(model):
     from dit_course.sampling import Sampler
 
-    seen = moments(model, 2, seed=5)
+    seen = states(model, 2, seed=5)
     assert len(seen) == STEPS + 1
     drawn = Sampler(model, steps=STEPS, cfg=1).sample(1, 2, seed=5)
     torch.testing.assert_close(((seen[-1] + 1) / 2).clamp(0, 1), drawn)
@@ -95,14 +95,14 @@ def test_moments_lead_from_noise_to_the_picture_that_is_drawn(model):
 
 def test_it_says_what_is_shown_and_every_move_draws_again(model):
     view = explore.registers(model, label=3, block=1, t=0.5)
-    assert "t = 0.50, class 3, after block 1" in view.said
+    assert "t = 0.50, class 3, after block 1" in view.status
     seen = [shown(view).tobytes()]
     for control, value in ((view.block, 2), (view.t, 0.0), (view.label, 1), (view.block, 0)):
         control.value = value
         seen.append(shown(view).tobytes())
     assert len(set(seen)) == len(seen)
-    assert "t = 0.00, class 1, before the first block" in view.said
-    assert "attention" not in view.said
+    assert "t = 0.00, class 1, before the first block" in view.status
+    assert "attention" not in view.status
     assert view.canvas.alt == [view.picture.alt]
     view.block.value, view.t.value, view.label.value = 1, 0.5, 3
     assert shown(view).tobytes() == seen[0]
@@ -110,11 +110,13 @@ def test_it_says_what_is_shown_and_every_move_draws_again(model):
 
 def test_the_numbers_on_show_are_those_of_the_network(model):
     view = explore.registers(model, label=3, block=2, t=0.25, seed=4)
-    x = moments(model, 3, seed=4)[15]
+    x = states(model, 3, seed=4)[15]
     model.eval()
     inside = look_inside(model, x, torch.tensor([0.25]), torch.tensor([3]))
-    last = ", ".join(f"{value:.1f}" for value in inside.lengths[2, 0, 6:])
-    assert f"registers {last}; they get {inside.looks[1, 0].sum(1).mean():.0%} of the attention" in view.picture.alt
+    last = ", ".join(f"{value:.1f}" for value in inside.norms[2, 0, 6:])
+    assert (
+        f"registers {last}; they get {inside.to_registers[1, 0].sum(1).mean():.0%} of the attention" in view.picture.alt
+    )
     assert "(an even share is 25.0%)" in view.picture.alt  # 2 of 8 tokens
 
 
@@ -171,7 +173,7 @@ def test_many_events_at_once_end_with_what_the_sliders_say(model):
         thread.start()
     for thread in threads:
         thread.join()
-    assert f"after block {view.block.value}" in view.said
+    assert f"after block {view.block.value}" in view.status
     assert np.array_equal(shown(view), view.picture.pixels)
 
 
@@ -180,9 +182,9 @@ def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monke
     with monkeypatch.context() as patch:
         patch.setattr(MODULE, "look_inside", lambda *_: (_ for _ in ()).throw(RuntimeError("no <tokens>")))
         view.t.value = 0.0
-    assert "RuntimeError: no <tokens>" in view.said
+    assert "RuntimeError: no <tokens>" in view.status
     view.block.value = 2
-    assert "t = 0.00, class 0, after block 2" in view.said
+    assert "t = 0.00, class 0, after block 2" in view.status
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):

@@ -1,4 +1,4 @@
-"""The sliders for time and factor: their numbers are the network's, and what goes wrong is said."""
+"""The sliders for time and factor: their numbers are the network's, and errors are shown."""
 
 import base64
 import sys
@@ -14,7 +14,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.conditioning import TimestepEmbedder
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.time_embedding import FACTORS, TIMES, compute, draw, sinusoids
+from dit_course.explore.time_embedding import FACTORS, TIMES, SinusoidChart, compute, sinusoids
 
 MODULE = sys.modules["dit_course.explore.time_embedding"]  # the name itself is the function
 
@@ -45,27 +45,27 @@ def test_a_time_is_like_itself_and_the_factor_sharpens():
 
 def test_it_says_what_is_shown_and_every_move_draws_again():
     view = explore.time_embedding(0.3, factor=1000)
-    assert "t = 0.30, factor 1,000: 0.1% of all times" in view.said
+    assert "t = 0.30, factor 1,000: 0.1% of all times" in view.status
     seen = [shown(view).tobytes()]
     view.t.value = 0.5
     seen.append(shown(view).tobytes())
     view.factor.value = 1
     seen.append(shown(view).tobytes())
     assert len(set(seen)) == 3
-    assert "t = 0.50, factor 1:" in view.said
+    assert "t = 0.50, factor 1:" in view.status
     assert view.canvas.alt == [view.picture.alt]
 
 
 def test_the_drawing_has_one_size_at_every_place():
-    pictures = [draw(t, factor) for t in (0.0, 0.5, 1.0) for factor in FACTORS]
+    pictures = [SinusoidChart().picture(t, factor) for t in (0.0, 0.5, 1.0) for factor in FACTORS]
     assert len({(picture.width, picture.height) for picture in pictures}) == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [((1.5, 1), "t = 1.5, but times lie"), ((0.5, 7), "knows 1, 10, 100, 1000")]
+    ("arguments", "message"), [((1.5, 1), "t = 1.5, but times lie"), ((0.5, 7), "knows 1, 10, 100, 1000")]
 )
-def test_what_the_sliders_cannot_show_is_named(arguments, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_the_sliders_cannot_show_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
         explore.time_embedding(*arguments)
 
 
@@ -84,18 +84,18 @@ def test_many_events_at_once_end_with_what_the_sliders_say():
     for thread in threads:
         thread.join()
     view.t.value = 0.25
-    assert "t = 0.25" in view.said
+    assert "t = 0.25" in view.status
     assert np.array_equal(shown(view), shown(explore.time_embedding(0.25, 1)))
 
 
 def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(monkeypatch):
     view = explore.time_embedding()
     with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "compute", lambda *_: (_ for _ in ()).throw(RuntimeError("no <paper>")))
+        patch.setattr(MODULE, "compute", lambda *_: (_ for _ in ()).throw(RuntimeError("no <memory>")))
         view.t.value = 0.4
-    assert "RuntimeError: no <paper>" in view.said
+    assert "RuntimeError: no <memory>" in view.status
     view.t.value = 0.6
-    assert "t = 0.60" in view.said
+    assert "t = 0.60" in view.status
 
 
 def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere():

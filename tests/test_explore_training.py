@@ -16,7 +16,7 @@ from canvas_pixels import decoded, pasted
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, Step, TrainConfig, explore, train
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock, hear_while_busy
+from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock, receive_while_busy
 from dit_course.sampling import Sampler
 
 MODULE = sys.modules["dit_course.explore.training"]
@@ -148,11 +148,11 @@ def test_drawing_takes_its_share_and_no_more(model, monkeypatch):
     view.run()
     whole = time.perf_counter() - start
     assert len(view.strips) >= 3
-    assert view.drawing < (SHARE + 0.1) * whole
+    assert view.sampling_seconds < (SHARE + 0.1) * whole
 
 
 @pytest.mark.parametrize(
-    ("moments", "shown"),
+    ("times", "shown"),
     [
         ([], []),
         ([0.0], [0]),
@@ -161,8 +161,8 @@ def test_drawing_takes_its_share_and_no_more(model, monkeypatch):
         ([float(i) for i in range(0, 65)], [0, 4, 8, 16, 32, 64]),
     ],
 )
-def test_moments_are_the_first_the_last_and_halves_between(moments, shown):
-    assert chosen(moments) == shown
+def test_times_are_the_first_the_last_and_halves_between(times, shown):
+    assert chosen(times) == shown
     assert len(shown) <= ROWS
 
 
@@ -209,9 +209,9 @@ def test_clicks_are_not_sent_to_the_busy_cell():
     class Widget:
         comm = Comm()
 
-    hear_while_busy(Widget)
+    receive_while_busy(Widget)
     Widget.comm._reply_subshell_id = None
-    hear_while_busy(Widget)
+    receive_while_busy(Widget)
     assert not hasattr(Widget.comm, "_reply_subshell_id")
     Widget.comm = None  # where there is no kernel
-    hear_while_busy(Widget)
+    receive_while_busy(Widget)

@@ -1,4 +1,4 @@
-"""The thread behind the sliders: the newest thing only, never twice, never two at once, and gone when it is idle."""
+"""The background thread of the sliders: newest request only, never two at once, and gone when it is idle."""
 
 import gc
 import threading
@@ -33,8 +33,8 @@ def until(test, seconds=10.0):
     return test()
 
 
-class Asking:
-    """Something like an explorer: what is wanted, and what was done for it."""
+class Requester:
+    """Something like an explorer: what is wanted, started and finished."""
 
     def __init__(self, step=0.005, **settings):
         self.wanted, self.started, self.finished, self.at_once, self.most = 0, [], [], 0, 0
@@ -47,7 +47,7 @@ class Asking:
         try:
             wanted = self.wanted
             self.started.append(wanted)
-            job.answered = True
+            job.shown = True
             for _ in range(4):
                 time.sleep(self.step)
                 job.check()
@@ -57,64 +57,64 @@ class Asking:
 
     def move(self, value):
         self.wanted = value
-        self.worker.ask()
+        self.worker.request()
 
 
-def test_the_newest_request_is_answered_and_those_overtaken_are_dropped():
-    asking = Asking()
+def test_the_newest_request_is_served_and_superseded_ones_are_dropped():
+    requester = Requester()
     for value in range(1, 41):
-        asking.move(value)
+        requester.move(value)
         time.sleep(0.002)
-    assert asking.worker.settle()
-    assert asking.finished[-1] == 40
-    assert len(asking.started) < 40
-    assert len(asking.finished) <= len(asking.started)
-    assert asking.most == 1
-    asking.worker.close()
+    assert requester.worker.wait_idle()
+    assert requester.finished[-1] == 40
+    assert len(requester.started) < 40
+    assert len(requester.finished) <= len(requester.started)
+    assert requester.most == 1
+    requester.worker.close()
 
 
-def test_nothing_is_dropped_before_it_has_answered():
-    """Else a slider that is dragged faster than the first answer comes would paint nothing at all."""
+def test_nothing_is_dropped_before_it_has_shown_something():
+    """Else a slider that is dragged faster than the first result comes would paint nothing at all."""
     checked = []
 
     def work(job):
         for _ in range(3):
             time.sleep(0.005)
             job.check()
-        job.answered = True
+        job.shown = True
         checked.append(1)
         job.check()
 
     worker = Worker(work)
     for _ in range(30):
-        worker.ask()
+        worker.request()
         time.sleep(0.004)
-    worker.settle()
+    worker.wait_idle()
     assert len(checked) >= 4
 
 
 def test_the_thread_ends_by_itself_and_comes_back(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
-    asking = Asking()
+    monkeypatch.setattr(module, "THREAD_TIMEOUT", 0.05)
+    requester = Requester()
     assert until(lambda: not threads())  # of other tests
     for value in (1, 2):
-        asking.move(value)
+        requester.move(value)
         assert len(threads()) == 1
-        assert asking.worker.settle()
+        assert requester.worker.wait_idle()
         assert until(lambda: not threads())
-    assert asking.finished == [1, 2]
+    assert requester.finished == [1, 2]
 
 
 def test_closing_ends_the_thread_within_a_step():
-    asking = Asking(step=0.02)
-    asking.move(1)
-    assert until(lambda: asking.started)
-    asking.worker.close()
+    requester = Requester(step=0.02)
+    requester.move(1)
+    assert until(lambda: requester.started)
+    requester.worker.close()
     assert until(lambda: not threads(), 2)
-    assert asking.finished == []
-    asking.move(2)
+    assert requester.finished == []
+    requester.move(2)
     assert not threads()
-    assert asking.worker.settle()
+    assert requester.worker.wait_idle()
 
 
 class Deep(nn.Module):
@@ -129,7 +129,7 @@ class Deep(nn.Module):
         for block in self.blocks:
             x = block(x)
             self.entered += 1
-            self.worker.waiting = self.entered == 2
+            self.worker.pending = self.entered == 2
         return x
 
 
@@ -140,7 +140,7 @@ def test_work_is_dropped_inside_of_a_model_too():
     with job.within(model):  # nothing was shown for it yet: it goes on
         model(x)
     assert model.entered == 4
-    job.answered, model.entered = True, 0
+    job.shown, model.entered = True, 0
     with pytest.raises(Outdated), job.within(model):
         model(x)
     assert model.entered == 2  # dropped before the third
@@ -157,7 +157,7 @@ def test_a_compiled_model_is_left_as_it_is():
     worker = Worker(lambda job: None)
     for compiled in (torch.compile(Deep(worker)), Deep(worker)):
         compiled.compile()  # compiles nothing before it is called
-        with Job(worker, answered=True).within(compiled):
+        with Job(worker, shown=True).within(compiled):
             assert not any(part._forward_pre_hooks for part in compiled.modules())
 
 
@@ -169,56 +169,56 @@ def test_gradients_are_off_in_the_thread_and_errors_are_handed_on():
         raise KeyError("no such thing")
 
     worker = Worker(work, failed=errors.append)
-    worker.ask()
-    assert worker.settle()
+    worker.request()
+    assert worker.wait_idle()
     assert seen == [False]
     assert until(lambda: [str(error) for error in errors] == ["'no such thing'"])
     with pytest.raises(KeyError):
-        worker.now()
+        worker.run_now()
     worker.close()
 
 
-def test_when_the_hand_rests_it_computes_ahead_until_something_is_asked_for():
+def test_between_requests_it_prefetches_until_the_next_one():
     steps = []
 
     def idle(job):
-        assert job.answered
+        assert job.shown
         for number in range(1000):
             steps.append(number)
             time.sleep(0.002)
             job.check()
 
-    asking = Asking(idle=idle, rest=0.01)
-    asking.move(1)
+    requester = Requester(idle=idle, idle_after=0.01)
+    requester.move(1)
     assert until(lambda: len(steps) > 3)
-    asking.move(2)
-    assert until(lambda: asking.finished == [1, 2])
+    requester.move(2)
+    assert until(lambda: requester.finished == [1, 2])
     assert len(steps) < 500
-    asking.worker.close()
+    requester.worker.close()
     assert until(lambda: not threads())
 
 
-def test_an_error_ahead_is_nobodys_business():
-    asking = Asking(idle=lambda job: 1 / 0, rest=0.001)
-    asking.move(1)
-    asking.worker.settle()
+def test_an_error_while_prefetching_is_dropped():
+    requester = Requester(idle=lambda job: 1 / 0, idle_after=0.001)
+    requester.move(1)
+    requester.worker.wait_idle()
     time.sleep(0.05)
-    asking.move(2)
-    assert asking.worker.settle()
-    assert asking.finished == [1, 2]
-    asking.worker.close()
+    requester.move(2)
+    assert requester.worker.wait_idle()
+    assert requester.finished == [1, 2]
+    requester.worker.close()
 
 
 def test_a_plain_call_works_in_the_calling_thread_to_the_end():
-    asking = Asking()
-    asking.wanted = 7
-    asking.worker.now()
-    assert asking.finished == [7]
+    requester = Requester()
+    requester.wanted = 7
+    requester.worker.run_now()
+    assert requester.finished == [7]
     assert not threads()
-    job = Job(asking.worker, live=False, answered=True)
-    asking.worker.waiting = True
+    job = Job(requester.worker, live=False, shown=True)
+    requester.worker.pending = True
     job.check()  # nobody overtakes it
-    live = Job(asking.worker, answered=True)
+    live = Job(requester.worker, shown=True)
     with pytest.raises(Outdated):
         live.check()
 
@@ -289,7 +289,7 @@ def test_whatever_way_it_learns_there_is_a_new_copy(model, how):
     assert torch.equal(after.final.linear.weight, weight) or how == "nan"
 
 
-def test_a_copy_is_of_one_moment_while_another_thread_trains():
+def test_a_copy_is_of_one_step_while_another_thread_trains():
     """Both weights grow together: a copy taken in the middle of a step would hold two different numbers."""
 
     class Two(nn.Module):
@@ -339,21 +339,21 @@ def test_a_fingerprint_costs_little_and_reads_any_model():
 
 def watched(view):
     """As if a browser had shown it."""
-    view.canvas._heard(None, {"painted": 0}, [])
+    view.canvas._on_message(None, {"acknowledged": 0}, [])
     return view
 
 
 def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "THREAD_TIMEOUT", 0.05)
     view = watched(explore.guidance(model, steps=2))
     view.trajectories.limit = 200_000
     for number in range(200):
         view.seed.value = number % 90 + 1
         if number % 10 == 0:
             time.sleep(0.01)
-    assert view.settle()
+    assert view.wait_idle()
     assert len(threads()) <= 1
-    assert f"seed {199 % 90 + 1}," in view.said
+    assert f"seed {199 % 90 + 1}," in view.status
     assert not view.canvas.rough
     assert view.trajectories.size <= 200_000
     assert view.trajectories.size > 0
@@ -367,17 +367,17 @@ def test_two_hundred_events_leave_neither_threads_nor_memory_behind(model, monke
 
 
 def test_free_memory_is_given_back_when_the_thread_ends(monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "THREAD_TIMEOUT", 0.05)
     given = []
-    monkeypatch.setattr(module, "give_back", lambda: given.append(threading.current_thread().name))
-    worker = Worker(lambda job: None, rest=0.01)
-    worker.ask()
+    monkeypatch.setattr(module, "trim_memory", lambda: given.append(threading.current_thread().name))
+    worker = Worker(lambda job: None, idle_after=0.01)
+    worker.request()
     assert until(lambda: given == ["dit_course explorer"])
     worker.close()
     monkeypatch.undo()
-    module.give_back()  # on any machine
+    module.trim_memory()  # on any machine
     monkeypatch.setattr(module.ctypes, "CDLL", lambda _: object())
-    module.give_back()  # where the C library knows no such thing
+    module.trim_memory()  # where the C library knows no such thing
 
 
 def test_a_closed_view_is_gone_from_ipywidgets(model):
@@ -410,7 +410,7 @@ def test_running_a_cell_again_closes_what_it_made_before(model, monkeypatch):
     third.close()
 
 
-def test_while_a_cell_trains_the_slider_draws_with_weights_of_one_moment(model):
+def test_while_a_cell_trains_the_slider_draws_with_weights_of_one_step(model):
     view = watched(explore.guidance(model, steps=2))
     stop, started = threading.Event(), threading.Event()
 
@@ -432,8 +432,8 @@ def test_while_a_cell_trains_the_slider_draws_with_weights_of_one_moment(model):
     assert started.wait(30)
     for seed in range(1, 9):
         view.seed.value = seed
-        assert view.settle()
-        assert not view.canvas.wrong, view.said
+        assert view.wait_idle()
+        assert not view.canvas.wrong, view.status
     stop.set()
     thread.join()
     assert errors == []

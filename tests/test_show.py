@@ -1,4 +1,4 @@
-"""Figures and films: pixels arrive unchanged, wrong input is named, and files are written whole or not at all."""
+"""Figures and animations: pixels arrive unchanged, wrong input is named, and files are written whole or not at all."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from dit_course import show
 from dit_course.dit import DiT, DiTConfig
 from dit_course.sampling import Sampler
 from dit_course.show.arrays import choose_columns, enlarge
-from dit_course.show.figures import _running_mean, _spread
+from dit_course.show.figures import _spread, exponential_mean
 from dit_course.show.layout import DENSITY, PAGE_WIDTH
 from dit_course.show.text import wrapped
 
@@ -120,12 +120,12 @@ def test_to_bytes_names_what_is_no_picture(x, error, message):
 
 
 @pytest.mark.parametrize("shape", [(10, 1, 28, 28), (3, 3, 32, 32), (1, 1, 28, 28), (7, 3, 24, 40), (2, 3, 300, 200)])
-def test_every_pixel_of_a_picture_is_a_square_of_its_own_colour(shape):
+def test_every_pixel_of_a_picture_is_a_square_of_its_own_color(shape):
     x = torch.randint(0, 255, shape, dtype=torch.uint8)
-    sheet = show.ImageGrid(shape, ["a name"] * shape[0], title="A title")
-    painted = sheet.paint(x)
-    size = sheet.zoom * DENSITY
-    for (top, left), picture in zip(sheet.corners, x, strict=True):
+    grid = show.ImageGrid(shape, ["a name"] * shape[0], title="A title")
+    painted = grid.paint(x)
+    size = grid.zoom * DENSITY
+    for (top, left), picture in zip(grid.corners, x, strict=True):
         height, width = shape[2] * size, shape[3] * size
         tile = painted[top * DENSITY :, left * DENSITY :][:height, :width]
         assert tile.shape == (height, width, 3)
@@ -137,12 +137,12 @@ def test_every_pixel_of_a_picture_is_a_square_of_its_own_colour(shape):
 def test_texts_never_lie_under_pictures():
     white = torch.full((4, 1, 28, 28), 255, dtype=torch.uint8)
     texts = ["a very long caption indeed", "b", "", "Ärmel"]
-    sheet = show.ImageGrid(
+    grid = show.ImageGrid(
         white.shape, texts, columns=2, title="A title that is much longer than two small pictures are wide"
     )
-    assert (sheet.paint(white) < 128).sum() == (sheet.blank < 128).sum() > 0
-    assert sheet.blank[:DENSITY].min() == sheet.blank[-DENSITY:].min() == 255  # and nothing is cut off
-    assert sheet.blank[:, :DENSITY].min() == sheet.blank[:, -DENSITY:].min() == 255
+    assert (grid.paint(white) < 128).sum() == (grid.blank < 128).sum() > 0
+    assert grid.blank[:DENSITY].min() == grid.blank[-DENSITY:].min() == 255  # and nothing is cut off
+    assert grid.blank[:, :DENSITY].min() == grid.blank[:, -DENSITY:].min() == 255
 
 
 def test_a_class_called_dollar_is_no_formula():
@@ -160,14 +160,14 @@ def test_figures_fit_the_page(shape):
     assert show.ImageGrid(shape).width <= PAGE_WIDTH
 
 
-def test_gray_pictures_make_gray_files_and_colours_stay():
+def test_gray_pictures_make_gray_files_and_colors_stay():
     gray = show.images(torch.rand(2, 1, 8, 8))
     assert Image.open(io.BytesIO(gray.png)).mode == "L"
-    colour = show.images(torch.tensor([1.0, 0, 0]).reshape(3, 1, 1).expand(3, 8, 8))
-    assert decoded(colour)[colour.height, colour.width].tolist() == [255, 0, 0]
+    color = show.images(torch.tensor([1.0, 0, 0]).reshape(3, 1, 1).expand(3, 8, 8))
+    assert decoded(color)[color.height, color.width].tolist() == [255, 0, 0]
 
 
-def test_a_picture_displays_as_png_at_half_its_size_with_words_for_who_cannot_see_it():
+def test_a_picture_displays_as_png_at_half_its_size_with_an_alt_text():
     picture = show.images(torch.rand(2, 1, 28, 28), [9, 0], ["bag", *"bcdefghi", "boot"], title="Two things")
     data, metadata = picture._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]) == picture.png
@@ -193,7 +193,7 @@ def test_labels_may_be_numbers_names_or_tensors():
         show.images(x, class_names=names)
 
 
-def test_trajectory_shows_each_picture_in_a_row_and_each_moment_in_a_column():
+def test_trajectory_shows_each_picture_in_a_row_and_each_time_in_a_column():
     frames = [torch.full((2, 1, 28, 28), t) for t in torch.linspace(0, 1, 21).tolist()]
     times = torch.linspace(1, 0, 21)
     picture = show.trajectory(frames, times)
@@ -209,7 +209,7 @@ def test_trajectory_shows_each_picture_in_a_row_and_each_moment_in_a_column():
 
 
 @given(n=st.integers(1, 200), most=st.integers(2, 12))
-def test_moments_go_from_the_first_to_the_last_and_are_evenly_spread(n, most):
+def test_shown_times_go_from_the_first_to_the_last_and_are_evenly_spread(n, most):
     chosen = _spread(n, most)
     assert chosen[0] == 0
     assert chosen[-1] == n - 1
@@ -223,7 +223,7 @@ def test_the_running_mean_is_the_weighted_mean_it_claims_to_be():
     values = np.random.default_rng(0).normal(size=50)
     for last in (0, 1, 20, 49):
         weights = 0.9 ** np.arange(last, -1, -1)
-        assert _running_mean(values, 0.9)[last] == pytest.approx(np.average(values[: last + 1], weights=weights))
+        assert exponential_mean(values, 0.9)[last] == pytest.approx(np.average(values[: last + 1], weights=weights))
 
 
 def test_a_loss_curve_says_where_it_went_and_survives_odd_losses():
@@ -250,23 +250,23 @@ def test_a_loss_curve_names_what_it_cannot_draw(steps, losses, ema, message):
         show.loss_curve(steps, losses, ema)
 
 
-def _linear(colour):
+def _linear(color):
     """#rrggbb to linear light."""
-    srgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    srgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def _lightness(colour):
-    """CIE L*: how light it is in grey, 0 to 100."""
-    return 116 * np.cbrt(_linear(colour) @ [0.2126, 0.7152, 0.0722]) - 16
+def _lightness(color):
+    """CIE L*: how light it is in gray, 0 to 100."""
+    return 116 * np.cbrt(_linear(color) @ [0.2126, 0.7152, 0.0722]) - 16
 
 
 def test_the_palette_is_apart_in_grey_and_stands_out_on_white():
-    grays = sorted(_lightness(colour) for colour in show.PALETTE.values())
+    grays = sorted(_lightness(color) for color in show.PALETTE.values())
     assert list(show.PALETTE) == ["data", "guidance", "model", "noise"]
     assert np.diff(grays).min() > 8
-    for colour in show.PALETTE.values():
-        assert 1.05 / (_linear(colour) @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3  # WCAG 1.4.11 for graphics
+    for color in show.PALETTE.values():
+        assert 1.05 / (_linear(color) @ [0.2126, 0.7152, 0.0722] + 0.05) >= 3  # WCAG 1.4.11 for graphics
 
 
 def test_figures_can_be_drawn_from_many_threads_and_leave_no_pyplot_behind():
@@ -284,16 +284,16 @@ def test_figures_can_be_drawn_from_many_threads_and_leave_no_pyplot_behind():
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
-# --- films -----------------------------------------------------------------------------------------------------
+# --- animations -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def frames():
-    """Seven moments of three pictures, from dark to light."""
+    """Seven frames of three images, from dark to light."""
     return [torch.full((3, 1, 9, 7), t) for t in torch.linspace(0, 1, 7).tolist()]
 
 
-def test_a_recorder_keeps_the_way_of_a_sampler(perturbed):
+def test_a_recorder_keeps_the_states_of_a_sampler(perturbed):
     model = perturbed(DiT(DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2)))
     recorder = show.Recorder()
     for n in (3, 2):  # a second run starts a new recording
@@ -305,17 +305,17 @@ def test_a_recorder_keeps_the_way_of_a_sampler(perturbed):
 
 
 def test_a_gif_holds_every_frame_and_rests_on_the_last(frames, tmp_path):
-    path = tmp_path / "new" / "film.gif"
+    path = tmp_path / "new" / "run.gif"
     show.save_animation(frames, path, fps=10, scale=2, hold=1.0)
-    film = Image.open(path)
-    assert film.size == (50, 18)  # (3 * (7 + 2) - 2, 9) * 2
-    assert film.info["loop"] == 0  # for ever
-    assert film.n_frames == 7
+    gif = Image.open(path)
+    assert gif.size == (50, 18)  # (3 * (7 + 2) - 2, 9) * 2
+    assert gif.info["loop"] == 0  # for ever
+    assert gif.n_frames == 7
     durations, grays = [], []
-    for index in range(film.n_frames):
-        film.seek(index)
-        durations.append(film.info["duration"])
-        grays.append(np.array(film.convert("L"))[5, 5])
+    for index in range(gif.n_frames):
+        gif.seek(index)
+        durations.append(gif.info["duration"])
+        grays.append(np.array(gif.convert("L"))[5, 5])
     assert durations[0] == 100
     assert durations[-1] == 1100
     assert grays == [round(255 * index / 6) for index in range(7)]
@@ -324,7 +324,7 @@ def test_a_gif_holds_every_frame_and_rests_on_the_last(frames, tmp_path):
 
 @pytest.mark.parametrize("fps", [1, 7, 10, 24, 30])
 def test_an_mp4_plays_everywhere(frames, tmp_path, fps):
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "run.mp4"
     show.save_animation(frames, path, fps=fps, scale=3, columns=2)
     about = subprocess.run([get_ffmpeg_exe(), "-i", str(path)], capture_output=True, text=True).stderr
     assert re.search(r"h264.*yuv420p.*, 48x60", about), about  # 45 x 60, made even
@@ -334,28 +334,28 @@ def test_an_mp4_plays_everywhere(frames, tmp_path, fps):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_colour_films_and_colour_frames(tmp_path):
+def test_animations_and_frames_in_color(tmp_path):
     red = [torch.tensor([200, 20, 20], dtype=torch.uint8).reshape(1, 3, 1, 1).expand(1, 3, 8, 8)] * 3
-    show.save_animation(red, tmp_path / "film.gif", scale=1)
-    assert np.array(Image.open(tmp_path / "film.gif").convert("RGB"))[4, 4].tolist() == [200, 20, 20]
+    show.save_animation(red, tmp_path / "run.gif", scale=1)
+    assert np.array(Image.open(tmp_path / "run.gif").convert("RGB"))[4, 4].tolist() == [200, 20, 20]
 
 
-def test_an_animation_is_an_image_that_holds_the_film_and_stays_small():
+def test_an_animation_is_an_image_that_holds_the_gif_and_stays_small():
     noise = [torch.rand(6, 1, 28, 28) for _ in range(21)]
     image = show.animation(noise)
     assert image.data[:6] == b"GIF89a"
     assert len(image.data) < 400_000
     data, metadata = image._repr_mimebundle_()
     assert set(data) == {"image/gif"} or "image/gif" in data
-    assert "21 moments" in metadata["image/gif"]["alt"]
+    assert "21 frames" in metadata["image/gif"]["alt"]
     assert Image.open(io.BytesIO(image.data)).size == (534, 84)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "film.avi"}, r"\.gif or a \.mp4"),
-        ({"path": "film"}, r"\.gif or a \.mp4"),
+        ({"path": "run.avi"}, r"\.gif or a \.mp4"),
+        ({"path": "run"}, r"\.gif or a \.mp4"),
         ({"frames": []}, "at least one frame"),
         ({"frames": [torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8)]}, "one shape"),
         ({"frames": [torch.full((1, 1, 8, 8), -1.0)]}, r"\(x \+ 1\) / 2"),
@@ -366,10 +366,12 @@ def test_an_animation_is_an_image_that_holds_the_film_and_stays_small():
         ({"hold": -1}, "hold = -1"),
     ],
 )
-def test_what_is_no_film_is_named_and_nothing_is_written(change, message, frames, tmp_path, monkeypatch):
+def test_wrong_arguments_of_an_animation_are_named_and_nothing_is_written(
+    change, message, frames, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
-        show.save_animation(**{"frames": frames, "path": "film.gif", **change})
+        show.save_animation(**{"frames": frames, "path": "run.gif", **change})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -436,24 +438,24 @@ def test_an_ffmpeg_that_is_missing_or_fails(script, frames, tmp_path, monkeypatc
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(OSError, match="python -m dit_course doctor") as caught:
-        show.save_animation(frames, out / "film.mp4")
+        show.save_animation(frames, out / "run.mp4")
     one_line_and_nothing_left(caught.value, out)
     assert ("no such codec" if script else "No such file") in str(caught.value)
 
 
-def test_a_film_that_ffmpeg_cut_short_is_not_kept(frames, tmp_path, monkeypatch):
+def test_an_animation_that_ffmpeg_cut_short_is_not_kept(frames, tmp_path, monkeypatch):
     import moviepy
 
     monkeypatch.setattr(
-        moviepy.ImageSequenceClip, "write_videofile", lambda clip, file, **_: file.write_bytes(b"half a film")
+        moviepy.ImageSequenceClip, "write_videofile", lambda clip, file, **_: file.write_bytes(b"half a file")
     )
     with pytest.raises(OSError, match="could not be encoded") as caught:
-        show.save_animation(frames, tmp_path / "film.mp4")
+        show.save_animation(frames, tmp_path / "run.mp4")
     one_line_and_nothing_left(caught.value, tmp_path)
 
 
 def test_an_older_file_survives_a_failure(frames, tmp_path, monkeypatch):
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "run.mp4"
     path.write_bytes(b"older")
     monkeypatch.setattr("moviepy.video.io.ffmpeg_writer.FFMPEG_BINARY", "/nowhere/ffmpeg")
     with pytest.raises(OSError, match="cannot write"):

@@ -20,10 +20,10 @@ def decoded(picture):
 
 
 def test_heat_goes_from_white_to_green():
-    colours = heat(torch.tensor([0.0, 0.25, 0.5]))
-    assert (colours[0] == 255).all()
-    assert (colours[2] == GREEN).all()
-    assert np.abs(colours[1].astype(int) - (255 + GREEN.astype(int)) / 2).max() <= 1
+    colors = heat(torch.tensor([0.0, 0.25, 0.5]))
+    assert (colors[0] == 255).all()
+    assert (colors[2] == GREEN).all()
+    assert np.abs(colors[1].astype(int) - (255 + GREEN.astype(int)) / 2).max() <= 1
     assert (heat(torch.zeros(3)) == 255).all()  # nothing but zeros is no division by zero
 
 
@@ -84,12 +84,12 @@ def test_an_attention_map_shows_the_picture_the_weights_and_the_frames():
     pixels = decoded(picture)
     assert (pixels == ORANGE).all(axis=2).sum() > 1000
     assert (pixels == GREEN).all(axis=2).sum() > 1000
-    for wrong, words in (
+    for wrong, message in (
         ((torch.zeros(5), 0), r"are \(6,\) or more, not \(5,\)"),
         ((torch.zeros(6, 6), 0), "pick a row"),
         ((torch.zeros(6), 6), "no token 6"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             show.attention_map(image, *wrong, patch_size=4)
 
 

@@ -64,14 +64,6 @@ def test_a_race_says_where_each_ends():
     assert "a ends at 1.00" in show.init_race({"a": [1.0, 1.0]}).alt  # shorter than the running mean
 
 
-def test_names_at_the_end_of_a_race_do_not_cover_each_other():
-    from dit_course.show.lesson_03_adaln_blocks import spread_apart
-
-    assert spread_apart([1.0, 2.0, 3.0], 0.5) == [1.0, 2.0, 3.0]
-    assert spread_apart([2.0, 1.0, 1.1], 0.5) == [2.0, 1.0, 1.5]
-    assert spread_apart([1.0, 1.0, 1.0], 0.5) == [1.0, 1.5, 2.0]
-
-
 def test_modulations_have_a_panel_for_each_of_the_six_parts():
     picture = show.modulations(torch.rand(3, 6, 11), title="Gates")
     assert picture.alt == "Gates. Six line charts over t, a line for each of 3 blocks"

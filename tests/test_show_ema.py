@@ -29,10 +29,10 @@ def test_running_averages_are_drawn_over_their_signal():
         show.running_averages(values, {"late": values[1:]})
 
 
-def test_a_walk_says_how_much_closer_its_average_is():
+def test_iterates_say_how_much_closer_their_average_is():
     path = torch.tensor([[4.0, 0.0], [0.0, 4.0]]).repeat(10, 1)
     picture = show.quadratic_trajectories(path, path / 2)
-    assert picture.alt.startswith("The walk stays 2.0 times as far from the bottom as its average")
+    assert picture.alt.startswith("The iterates stay 2.0 times as far from the minimum as their average")
     assert decoded(picture).ndim == 3
     with pytest.raises(ValueError, match=r"\(n, 2\)"):
         show.quadratic_trajectories(path, path[1:])
@@ -49,7 +49,7 @@ def test_profiles_say_what_is_left_of_the_start():
 def test_measures_of_raw_and_averaged_weights_say_their_means():
     raw, averaged = [(0.5, 20.0), (0.6, 30.0)], [(0.7, 10.0), (0.7, 12.0)]
     picture = show.raw_and_averaged([10, 20], raw, averaged)
-    assert "mean of 2 moments: raw 25, averaged 11" in picture.alt
+    assert "mean of 2 steps: raw 25, averaged 11" in picture.alt
     assert picture.alt.endswith("steps 10 to 20")
     assert picture.width <= PAGE_WIDTH
     with pytest.raises(ValueError, match=r"3 steps and 2 measures need \(3, 2\)"):

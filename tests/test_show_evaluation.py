@@ -1,4 +1,4 @@
-"""Figures of lesson 09: their titles and words are true, and wrong input is named."""
+"""Figures of lesson 09: their titles and texts are true, and wrong input is named."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_clouds_have_a_panel_each():
     assert picture.width <= PAGE_WIDTH
 
 
-def test_distances_are_said_in_words():
+def test_distances_are_in_the_alt_text():
     picture = show.distances({"as above": 1.5, "with JPEG": 3.25}, title="Bars")
     assert picture.alt == "Bars. Bars: as above 1.50, with JPEG 3.25"
     assert show.distances({"one": 0.0}).width <= PAGE_WIDTH
@@ -38,8 +38,8 @@ def test_balls_count_as_the_measure_does():
 
 
 def test_nearness_says_the_medians():
-    picture = show.nearest_distances({"real test pictures": torch.tensor([0.1, 0.2, 0.3]), "memoriser": torch.zeros(4)})
-    assert "real test pictures 0.20, memoriser 0.00" in picture.alt
+    picture = show.nearest_distances({"real test pictures": torch.tensor([0.1, 0.2, 0.3]), "memorizer": torch.zeros(4)})
+    assert "real test pictures 0.20, memorizer 0.00" in picture.alt
     assert picture.width <= PAGE_WIDTH
 
 

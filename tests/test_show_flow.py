@@ -20,7 +20,7 @@ def decoded(picture):
 
 
 def is_dark_blue(pixels):
-    """Where a figure has the colour of data."""
+    """Where a figure has the color of data."""
     red, green, blue = np.moveaxis(pixels.astype(int), -1, 0)
     return (blue - red > 60) & (blue - green > 30)
 
@@ -73,7 +73,7 @@ def test_the_density_is_that_of_the_samples(mean, std):
         assert low <= edge.sum() <= high + 1
 
 
-def test_the_ends_are_told_in_words():
+def test_the_ends_are_given_as_text():
     picture = show.densities()
     assert "1 in 20,000 of the times lie below 0.02, 1 in 20,000 above 0.98" in picture.alt
     assert picture.width <= PAGE_WIDTH
@@ -88,10 +88,10 @@ def test_drawn_times_stand_behind_the_density():
 
 
 @pytest.mark.parametrize(
-    ("p", "words"), [(0.02, "2.0%"), (0.001, "0.1%"), (5e-5, "1 in 20,000"), (7.2e-7, "1 in 1,400,000"), (0.0, "none")]
+    ("p", "text"), [(0.02, "2.0%"), (0.001, "0.1%"), (5e-5, "1 in 20,000"), (7.2e-7, "1 in 1,400,000"), (0.0, "none")]
 )
-def test_chances_that_can_be_imagined(p, words):
-    assert share(p).endswith(words)
+def test_chances_that_can_be_imagined(p, text):
+    assert share(p).endswith(text)
 
 
 def test_points_paths_and_arrows_in_the_plane():
@@ -110,5 +110,5 @@ def test_points_paths_and_arrows_in_the_plane():
 def test_the_plane_has_two_coordinates():
     with pytest.raises(ValueError, match=r"are \(n, 2\), not \(5, 3\)"):
         show.plane({"a": torch.zeros(5, 3)}, "t")
-    with pytest.raises(ValueError, match=r"are \(moments, n, 2\), not \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"are \(times, n, 2\), not \(5, 2\)"):
         show.trajectories({"a": torch.zeros(5, 2)}, "t")

@@ -21,7 +21,7 @@ def decoded(picture):
 
 @pytest.fixture
 def image():
-    """A picture in colour that is not square."""
+    """A picture in color that is not square."""
     return torch.randint(0, 255, (3, 12, 20), dtype=torch.uint8)
 
 

@@ -1,32 +1,29 @@
 """Figures of lesson 08: they say what they show, and name what they cannot draw."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 
 from dit_course import show
 from dit_course.show.layout import PAGE_WIDTH
-from dit_course.show.lesson_08_cfg_sampling import _apart
 
 TIMES = torch.linspace(1, 0, 11)
 
 
-def test_trajectories_say_what_runs_from_where_to_where():
+def test_solver_trajectories_say_what_runs_from_where_to_where():
     places = torch.linspace(1, 0.5, 11)[:, None] * torch.tensor([-1.0, 2.0])
     alone = show.solver_trajectories((TIMES, places))
-    assert alone.alt == "2 numbers on their way from noise to data. Lines from t = 1 to t = 0: the trajectory"
+    assert alone.alt == "2 trajectories from noise to data. Lines from t = 1 to t = 0: exact"
     both = show.solver_trajectories(
-        (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "stepped")
+        (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "euler")
     )
-    assert both.alt == "A message. Lines from t = 1 to t = 0: true and stepped"
+    assert both.alt == "A message. Lines from t = 1 to t = 0: true and euler"
     assert both.width <= PAGE_WIDTH
     assert both.png != show.solver_trajectories((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
 
 
 @pytest.mark.parametrize("places", [torch.zeros(11), torch.zeros(10, 2), torch.zeros(11, 2, 2)])
-def test_trajectories_need_a_place_for_each_time(places):
-    with pytest.raises(ValueError, match=r"times \(n,\) and places \(n, trajectories\)"):
+def test_trajectories_need_a_state_for_each_time(places):
+    with pytest.raises(ValueError, match=r"times \(n,\) and states \(n, count\)"):
         show.solver_trajectories((TIMES, places))
 
 
@@ -52,14 +49,6 @@ def test_by_evaluations_needs_a_value_for_each_count(values):
         show.by_evaluations({"euler": [8, 16]}, {"euler": values})
 
 
-def test_labels_are_never_on_top_of_each_other():
-    heights = _apart([0.5, 0.5, 0.9, 0.49], 0, 1, least=0.1)
-    ordered = sorted(heights)
-    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ordered))
-    assert heights[2] == 0.9
-    assert heights[3] == 0.49
-
-
 def test_a_table_names_its_rows_and_columns():
     x = torch.rand(6, 1, 28, 28)
     picture = show.table(x, ["one", "another"], ["a", "b", "c"], title="A message")
@@ -79,11 +68,11 @@ def test_the_pictures_of_a_table_stand_row_by_row():
 
     x = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     x[1] = 200
-    sheet = np.array(Image.open(io.BytesIO(show.table(x, ["a", "b"]).png)).convert("L"))
-    ys, xs = np.where(sheet == 200)
+    page = np.array(Image.open(io.BytesIO(show.table(x, ["a", "b"]).png)).convert("L"))
+    ys, xs = np.where(page == 200)
     assert len(ys) == (2 * 112) ** 2  # pixels of the file: twice those of the page
-    assert xs.min() > (sheet == 0).nonzero()[1].min() + 200
-    assert ys.max() < sheet.shape[0] / 2 + 20
+    assert xs.min() > (page == 0).nonzero()[1].min() + 200
+    assert ys.max() < page.shape[0] / 2 + 20
 
 
 def test_a_table_must_be_filled():

@@ -1,10 +1,9 @@
-"""Figures of lesson 10: what they say in words, and what they refuse."""
+"""Figures of lesson 10: their alt texts, and what they refuse."""
 
 import pytest
 import torch
 
 from dit_course import DiT, DiTConfig, show
-from dit_course.show.lesson_10_scaling_up import _apart
 
 ROWS = [
     {"size": size, "patch": patch, "training_flops": flops * 49 / patch**2, "seed": seed}
@@ -39,8 +38,3 @@ def test_phases_find_the_sinusoid_that_is_furthest_off():
     turns = (1000 * (right.bfloat16().float() - right).abs().max() / (2 * torch.pi)).item()
     assert f"{turns:.1g} turns off" in picture.alt
     assert "float32, bfloat16" in picture.alt
-
-
-def test_labels_do_not_cover_each_other():
-    assert _apart([0.0, 0.05, 1.0], 0.2) == [0.0, 0.2, 1.0]
-    assert _apart([0.1, 0.0], 0.2) == [0.2, 0.0]

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from dit_course import show
+from dit_course.show.axes import add_axes
 from dit_course.show.layout import DENSITY, PAGE_WIDTH, PALETTE, blank_figure
-from dit_course.show.lesson_06_training import TILE, _name_ends, plain, tiles
+from dit_course.show.lesson_06_training import TILE, _name_ends, tiles
 
 
 def decoded(picture):
@@ -17,11 +18,11 @@ def decoded(picture):
     return np.array(Image.open(io.BytesIO(picture.png)))
 
 
-def has_colour(picture, name):
-    """Whether a figure draws something in this colour of the palette."""
-    colour = [int(PALETTE[name][i : i + 2], 16) for i in (1, 3, 5)]
+def has_color(picture, name):
+    """Whether a figure draws something in this color of the palette."""
+    color = [int(PALETTE[name][i : i + 2], 16) for i in (1, 3, 5)]
     pixels = decoded(picture)
-    return pixels.ndim == 3 and bool((pixels == colour).all(axis=2).any())
+    return pixels.ndim == 3 and bool((pixels == color).all(axis=2).any())
 
 
 def test_loss_curves_say_where_they_end():
@@ -29,7 +30,7 @@ def test_loss_curves_say_where_they_end():
     assert "slow 2, fast 0." in picture.alt
     assert "running means of 2 losses" in picture.alt
     assert picture.width <= PAGE_WIDTH
-    assert has_colour(picture, "model")
+    assert has_color(picture, "model")
 
 
 def test_loss_curves_stand_what_explodes():
@@ -47,7 +48,7 @@ def test_there_must_be_something_to_draw(draw):
 
 
 def test_names_at_the_ends_do_not_touch():
-    axes = plain(blank_figure(400, 300), (0.1, 0.1, 0.8, 0.8), "x")
+    axes = add_axes(blank_figure(400, 300), (0.1, 0.1, 0.8, 0.8), "x")
     axes.set_ylim(0, 1)
     _name_ends(axes, {"a": [0.5], "b": [0.5], "c": [0.501], "d": [7.0]})
     heights = sorted(text.xy[1] for text in axes.texts)
@@ -60,22 +61,22 @@ def test_rates_and_norms_and_what_they_say():
     assert "flat up to 0.002" in show.rates({"flat": [0.002] * 5, "up": [0.0, 0.001]}).alt
     picture = show.gradient_norms({"training": [0.5, 2.0, 3.0, 0.1]}, most=1.0)
     assert "Steps that were clipped: training 2 of 4" in picture.alt
-    assert has_colour(picture, "guidance")
+    assert has_color(picture, "guidance")
 
 
 def test_the_loss_by_time_marks_what_is_possible():
     picture = show.loss_by_time([0.1, 0.5, 0.9], {"new": [1.5, 1.5, 1.5], "old": [0.9, 0.1, 0.3]}, ends=(1.0, 0.21))
     assert "old 0.1 to 0.9" in picture.alt
     assert "1.00 at t = 0 and 0.21 at t = 1" in picture.alt
-    assert has_colour(picture, "guidance")
-    assert not has_colour(show.loss_by_time([0.1, 0.9], {"new": [1.5, 1.5]}), "guidance")
+    assert has_color(picture, "guidance")
+    assert not has_color(show.loss_by_time([0.1, 0.9], {"new": [1.5, 1.5]}), "guidance")
     with pytest.raises(ValueError, match="new: 3 losses for 2 times"):
         show.loss_by_time([0.1, 0.9], {"new": [1.5, 1.5, 1.5]})
 
 
 def test_loss_and_pictures_stand_side_by_side():
     picture = show.loss_and_pictures([0, 1, 3], [1.6, 0.25, 0.2], [0.1, 0.5, 0.85])
-    assert "from 1.600 to 0.200, recognised pictures from 10% to 85%" in picture.alt
+    assert "from 1.600 to 0.200, recognized pictures from 10% to 85%" in picture.alt
     assert "1 min: loss 0.250, 50%" in picture.alt
     for wrong in (([0], [1], [1]), ([0, 1], [1], [1, 1])):
         with pytest.raises(ValueError, match="as many of each, and two"):

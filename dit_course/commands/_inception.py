@@ -11,8 +11,8 @@ NAME = "inception-v3-compat, 2048 features (torch-fidelity)"
 def inception_features(weights: Path | None = None) -> Callable[[Tensor], Tensor]:
     """The features that a published FID compares: pictures (n, c, h, w) in [0, 1] -> (n, 2048).
 
-    weights: the file `weights-inception-2015-12-05-6726825d.pth`; None lets torch-fidelity look in its cache, then ask
-    the network. Raises ValueError when the package is missing, OSError when the weights are.
+    weights: the file `weights-inception-2015-12-05-6726825d.pth`; None lets torch-fidelity look in its cache, then
+    download them. Raises ValueError when the package is missing, OSError when the weights are.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -33,7 +33,7 @@ def inception_features(weights: Path | None = None) -> Callable[[Tensor], Tensor
     network.eval()
 
     def features(images: Tensor) -> Tensor:
-        colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        return network((colour * 255).round().byte())[0]
+        color = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+        return network((color * 255).round().byte())[0]
 
     return features

@@ -1,4 +1,4 @@
-"""The network that `train` is asked for."""
+"""Options that commands share: the network, the device."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ from dit_course.dit import DiTConfig, named_config
 
 @dataclass
 class Network:
-    """What a user chooses of a `DiTConfig`; the data decides the rest. The defaults suit some minutes on two cores."""
+    """The options of a `DiTConfig`; the data decides the rest. The defaults suit some minutes on two cores."""
 
     size: str | None = None
     """A size of the DiT paper, such as DiT-S/2, instead of patch size, width, depth and heads."""

@@ -1,4 +1,4 @@
-"""`python -m dit_course sample --official`: released weights, with diffusion for the flow and latents for pixels."""
+"""`python -m dit_course sample --official`: released weights, sampled by diffusion, with latents decoded by a VAE."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from dit_course.pretrained.ddpm import DiffusionSampler
 from dit_course.pretrained.load import load_released
 from dit_course.pretrained.vae import decoder, load_vae
 
-BATCH = 8  # pictures at once: DiT-XL/2 with guidance needs about a gigabyte for the activations of these
+BATCH = 8  # images at once: DiT-XL/2 with guidance needs about a gigabyte for the activations of these
 
 
 def official_sampler(
@@ -26,7 +26,7 @@ def official_sampler(
     interval: tuple[float, float],
     method: Literal["ddpm", "ddim"],
 ) -> DiffusionSampler:
-    """The sampler of a file or a folder of released weights, which ends in pictures.
+    """The sampler of a file or a folder of released weights, which returns images.
 
     vae: where the autoencoder is; None: beside the network in a folder of diffusers' pipeline, and none for pixels.
     Raises ValueError when the latents have no VAE that fits.
@@ -48,32 +48,32 @@ def official_sampler(
 
 
 class LatentRecorder:
-    """A callback that keeps moments of the way from noise to pictures, decoded; `show.Recorder` keeps all.
+    """A callback that records states of a sampling run, decoded; `show.Recorder` records all.
 
-    steps: how many there will be. decode: latents to pictures. most: how many moments are kept, evenly spread.
+    steps: how many there will be. decode: latents to images. most: how many states are recorded, evenly spread.
     frames: (N, C, H, W) in [0, 1] each.
     """
 
     def __init__(self, steps: int, decode: Callable[[Tensor], Tensor], most: int = 25):
         self.decode, self.frames = decode, []
-        self.chosen = {round(moment * steps / (most - 1)) for moment in range(most)}
+        self.chosen = {round(i * steps / (most - 1)) for i in range(most)}
 
     def __call__(self, index: int, t: float, x: Tensor) -> None:
-        """Keep this moment, if it is one of the chosen."""
+        """Record this state, if it is one of the chosen."""
         if index in self.chosen:
             self.frames.append(self.decode(x).cpu())
 
 
 @contextmanager
 def passes(sampler: DiffusionSampler, count: int, together: bool) -> Iterator[None]:
-    """A bar of the network's passes while it draws: with DiT-XL/2 each takes its time.
+    """A progress bar of the network's evaluations: with DiT-XL/2 each takes seconds.
 
-    together: whether all are drawn at once, as they are with a callback.
+    together: whether all are sampled in one batch, as they are with a callback.
     """
     batches = 1 if together else -(-count // BATCH)
     with tqdm(total=batches * sampler.steps, unit="step", mininterval=0.5, delay=1) as bar:
 
-        def advance(*_) -> None:  # what a hook returns would take the place of the answer
+        def advance(*_) -> None:  # what a hook returns would replace the output
             bar.update()
 
         hook = sampler.model.register_forward_hook(advance)

@@ -1,4 +1,4 @@
-"""What can be seen of a training: its pictures, its log, its bar."""
+"""What can be seen of a training run: its samples, its log, its progress bar."""
 
 import csv
 import sys
@@ -65,7 +65,7 @@ def _is_before(row: dict[str, str], next_step: int) -> bool:
 
 
 def progress_bar(config: TrainConfig, shown: bool = True) -> tqdm:
-    """A bar of steps or of minutes; one process of several shows it."""
+    """A bar of steps or of minutes. shown: False for all but one process of a group."""
     options = {"file": sys.stdout, "dynamic_ncols": True, "mininterval": 0.5, "disable": not shown}
     if config.minutes is None:
         return tqdm(total=config.steps, unit="step", **options)

@@ -1,4 +1,4 @@
-"""How fast this machine trains and draws, and how near that is to what it can: `python -m dit_course bench`."""
+"""`python -m dit_course bench`: how fast this machine trains and samples, and how near that is to its peak."""
 
 import csv
 import gc
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.commands._network import Network
+from dit_course.data import Dataset
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
@@ -49,14 +50,9 @@ class Entry:
     def row(self) -> dict[str, object]:
         """What is printed and written."""
         share = statistics.median(self.shares) if self.shares else None
-        numbers = (self.speed, min(self.speeds), max(self.speeds))
-        return dict(
-            zip(
-                FIELDS,
-                (self.what, self.threads, *(round(n, 1) for n in numbers), share and round(share, 3), self.memory),
-                strict=True,
-            )
-        )
+        speeds = (round(speed, 1) for speed in (self.speed, min(self.speeds), max(self.speeds)))
+        values = (self.what, self.threads, *speeds, share and round(share, 3), self.memory)
+        return dict(zip(FIELDS, values, strict=True))
 
 
 class DiffusersNetwork(nn.Module):
@@ -87,13 +83,13 @@ class Bench:
     """Measure the speed of training and sampling here: eager, compiled, bf16, threads, and diffusers' DiT."""
 
     model: Network = field(default_factory=lambda: Network(**LIKE_DIFFUSERS))
-    """The network; unless told it has what diffusers' DiT has, too."""
+    """The network; by default like diffusers' DiT: no registers, no QK-norm, LayerNorm."""
     image_size: int = 28
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     channels: int = 1
-    """Channels of the pictures."""
+    """Channels of the images."""
     batch_size: int = 64
-    """Pictures a training step."""
+    """Images in a training step."""
     rounds: int = 5
     """How often everything is timed, in turns; the table holds medians."""
     seconds: float = 2.0
@@ -105,7 +101,7 @@ class Bench:
     diffusers: bool = True
     """Measure diffusers' DiT, too, where it is installed."""
     per_class: int = 2
-    """Pictures a class when drawing, with guidance."""
+    """Samples of a class, with guidance."""
     csv: Path | None = None
     """Write the table there as well."""
     device: str = "auto"
@@ -121,7 +117,8 @@ class Bench:
         try:
             entries, peaks = self._entries(), {}
             if not self.gpu:
-                print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}; fp32 unless told")
+                machine = platform.processor() or platform.machine()
+                print(f"{machine}, torch {torch.__version__}; fp32 unless named otherwise")
             for entry in entries:  # warm up, compile, look at the memory
                 print(f"preparing {entry.what} ...", file=sys.stderr, flush=True)
                 torch.set_num_threads(entry.threads)
@@ -152,7 +149,7 @@ class Bench:
     def _entries(self) -> list[Entry]:
         shape = (4 * self.batch_size, self.channels, self.image_size, self.image_size)
         data = torch.randint(256, shape, dtype=torch.uint8), torch.arange(shape[0]) % 10
-        config = self.model.config_for(_Data(data[0], tuple(map(str, range(10)))))
+        config = self.model.config_for(Dataset(*data, tuple(map(str, range(10))), "bench"))
         forward = sum(count_multiply_adds(config).values())
         threads = torch.get_num_threads()
         entries: list[Entry] = []
@@ -209,12 +206,6 @@ class Bench:
                 writer.writerows(rows)
 
 
-@dataclass
-class _Data:
-    images: Tensor
-    class_names: tuple[str, ...]
-
-
 def targets(entries: list[Entry]) -> Iterator[str]:
     """One line for each target of the course: what was measured, a median of the rounds, and whether it is met."""
     by_name = {}
@@ -237,7 +228,7 @@ def targets(entries: list[Entry]) -> Iterator[str]:
 
 
 def matrix_peak(device: torch.device, seconds: float, side: int = 1024) -> float:
-    """FLOP/s of a large product of fp32 matrices, the best of some: what this machine can do at most."""
+    """FLOP/s of a large product of fp32 matrices, the best of some: the peak of this machine."""
     a, b = (torch.randn(side, side, device=device) for _ in range(2))
     out, best, start = torch.empty_like(a), float("inf"), time.perf_counter()
     while best == float("inf") or time.perf_counter() - start < seconds:
@@ -251,7 +242,7 @@ def matrix_peak(device: torch.device, seconds: float, side: int = 1024) -> float
 
 @contextmanager
 def _memory(device: torch.device, entry: Entry) -> Iterator[None]:
-    """Note how much memory was needed at most beyond what was there before; 0 where the system does not tell."""
+    """Measure the peak of memory above what was in use before; 0 where the system does not report it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

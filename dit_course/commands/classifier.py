@@ -1,4 +1,4 @@
-"""`python -m dit_course classifier`: train the judge that `evaluate` asks."""
+"""`python -m dit_course classifier`: train the classifier by which `evaluate` judges samples."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +14,14 @@ class TrainClassifier:
     data: str = "fashion-mnist"
     """The data set; it needs a test split."""
     out: Path | None = None
-    """Where to write it, without ending; runs/DATA-classifier unless told."""
+    """Where to write it, without suffix; runs/DATA-classifier by default."""
     start: str | None = None
-    """Go on from this judge: PATH-classifier.safetensors is named PATH here."""
+    """Go on from this classifier: PATH-classifier.safetensors is named PATH here."""
     config: ClassifierConfig = field(default_factory=ClassifierConfig)
     """The training."""
 
     def run(self) -> None:
         """Train, report each epoch, save."""
         train, test = (load_dataset(self.data, split) for split in ("train", "test"))
-        run(
-            train,
-            test,
-            self.config,
-            self.out or Path("runs") / f"{self.data.rpartition('/')[2]}-classifier",
-            self.start,
-        )
+        out = self.out or Path("runs") / f"{self.data.rpartition('/')[2]}-classifier"
+        run(train, test, self.config, out, self.start)

@@ -1,4 +1,4 @@
-"""`python -m dit_course evaluate`: how good are a model's pictures, by a protocol that its JSON result states."""
+"""`python -m dit_course evaluate`: metrics of a model's samples, by a protocol that its JSON result states."""
 
 import hashlib
 import json
@@ -26,8 +26,8 @@ from dit_course.evaluation import (
 )
 from dit_course.sampling import Sampler
 
-BATCH = 50  # pictures drawn at once: more do not fit a small processor's cache
-LOOKED_UP = 500  # pictures whose nearest training picture is looked for
+BATCH = 50  # images sampled at once: more do not fit a small processor's cache
+LOOKED_UP = 500  # samples whose nearest training image is searched
 MEASURES = ("class_accuracy", "frechet_distance", "precision", "recall")
 ROWS = {
     "class_accuracy": ("in the class asked for", "{:.1%}"),
@@ -46,30 +46,30 @@ class Evaluate:
     model: str = "fashion-mnist"
     """A shipped model, a run's folder, or a .safetensors file."""
     data: str | None = None
-    """The data set it is compared with; the one it was trained on unless told."""
+    """The data set it is compared with; by default the one it was trained on."""
     samples: int = 1000
-    """How many pictures are drawn, as many of each class."""
+    """How many samples, as many of each class."""
     cfg: float = 2.0
     """Guidance scale."""
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     """The times t between which guidance acts."""
     steps: int = 15
-    """Steps from noise to picture."""
+    """Steps from noise to image."""
     solver: Literal["euler", "heun", "ab2"] = "ab2"
-    """How each step is taken."""
+    """The ODE solver."""
     seed: int = 0
     """The same seed gives the same numbers."""
     out: Path | None = None
-    """Where the result goes: OUT.json, and its table as OUT.md; runs/evaluation-MODEL unless told."""
+    """Where the result goes: OUT.json, and its table as OUT.md; by default runs/evaluation-MODEL."""
     judge: str | None = None
-    """The data set whose shipped classifier judges, fashion-mnist or cifar10; that of the data unless told."""
+    """The data set whose shipped classifier judges, fashion-mnist or cifar10; by default that of the data."""
     inception: bool = False
     """Also give the FID, in Inception's features; needs pip install torch-fidelity."""
     inception_weights: Path | None = None
     """The file of Inception's weights, where there is no network."""
 
     def run(self) -> None:
-        """Draw, judge, print, write."""
+        """Sample, measure, print, write."""
         print(f"drawing {self.samples} pictures ...", flush=True)
         result = self.measure()
         table = _table(result)
@@ -83,7 +83,7 @@ class Evaluate:
         print(f"Written: {out} and {out.with_suffix('.md')}")
 
     def measure(self) -> dict:
-        """Draw and judge; the result states its protocol."""
+        """Sample and measure; the result states its protocol."""
         if self.samples < 4:  # three neighbours and oneself
             raise ValueError(f"samples = {self.samples}, but a distribution needs at least 4 (1000 is usual)")
         model, data = load_pretrained(self.model), self.data or trained_on(self.model)
@@ -175,14 +175,14 @@ def mixed(dataset: Dataset) -> Dataset:
 
 
 def draw(sampler: Sampler, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures (count, c, h, w), rounded to bytes as a file would hold them, and their labels: all classes in turn."""
+    """Samples (count, c, h, w), rounded to bytes as a file would hold them, and their labels: all classes in turn."""
     labels = torch.arange(count) % sampler.model.config.num_classes
     pictures = sampler.sample(count, labels, seed=seed, batch_size=BATCH)
     return (pictures * 255).round().byte(), labels
 
 
 def named(scores: Tensor) -> dict[str, float]:
-    """What `measure` returns, with names."""
+    """The result of `measure`, by name."""
     return dict(zip(MEASURES, scores.tolist(), strict=True))
 
 
@@ -192,7 +192,7 @@ def sha256(file: Path) -> str:
 
 
 def count_evaluations(sampler: Sampler) -> int:
-    """Network evaluations for one sample, counted while one is drawn: a guided step costs two."""
+    """Network evaluations for one sample, counted while one is made: a guided step costs two."""
     seen = []
     hook = sampler.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     try:
@@ -203,7 +203,7 @@ def count_evaluations(sampler: Sampler) -> int:
 
 
 def _table(result: dict) -> str:
-    """Markdown: the numbers of the drawn pictures beside those of real ones, and how they were made."""
+    """Markdown: the metrics of samples beside those of real images, and their protocol."""
     protocol, real = result["protocol"], result["real_pictures"]
     low, high = protocol["cfg_interval"]
     lines = [
@@ -214,9 +214,9 @@ def _table(result: dict) -> str:
         f"| {'':<40} | {'drawn':>8} | {'real':>8} |",
         f"|{'-' * 42}|{'-' * 9}:|{'-' * 9}:|",
     ]
-    for key, (words, form) in ROWS.items():
+    for key, (name, form) in ROWS.items():
         if key in result:
-            lines.append(f"| {words:<40} | {form.format(result[key]):>8} | {form.format(real[key]):>8} |")
+            lines.append(f"| {name:<40} | {form.format(result[key]):>8} | {form.format(real[key]):>8} |")
     lines += ["", f"| {'in the class asked for, by class':<40} | {'drawn':>8} |", f"|{'-' * 42}|{'-' * 9}:|"]
     lines += [f"| {name:<40} | {share:>8.1%} |" for name, share in result["class_accuracy_by_class"].items()]
     return "\n".join(lines) + "\n"

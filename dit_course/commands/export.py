@@ -1,6 +1,6 @@
-"""`python -m dit_course export`: a run's model, small, with a model card, as the course ships it.
+"""`python -m dit_course export`: a run's model in half precision, with a model card, as the course ships it.
 
-A run that is not over is exported as its last checkpoint left it.
+Of an unfinished run the last checkpoint is exported.
 """
 
 import csv
@@ -83,9 +83,9 @@ LIMITS = {
     "fashion-mnist": """It knows ten kinds of clothing in 28 x 28 gray pixels and nothing else. Patterns and prints come
 out vague, and thin straps break. Nothing here was selected, and no pictures of people were used.""",
     "cifar10": """It knows ten kinds of things in 32 x 32 pixels and nothing else, and it was trained for a small part
-of the time that others take on a GPU: colours and outlines are right more often than limbs, wheels and faces. Nothing
+of the time that others take on a GPU: colors and outlines are right more often than limbs, wheels and faces. Nothing
 here was selected. The pictures it has seen are CIFAR-10's (Krizhevsky 2009), stored as JPEG on their way here; they are
-not shipped, because their authors name no licence.""",
+not shipped, because their authors name no license.""",
 }
 SCALES = (1.0, 2.5, 5.0)
 
@@ -201,4 +201,4 @@ def _trained(folder: Path) -> tuple[DiT, dict]:
 
 def _pictures(kind: str) -> str:
     names = [(cfg, f"samples-{kind}cfg-{cfg:.1f}") for cfg in SCALES]
-    return "\n\n".join(f"![Guidance scale {cfg}]({name}.png) ([film]({name}.gif))" for cfg, name in names)
+    return "\n\n".join(f"![Guidance scale {cfg}]({name}.png) ([animation]({name}.gif))" for cfg, name in names)

@@ -1,4 +1,4 @@
-"""`python -m dit_course sample`: pictures from a trained model into a PNG, a GIF, an MP4."""
+"""`python -m dit_course sample`: samples of a trained model, as PNG, GIF or MP4."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,54 +15,54 @@ from dit_course.sampling import Sampler
 
 @dataclass
 class Sample:
-    """Draw pictures with a trained model."""
+    """Sample from a trained model."""
 
     model: str = "fashion-mnist"
     """A shipped model, a run's folder, or a .safetensors file."""
     out: Path = Path("grid.png")
-    """The picture grid to write."""
+    """The grid of samples to write."""
     gif: Path | None = None
-    """Also write the way from noise to pictures, as GIF."""
+    """Also write the trajectory from noise to images, as GIF."""
     mp4: Path | None = None
     """Also write it as MP4."""
     classes: tuple[str, ...] = ()
-    """Names or numbers of the classes to draw; all unless told."""
+    """Names or numbers of the classes; all by default."""
     per_class: int = 4
-    """How many pictures of each class (in all, for a model without classes: ten times as many)."""
+    """Samples of each class (a model without classes: ten times as many in all)."""
     cfg: float | None = None
-    """Guidance scale: 1 is none; unless told 2.5, and 4 with --official."""
+    """Guidance scale: 1 is none; by default 2.5, and 4 with --official."""
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     """The times t between which guidance acts."""
     steps: int | None = None
-    """Steps from noise to picture; unless told 20, and 250 with --official."""
+    """Steps from noise to image; by default 20, and 250 with --official."""
     solver: Literal["euler", "heun", "ab2"] = "euler"
-    """How each step is taken."""
+    """The ODE solver."""
     seed: int | None = None
-    """The same seed draws the same pictures."""
+    """The same seed gives the same samples."""
     device: str = "cpu"
     """cpu, cuda, mps, or auto for the fastest there is."""
     official: Path | None = None
     """Instead of --model: released weights of DiT, a file such as DiT-XL-2-256x256.pt or a folder of diffusers."""
     vae: str | None = None
-    """For --official: the folder of the VAE (or its name on the Hugging Face Hub) that decodes what is drawn."""
+    """For --official: the folder of the VAE (or its name on the Hugging Face Hub) that decodes the latents."""
     heads: int | None = None
     """For --official: attention heads; known for the paper's sizes."""
     method: Literal["ddpm", "ddim"] = "ddpm"
     """For --official: the sampler of diffusion."""
 
     def run(self) -> None:
-        """Draw and write."""
+        """Sample and write."""
         for path, ending in ((self.out, ".png"), (self.gif, ".gif"), (self.mp4, ".mp4")):
-            if path is not None and path.suffix.lower() != ending:  # said before minutes of drawing, not after
+            if path is not None and path.suffix.lower() != ending:  # checked before minutes of sampling, not after
                 raise ValueError(f"{path} must end in {ending}")
         if self.per_class < 1:
             raise ValueError(f"per_class = {self.per_class}, but it must be at least 1")
         if self.official is None:
-            self._draw_flow()
+            self._sample_flow()
         else:
-            self._draw_official()
+            self._sample_official()
 
-    def _draw_flow(self) -> None:
+    def _sample_flow(self) -> None:
         if self.vae or self.heads:
             raise ValueError("--vae and --heads go with --official: leave them out, or say where the weights are")
         model = load_pretrained(self.model).to(named_device(self.device))
@@ -73,7 +73,7 @@ class Sample:
         pictures = sampler.sample(count, labels, seed=self.seed, callback=recorder)
         self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.solver} steps")
 
-    def _draw_official(self) -> None:
+    def _sample_official(self) -> None:
         from dit_course.commands import _official as official
 
         steps, cfg = 250 if self.steps is None else self.steps, 4.0 if self.cfg is None else self.cfg
@@ -88,7 +88,7 @@ class Sample:
         self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.method} steps")
 
     def _choice(self, model: DiT) -> tuple[int, list[int | str] | None, int]:
-        """How many pictures, of which classes, in how many columns."""
+        """How many samples, of which classes, in how many columns."""
         classes = model.config.num_classes
         if classes is None:
             return 10 * self.per_class, None, 10

@@ -1,4 +1,6 @@
-"""Sliders: move one, and the model draws again."""
+"""Sliders: move one, and the model samples again."""
+
+# ruff: noqa: F401 (all imports are public)
 
 from dit_course.explore.attention import attention
 from dit_course.explore.ema import ema
@@ -12,16 +14,4 @@ from dit_course.explore.timesteps import timesteps
 from dit_course.explore.training import training
 from dit_course.explore.trajectory import trajectory
 
-__all__ = [
-    "attention",
-    "ema",
-    "guidance",
-    "noising",
-    "patches",
-    "positions",
-    "registers",
-    "time_embedding",
-    "timesteps",
-    "training",
-    "trajectory",
-]
+__all__ = sorted(name for name, value in vars().items() if callable(value))

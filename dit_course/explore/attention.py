@@ -1,4 +1,4 @@
-"""Sliders for attention: pick a block, a head and a patch, and see where it looks at any moment t."""
+"""Sliders for attention: pick a block, a head and a patch, and see what it attends to at any time t."""
 
 from functools import partial
 
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dit_course.explore.engine.classes import class_names, class_number
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.flow import interpolate
@@ -15,11 +16,11 @@ from dit_course.show import PALETTE, Picture
 from dit_course.show.layout import CAPTION, DENSITY, MARGIN
 from dit_course.show.lesson_01_patches import one_image
 from dit_course.show.lesson_02_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
-from dit_course.show.text import BAR_ROOM, colour_bar, percent, write
+from dit_course.show.text import BAR_ROOM, color_bar, percent, write
 
 AVERAGE, NO_CLASS = "average", "no class"
-SMALL = 330  # height of the overview of all heads, at least, in pixels of the page
-TOP = MARGIN + CAPTION + MARGIN  # above the drawings: their captions
+SMALL = 330  # least height of the overview of all heads, in pixels of the page
+TOP = MARGIN + CAPTION + MARGIN  # above the maps: their captions
 SHADES = heat(torch.linspace(0, 1, 64))  # of a map, from the lowest weight to the highest
 
 
@@ -33,31 +34,31 @@ def attention(
     patch: int | None = None,
     seed: int = 0,
 ) -> "Attention":
-    """Sliders for the block, the head, the patch that looks, the time and the class, over what a model attends to.
+    """Sliders for the block, the head, the query patch, the time and the class: what does a model attend to?
 
     model: any DiT, yours or the shipped one. image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1], clean: noise
-    is added as t says (seed: which noise); None lets the model draw one. label: the class that the model is told, None
-    for none. block, head, patch: where the sliders start, counted from 0; None takes the middle block, the average of
-    all heads, the middle patch. As the last line of a cell it is live in JupyterLab; where no kernel runs, a still
-    picture says the same.
+    for the time t is added (seed: which noise); None lets the model sample one. label: the class that the model gets,
+    None for none. block, head, patch: where the sliders start, counted from 0; None takes the middle block, the average
+    of all heads, the middle patch. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static
+    picture shows the same.
     """
     return Attention(model, image, label, t, block, head, patch, seed)
 
 
 @torch.no_grad()
 def attention_maps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-    """Who looks at whom inside a model, while it looks at x: (blocks, batch, heads, tokens, tokens), rows sum to 1.
+    """The attention weights of all blocks for an input x: (blocks, batch, heads, tokens, tokens), rows sum to 1.
 
-    x: (batch, C, H, W), noisy images; t: (batch,); y: (batch,) or None: as for the model itself. The weights are those
-    of the real input of every block's attention, caught by a hook on the way. The registers come last among the tokens.
+    x: (batch, C, H, W), noisy images; t: (batch,); y: (batch,) or None: as for the model itself. A hook records the
+    input of each attention layer; the weights are computed from it. The registers come last among the tokens.
     """
     caught: dict[int, Tensor] = {}
 
-    def keep(number: int, _layer: nn.Module, inputs: tuple) -> None:
+    def record(number: int, _layer: nn.Module, inputs: tuple) -> None:
         caught[number] = inputs[0]
 
     layers = [block.attention for block in model.blocks]
-    hooks = [layer.register_forward_pre_hook(partial(keep, number)) for number, layer in enumerate(layers)]
+    hooks = [layer.register_forward_pre_hook(partial(record, number)) for number, layer in enumerate(layers)]
     was_training = model.training
     model.eval()  # label dropout is for training
     try:
@@ -69,8 +70,8 @@ def attention_maps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = No
     return torch.stack([layer.attention_map(caught[number]).float() for number, layer in enumerate(layers)])
 
 
-class Drawing:
-    """Where everything goes: captions are drawn once, maps painted in as often as a slider moves.
+class AttentionLayout:
+    """Where the maps go: captions are drawn once, maps painted at every move of a slider.
 
     grid: (rows, columns) of patches. blocks, heads, tokens: how many there are.
     """
@@ -91,18 +92,18 @@ class Drawing:
         self.blank = self._captions(tall, wide, tokens > grid[0] * grid[1])
 
     def paint(self, picture: Tensor, maps: Tensor, block: int, head: int | None, query: int) -> np.ndarray:
-        """What the sliders show: (height, width, 3) uint8, drawn at `DENSITY`.
+        """The picture of a state: (height, width, 3) uint8, drawn at `DENSITY`.
 
         picture: (C, H, W) uint8. maps: (blocks, heads, tokens, tokens). head: None for the average.
         """
-        sheet = self.blank.copy()
+        page = self.blank.copy()
         row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
         image = picture_pixels(picture, self.patch_size, self.cell)
         for left, pixels in ((self.lefts[0], image), (self.lefts[1], map_pixels(row, self.grid, self.cell))):
             frame(pixels, query, self.grid, self.cell)
-            self._put(sheet, pixels, DENSITY * TOP, DENSITY * left)
+            self._put(page, pixels, DENSITY * TOP, DENSITY * left)
         most = float(row.max())
-        colour_bar(sheet, SHADES, self.bar, [percent(most * share) for share in (0, 0.5, 1)])
+        color_bar(page, SHADES, self.bar, [percent(most * share) for share in (0, 0.5, 1)])
         for b in range(self.blocks):
             for h in range(self.heads):
                 pixels = map_pixels(maps[b, h, query], self.grid, self.tiny)
@@ -111,8 +112,8 @@ class Drawing:
                 boxed = np.full((pixels.shape[0] + 4, pixels.shape[1] + 4, 3), edge, dtype=np.uint8)
                 boxed[2:-2, 2:-2] = pixels
                 top, left = DENSITY * TOP + b * self.step[0] - 2, DENSITY * self.lefts[2] + h * self.step[1] - 2
-                self._put(sheet, boxed, top, left)
-        return sheet
+                self._put(page, boxed, top, left)
+        return page
 
     def patch_at(self, x: float, y: float) -> int | None:
         """The number of the patch at a place on the page, in the picture or in the map; None where there is none."""
@@ -123,8 +124,8 @@ class Drawing:
         return None
 
     @staticmethod
-    def _put(sheet: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:
-        sheet[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    def _put(page: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:
+        page[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
 
     def _captions(self, tall: int, wide: int, registers: bool) -> np.ndarray:
         blank = np.full((DENSITY * self.height, DENSITY * self.width, 3), 255, dtype=np.uint8)
@@ -145,15 +146,12 @@ class Attention(View):
         self.weights = Weights(model)
         grid, heads, blocks = model.config.grid, model.config.heads, model.config.depth
         count = grid[0] * grid[1]
-        names = list(getattr(model, "class_names", None) or range(model.config.num_classes or 0))
-        names = [str(name) if isinstance(name, str) else f"class {name}" for name in names]
-        if label not in (None, *names, *range(len(names))):
-            raise ValueError(f"unknown class {label!r}; this model knows {', '.join(names) or 'no classes'}")
-        label = names.index(label) if isinstance(label, str) else label
+        names = class_names(model)
+        label = class_number(names, label)
         self.clean = _clean(model, image, label, seed)
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(seed))
         tokens = count + model.config.registers
-        self.drawing = Drawing(grid, model.config.patch_size, blocks, heads, tokens)
+        self.drawing = AttentionLayout(grid, model.config.patch_size, blocks, heads, tokens)
         self._seen = Cache()
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
         places = [(f"{i}: row {i // grid[1]}, column {i % grid[1]}", i) for i in range(count)]
@@ -182,19 +180,8 @@ class Attention(View):
         controls = (self.block, self.head, self.patch, self.t) + ((self.label,) if names else ())
         super().__init__(controls)
 
-    @property
-    def picture(self) -> Picture:
-        """What is on show: the still for where no kernel runs."""
-        self.settle()
-        return Picture.of(*self._shown)
-
-    @property
-    def caption(self) -> str:
-        """What there is to see, in words."""
-        return self._shown[1]
-
-    def looked(self, t: float, label: int | None) -> tuple[Tensor, Tensor]:
-        """What the model sees at t, (C, H, W) uint8, and all its weights, (blocks, heads, tokens, tokens)."""
+    def maps_at(self, t: float, label: int | None) -> tuple[Tensor, Tensor]:
+        """The model's input at t, (C, H, W) uint8, and all its attention weights, (blocks, heads, tokens, tokens)."""
         model = self.weights.copy()
         key = (self.weights.version, round(t, 4), label)
         found = self._seen.get(key)
@@ -210,34 +197,33 @@ class Attention(View):
             self._seen.put(key, found)
         return found
 
-    def answer(self, job: Job, state: tuple) -> None:
-        """Draw what the chosen patch looks at."""
+    def render(self, job: Job, state: tuple) -> None:
+        """Draw what the chosen patch attends to."""
         block, head, query, t, *label = state
         head = None if head == AVERAGE else head
-        seen, maps = self.looked(t, None if label in ([], [NO_CLASS]) else label[0])
+        seen, maps = self.maps_at(t, None if label in ([], [NO_CLASS]) else label[0])
         pixels = self.drawing.paint(seen, maps, block, head, query)
         row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
-        caption = _said(row, query, self._places[query], block, head, t, self.drawing.grid)
-        self._shown = pixels, caption
-        self.canvas.draw(pixels, caption, caption)
+        caption = _describe(row, query, self._places[query], block, head, t, self.drawing.grid)
+        self.show(Picture.of(pixels, caption))
 
     def picked(self, x: float, y: float) -> None:
-        """Look from the patch that was clicked at."""
+        """Take the patch that was clicked as the query."""
         number = self.drawing.patch_at(x, y)
         if number is not None:
             self.patch.value = number
 
-    def ahead(self, job: Job, state: tuple) -> None:
-        """Look at the times beside this one."""
+    def prefetch(self, job: Job, state: tuple) -> None:
+        """Compute the maps of the neighboring times."""
         label = None if state[4:] in ((), (NO_CLASS,)) else state[4]
         for t in (state[3] + self.t.step, state[3] - self.t.step):
             job.check()
             if 0 <= t <= 1:
-                self.looked(round(t, 10), label)
+                self.maps_at(round(t, 10), label)
 
 
-def _said(row: Tensor, query: int, name: str, block: int, head: int | None, t: float, grid) -> str:
-    """What there is to see, in words."""
+def _describe(row: Tensor, query: int, name: str, block: int, head: int | None, t: float, grid) -> str:
+    """The picture as text."""
     count = grid[0] * grid[1]
     best = int(row.argmax())
     where = f"patch {best}" if best < count else f"register {best - count}"
@@ -250,7 +236,7 @@ def _said(row: Tensor, query: int, name: str, block: int, head: int | None, t: f
 
 
 def _clean(model: nn.Module, image: Tensor | None, label: int | None, seed: int) -> Tensor:
-    """The picture without noise, (1, C, H, W) in [-1, 1]; drawn by the model itself when there is none."""
+    """The image without noise, (1, C, H, W) in [-1, 1]; sampled from the model when there is none."""
     if image is None:
         labels = None if model.config.num_classes is None else [0 if label is None else label]
         image = Sampler(model, steps=10, solver="ab2").sample(1, labels, seed=seed)[0].cpu()

@@ -1,4 +1,4 @@
-"""A slider for the decay of an average of weights: what is in the average, and what it draws."""
+"""A slider for the decay of an average of weights: what is in the average, and what it samples."""
 
 import contextlib
 import time
@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from dit_course.ema import averaging_weights, warmup_decays
-from dit_course.explore.engine.view import View, beside
-from dit_course.explore.engine.worker import Cache, Job
+from dit_course.explore.engine.view import View, neighbors
+from dit_course.explore.engine.worker import DEBOUNCE, INSTANT, Cache, Job
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture, to_bytes
 from dit_course.show.arrays import enlarge
+from dit_course.show.axes import add_axes
 from dit_course.show.layout import DENSITY, TEXT, blank_figure, rendered
-from dit_course.show.lesson_07_ema import draw_profile, plain
+from dit_course.show.lesson_07_ema import draw_profile
 
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
-WIDTH, HEIGHT, LEFT = 820, 290, 380  # of the drawing, and where its pictures begin, in pixels of the page
+WIDTH, HEIGHT, LEFT = 820, 290, 380  # of the picture, and where its samples begin, in pixels of the page
 TILE, COLUMNS = 84, 5
 ROWS, NAMES = (130, 6), ("drawn by the newest weights (raw)", "drawn by the average")  # from below; what they are
-STEPS, FEW = 8, 2  # of the sampler, for the pictures that count and for the first guess
-AT_ONCE = 0.1  # seconds: what is drawn as fast as this needs no first guess
-RESTING = 0.08  # seconds without a move: the hand rests
+STEPS, PREVIEW_STEPS = 8, 2  # of the sampler
 
 
 def ema(
@@ -37,18 +36,18 @@ def ema(
     labels: Sequence[int | str] | None = None,
     seed: int = 1,
 ) -> "Average":
-    """Sliders for the decay and the moment of an average of kept weights: what is in it, and what it draws.
+    """Sliders for the decay and the step of an average of stored weights: what is in it, and what it samples.
 
-    model: has the shape of the weights; it stays as it is. snapshots: (steps + 1, parameters), the start and the
-        weights after each step, as `torch.nn.utils.parameters_to_vector` makes them.
-    labels: of the five pictures; None takes the first classes.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    model: has the shape of the weights; it is not changed. snapshots: (steps + 1, parameters), the initial weights and
+        those after each step, as `torch.nn.utils.parameters_to_vector` makes them.
+    labels: of the five samples; None takes the first classes.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return Average(model, snapshots, decay, warmup, labels, seed)
 
 
 def shares_of(steps: int, decay: float, warmup: bool) -> Tensor:
-    """What is in the average after so many steps: (steps + 1,), the start first."""
+    """The share of each step in the average after so many steps: (steps + 1,), the initial weights first."""
     return averaging_weights(
         warmup_decays(decay, steps) if warmup else torch.full((steps,), decay, dtype=torch.float64)
     )
@@ -62,7 +61,7 @@ def pictures_of(
     seed: int,
     steps: int = STEPS,
 ) -> Tensor:
-    """What a model draws with these weights (parameters,): (n, C, H, W) uint8. The model takes them over."""
+    """What a model samples with these weights (parameters,), which it takes over: (n, C, H, W) uint8."""
     vector_to_parameters(weights.to(next(model.parameters()).dtype), model.parameters())
     cfg = 1.0 if model.config.num_classes is None else 1.5
     count = len(labels) if labels is not None else COLUMNS
@@ -71,10 +70,9 @@ def pictures_of(
 
 
 def draw_shares(shares: Tensor, title: str) -> np.ndarray:
-    """The left of the drawing, and the names of the rows at its right: (height, width, 3) uint8."""
+    """The chart on the left, and the names of the rows at its right: (height, width, 3) uint8."""
     figure = blank_figure(WIDTH, HEIGHT)
-    axes = figure.add_axes((0.085, 0.18, 0.29, 0.62), facecolor="white")
-    plain(axes)
+    axes = add_axes(figure, (0.085, 0.18, 0.29, 0.62), "step", "share in the average", "y")
     top = float(shares[1:].max())
     draw_profile(axes, shares, "", PALETTE["model"], top if top > 0 else 1.0)
     figure.text(8 / WIDTH, 1 - 24 / HEIGHT, title, **TEXT | {"fontsize": 14})
@@ -84,30 +82,22 @@ def draw_shares(shares: Tensor, title: str) -> np.ndarray:
     return rendered(figure)
 
 
-def put(paper: np.ndarray, raw: Tensor, averaged: Tensor) -> np.ndarray:
-    """Both rows of pictures (n, C, H, W) uint8 on such a paper: (height, width, 3) uint8."""
-    sheet = paper.copy()
+def paste(background: np.ndarray, raw: Tensor, averaged: Tensor) -> np.ndarray:
+    """Both rows of samples (n, C, H, W) uint8 beside the chart: (height, width, 3) uint8."""
+    page = background.copy()
     for pixels, high in zip((raw, averaged), ROWS, strict=True):
         zoom = max(1, TILE // max(pixels.shape[-2:])) * DENSITY
         tiles = enlarge(pixels, zoom).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)  # (n, h, w, 3)
         bottom = DENSITY * (HEIGHT - high)
         for number, tile in enumerate(tiles[:COLUMNS].numpy()):
             left = DENSITY * (LEFT + number * (TILE + 4))
-            sheet[bottom - tile.shape[0] : bottom, left : left + tile.shape[1]] = tile
-    return sheet
+            page[bottom - tile.shape[0] : bottom, left : left + tile.shape[1]] = tile
+    return page
 
 
-def said(shares: Tensor, title: str) -> str:
-    """What there is to see, in words."""
+def describe(shares: Tensor, title: str) -> str:
+    """The picture as text."""
     return f"{title}: {float(shares[0]):.0%} of it is the start, {float(shares[-1]):.0%} the newest step"
-
-
-def draw(shares: Tensor, raw: Tensor, averaged: Tensor, title: str) -> Picture:
-    """What the sliders show: the shares of all steps, and the pictures of the newest weights and of the average.
-
-    shares: (steps + 1,). raw, averaged: (n, C, H, W) uint8.
-    """
-    return Picture.of(put(draw_shares(shares, title), raw, averaged), said(shares, title))
 
 
 class Average(View):
@@ -123,7 +113,7 @@ class Average(View):
             raise ValueError(f"decay = {decay!r}, but it must be at least 0 and below 1")
         self.model, self.snapshots = deepcopy(model).eval(), snapshots.detach()
         self.labels, self.seed = labels, seed
-        self._drawn, self._papers, self._seconds = Cache(), Cache(), 0.0
+        self._samples, self._charts, self._seconds = Cache(), Cache(), 0.0
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "290px"}}
         steps = len(snapshots) - 1
         self.decay = widgets.SelectionSlider(options=sorted({*DECAYS, decay}), value=decay, description="decay", **wide)
@@ -131,69 +121,62 @@ class Average(View):
         self.warmup = widgets.Checkbox(warmup, description="warm-up", indent=False, layout={"width": "110px"})
         super().__init__([self.decay, self.step, self.warmup])
 
-    @property
-    def picture(self) -> Picture:
-        """What is on show: the still for where no kernel runs."""
-        self.settle()
-        return self._shown
+    def render(self, job: Job, state: tuple[float, int, bool]) -> None:
+        """A preview in few steps, then the samples of the full number of steps."""
+        if job.live and self._samples.get(state) is None and self._seconds > INSTANT:
+            self._update(state, self._samples.get(("raw", state[1])), self._preview(state), rough=True)
+            job.shown = True
+            job.debounce(DEBOUNCE)
+        self._update(state, self._raw(state[1], job), self._full(state, job))
 
-    def answer(self, job: Job, state: tuple[float, int, bool]) -> None:
-        """Rough pictures in few steps, then those of the full number of steps."""
-        if job.live and self._drawn.get(state) is None and self._seconds > AT_ONCE:
-            self._show(state, self._drawn.get(("raw", state[1])), self._rough(state), rough=True)
-            job.answered = True
-            job.rest(RESTING)
-        self._show(state, self._raw(state[1], job), self._full(state, job))
-
-    def ahead(self, job: Job, state: tuple[float, int, bool]) -> None:
-        """Draw with the averages that one move leads to: first guesses before those in full."""
-        moves = [one for one in beside(self.controls, state) if one[1] == state[1]]
+    def prefetch(self, job: Job, state: tuple[float, int, bool]) -> None:
+        """Sample the averages that are one move away: previews before those in full quality."""
+        moves = [one for one in neighbors(self.controls, state) if one[1] == state[1]]
         for one in moves:
-            self._paper(one)
+            self._chart(one)
             job.check()
-            if self._drawn.get(one) is None:
-                self._rough(one, job)
+            if self._samples.get(one) is None:
+                self._preview(one, job)
         for one in moves:
             self._full(one, job)
 
-    def _show(self, state, raw: Tensor | None, averaged: Tensor, rough: bool = False) -> None:
-        shares, title, paper = self._paper(state)
-        raw = raw if raw is not None else torch.full_like(averaged, 238)  # a gray place for what is still drawn
-        self._shown = Picture.of(put(paper, raw, averaged), said(shares, title))
-        remark = ": a first guess, drawing ..." if rough else ""
-        self.canvas.draw(self._shown.pixels, self._shown.alt, self._shown.alt + remark, rough)
+    def _update(self, state, raw: Tensor | None, averaged: Tensor, rough: bool = False) -> None:
+        shares, title, chart = self._chart(state)
+        raw = raw if raw is not None else torch.full_like(averaged, 238)  # gray until it is sampled
+        picture = Picture.of(paste(chart, raw, averaged), describe(shares, title))
+        self.show(picture, picture.alt + (": preview, sampling ..." if rough else ""), rough)
 
-    def _paper(self, state: tuple[float, int, bool]) -> tuple[Tensor, str, np.ndarray]:
-        """All but the pictures: the shares, the title, and their drawing."""
-        found = self._papers.get(state)
+    def _chart(self, state: tuple[float, int, bool]) -> tuple[Tensor, str, np.ndarray]:
+        """All but the samples: the shares, the title, and their chart."""
+        found = self._charts.get(state)
         if found is None:
             decay, step, warmup = state
             title = f"decay {decay:g}, {'with' if warmup else 'no'} warm-up, step {step}"
             shares = shares_of(step, decay, warmup)
             found = shares, title, draw_shares(shares, title)
-            self._papers.put(state, found)
+            self._charts.put(state, found)
         return found
 
     def _full(self, state: tuple[float, int, bool], job: Job) -> Tensor:
-        return self._kept(state, lambda: self._average(state, STEPS, job))
+        return self._cached(state, lambda: self._average(state, STEPS, job))
 
-    def _rough(self, state: tuple[float, int, bool], job: Job | None = None) -> Tensor:
-        pixels = self._drawn.get(("rough", state))
+    def _preview(self, state: tuple[float, int, bool], job: Job | None = None) -> Tensor:
+        pixels = self._samples.get(("preview", state))
         if pixels is None:
-            pixels = self._average(state, FEW, job)
-            self._drawn.put(("rough", state), pixels)
+            pixels = self._average(state, PREVIEW_STEPS, job)
+            self._samples.put(("preview", state), pixels)
         return pixels
 
     def _raw(self, step: int, job: Job) -> Tensor:
-        return self._kept(("raw", step), lambda: self._pictures(self.snapshots[step], STEPS, job))
+        return self._cached(("raw", step), lambda: self._pictures(self.snapshots[step], STEPS, job))
 
-    def _kept(self, key, drawn: Callable[[], Tensor]) -> Tensor:
-        pixels = self._drawn.get(key)
+    def _cached(self, key, sample: Callable[[], Tensor]) -> Tensor:
+        pixels = self._samples.get(key)
         if pixels is None:
             start = time.perf_counter()
-            pixels = drawn()
+            pixels = sample()
             self._seconds = time.perf_counter() - start
-            self._drawn.put(key, pixels)
+            self._samples.put(key, pixels)
         return pixels
 
     def _average(self, state: tuple[float, int, bool], steps: int, job: Job | None = None) -> Tensor:

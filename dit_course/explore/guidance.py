@@ -1,4 +1,4 @@
-"""A slider for classifier-free guidance: how strictly do the pictures follow their class?"""
+"""A slider for classifier-free guidance: how strictly do the images follow their class?"""
 
 import time
 from dataclasses import replace
@@ -8,6 +8,7 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
+from dit_course.explore.engine.classes import class_names, class_number
 from dit_course.explore.engine.guidance_cache import (
     Guesser,
     Request,
@@ -17,20 +18,18 @@ from dit_course.explore.engine.guidance_cache import (
     nearest_trajectory,
 )
 from dit_course.explore.engine.view import View
-from dit_course.explore.engine.worker import Cache, Job, Weights
+from dit_course.explore.engine.worker import DEBOUNCE, INSTANT, Cache, Job, Weights
 from dit_course.sampling import Sampler
-from dit_course.show import ImageGrid, Picture, to_bytes
+from dit_course.show import ImageGrid, Picture
 
 MOST_PICTURES = 10
 EVERY_CLASS = "every class"
 STRONGEST = 8.0
-AT_ONCE = 0.1  # seconds: what is drawn as fast as this needs no first guess
-RESTING = 0.08  # seconds without a move: the hand rests
-MOST_SHEETS = 20  # classes whose captions are drawn and whose pictures are guessed ahead
+MOST_GRIDS = 20  # classes whose captions are drawn and whose images are guessed by prefetching
 MEMORY_OF_GUESSES = 8 * 2**20  # bytes
-AHEAD = 4.0  # seconds of drawing ahead after each answer
-HALFWAY = 0.5  # from this time on, where a way leads to is worth showing
-FIRST_GUESS, ON_THE_WAY = "a first guess, drawing ...", "on the way ..."
+PREFETCH = 4.0  # seconds of prefetching after each update
+HALFWAY = 0.5  # from this time t on, the predicted images are worth showing
+FIRST_GUESS, PREDICTION = "a first guess, sampling ...", "predicted so far ..."
 
 
 def guidance(
@@ -43,35 +42,16 @@ def guidance(
 ) -> "Guidance":
     """Sliders for the guidance scale, the class, the seed and the steps of a model with classes.
 
-    cfg, label, seed, steps: where they start; label None draws one picture of every class (of the first ten).
+    cfg, label, seed, steps: where they start; label None samples one image of every class (of the first ten).
     interval: the times between which guidance acts, with a slider of its own (lesson 08); None shows no such slider.
-    Drawn with the solver "ab2", which needs half of Euler's steps. As the last line of a cell it is live in JupyterLab;
-    where no kernel runs, a still picture says the same.
+    Sampled with the solver "ab2", which needs half of Euler's steps. As the last line of a cell it is live in
+    JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return Guidance(model, cfg, label, seed, steps, interval)
 
 
-def draw(
-    model: nn.Module,
-    cfg: float,
-    label: int | None,
-    seed: int,
-    steps: int,
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> tuple[Tensor, list[int]]:
-    """What the sliders show: ten pictures of one class, or with label None one of every class (of the first ten).
-
-    Returns the pictures (n, C, H, W) uint8 and their classes.
-    """
-    every = list(range(min(model.config.num_classes, MOST_PICTURES)))
-    labels = every if label is None else [label] * MOST_PICTURES
-    # `sample` switches gradients off itself: a slider's callback runs in a thread of its own, where they are on
-    sampler = Sampler(model, steps=steps, solver="ab2", cfg=cfg, cfg_interval=interval)
-    return to_bytes(sampler.sample(len(labels), labels, seed=seed)), labels
-
-
 def cost(cfg: float, steps: int, interval: tuple[float, float] = (0.0, 1.0)) -> int:
-    """Evaluations of the network for one picture: two in each step that is guided, else one."""
+    """Number of function evaluations (NFE) for one image: two in each guided step, else one."""
     low, high = interval
     ts = torch.linspace(1, 0, steps + 1)[:-1]
     inside = int(((ts >= low) & (ts <= high)).sum())
@@ -84,17 +64,15 @@ class Guidance(View):
     def __init__(self, model: nn.Module, cfg: float, label: int | str | None, seed: int, steps: int, interval=None):
         if model.config.num_classes is None:
             raise ValueError("this model has no classes, so there is nothing to guide it with: load one that has")
-        # says what is wrong with these before a slider bends them
+        # invalid values are an error here, before a slider clamps them
         Sampler(model, steps=steps, cfg=cfg, cfg_interval=interval or (0.0, 1.0))
         self.weights = Weights(model)
-        self.names = _class_names(model)
-        if label not in (None, *self.names, *range(len(self.names))):
-            raise ValueError(f"unknown class {label!r}; this model knows {', '.join(self.names)}")
-        label = self.names.index(label) if isinstance(label, str) else label
+        self.names = class_names(model)
+        label = class_number(self.names, label)
         self.trajectories, self.guesser = Cache(), Guesser()
-        self.guesses = Cache(MEMORY_OF_GUESSES)  # made ahead
-        self._version, self._seconds = 0, 0.0  # of the weights that the roads belong to; that a full drawing took
-        self._sheets: dict[tuple[int, ...], ImageGrid] = {}
+        self.guesses = Cache(MEMORY_OF_GUESSES)  # prefetched
+        self._version, self._seconds = 0, 0.0  # of the cached trajectories' weights; that an integration took
+        self._grids: dict[tuple[int, ...], ImageGrid] = {}
         wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
         classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
         self.cfg = widgets.FloatSlider(
@@ -114,55 +92,55 @@ class Guidance(View):
 
     @property
     def picture(self) -> Picture:
-        """The pictures on show, with what was asked for as their title: the still for where no kernel runs."""
-        self.settle()
+        """The images on screen, titled with their settings, for where no kernel runs."""
+        self.wait_idle()
         pixels, labels, caption = self._shown
-        sheet = ImageGrid(pixels.shape, [self.names[i] for i in labels], 5, caption)
-        return Picture.of(sheet.paint(pixels), caption)
+        grid = ImageGrid(pixels.shape, [self.names[i] for i in labels], 5, caption)
+        return Picture.of(grid.paint(pixels), caption)
 
     def state(self) -> Request:
-        """What the controls say."""
+        """The values of all controls, as a request for samples."""
         label = self.label.value
         every = tuple(range(min(len(self.names), MOST_PICTURES)))
         labels = every if label == EVERY_CLASS else (label,) * MOST_PICTURES
         return Request(labels, self.seed.value, self.cfg.value, self.steps.value, tuple(self.interval.value))
 
-    def answer(self, job: Job, state: Request) -> None:
-        """First what can be told from earlier drawings, then the way there, then the pictures in full quality."""
+    def render(self, job: Job, state: Request) -> None:
+        """First a guess from cached trajectories, then predictions of later steps, then the images in full quality."""
         model = self._model()
         path, start = self.trajectories.get(state), time.perf_counter()
         if path is None:
-            if job.live and self._seconds > AT_ONCE:
-                self._first(job, model, state)
+            if job.live and self._seconds > INSTANT:
+                self._show_first_guess(job, model, state)
             with job.within(model):
                 path = integrate(model, state, partial(self._progress, job, state))
             self._seconds = time.perf_counter() - start
             self._keep(path)
-        self._show(state, path.pictures, f"drawn in {path.seconds:.2f} s")
+        self._update(state, path.pictures, f"sampled in {path.seconds:.2f} s")
 
-    def ahead(self, job: Job, state: Request) -> None:
-        """Draw what one more move of a slider would ask for, as far as that takes little time."""
-        model, until = self._model(), time.perf_counter() + AHEAD
+    def prefetch(self, job: Job, state: Request) -> None:
+        """Sample the states that are one move away, as far as that takes little time."""
+        model, until = self._model(), time.perf_counter() + PREFETCH
         seeds = [seed for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max]
-        classes = _outwards(state.labels[0], len(self.names))[:MOST_SHEETS]
+        classes = _nearest_first(state.labels[0], len(self.names))[:MOST_GRIDS]
         others = [replace(state, labels=(number,) * MOST_PICTURES) for number in classes]
         for other in others:
-            self._sheet(self._shown[0], other.labels)  # other captions
+            self._grid(self._shown[0], other.labels)  # other captions
             job.check()
         seeds = [replace(state, seed=seed) for seed in seeds]
         scales = [replace(state, cfg=cfg) for cfg in (state.cfg + 0.5, state.cfg - 0.5) if 0 <= cfg <= self.cfg.max]
         with job.within(model):
-            for asked in (*seeds, *others):  # first guesses are quickly made
+            for request in (*seeds, *others):  # first guesses are cheap
                 job.check()
-                if self.trajectories.get(asked) is None and time.perf_counter() < until:
-                    self._guess(model, asked)
-            for asked in (*scales, *seeds):
+                if self.trajectories.get(request) is None and time.perf_counter() < until:
+                    self._guess(model, request)
+            for request in (*scales, *seeds):
                 job.check()
-                if self.trajectories.get(asked) is None and time.perf_counter() + self._seconds < until:
-                    self._keep(integrate(model, asked))
+                if self.trajectories.get(request) is None and time.perf_counter() + self._seconds < until:
+                    self._keep(integrate(model, request))
 
     def _model(self) -> nn.Module:
-        """The model as it is now; what was drawn with other weights is forgotten."""
+        """The model as it is now; what was sampled with other weights is forgotten."""
         model = self.weights.copy()
         if self._version != self.weights.version:
             self.trajectories.clear()
@@ -172,17 +150,17 @@ class Guidance(View):
         return model
 
     def _keep(self, path: Trajectory) -> None:
-        self.trajectories.put(path.asked, path)
+        self.trajectories.put(path.request, path)
         self.guesser.learn(path)
 
-    def _first(self, job: Job, model: nn.Module, state: Request) -> None:
-        """A first answer, at once; the real one waits until the hand rests."""
+    def _show_first_guess(self, job: Job, model: nn.Module, state: Request) -> None:
+        """A quick result; the exact one waits until the slider rests."""
         path = nearest_trajectory([path for _, path in self.trajectories.items()], state)
         pixels = None if path is None else extrapolate(path, state)
         known = pixels is not None
-        self._show(state, pixels if known else self._guess(model, state), FIRST_GUESS, rough=True)
-        job.answered = True
-        job.rest(RESTING if known else 0.0)
+        self._update(state, pixels if known else self._guess(model, state), FIRST_GUESS, rough=True)
+        job.shown = True
+        job.debounce(DEBOUNCE if known else 0.0)
 
     def _guess(self, model: nn.Module, state: Request) -> Tensor:
         pixels = self.guesses.get(state)
@@ -194,10 +172,10 @@ class Guidance(View):
     def _progress(self, job: Job, state: Request, t: float, pixels: Tensor) -> None:
         job.check()
         if job.live and t <= HALFWAY:
-            self._show(state, pixels, ON_THE_WAY, rough=True)
-            job.answered = True
+            self._update(state, pixels, PREDICTION, rough=True)
+            job.shown = True
 
-    def _show(self, state: Request, pixels: Tensor, remark: str, rough: bool = False) -> None:
+    def _update(self, state: Request, pixels: Tensor, remark: str, rough: bool = False) -> None:
         label = self.names[state.labels[0]] if len(set(state.labels)) == 1 and len(self.names) > 1 else EVERY_CLASS
         caption = f"{label}, guidance {state.cfg:.1f}, seed {state.seed}, {state.steps} steps"
         if self.interval in self.controls:
@@ -206,22 +184,16 @@ class Guidance(View):
             caption += f", guided from t = {high:.2f} to {low:.2f}, {count} evaluations a picture"
         self._shown = pixels, state.labels, caption
         alt = f"{len(state.labels)} pictures: {caption}"
-        self.canvas.show(self._sheet(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)
+        self.canvas.show(self._grid(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)
 
-    def _sheet(self, pixels: Tensor, labels: tuple[int, ...]) -> ImageGrid:
-        """The captions are drawn once for each choice of the class. pixels: (..., C, H, W), as large as the rest."""
-        if labels not in self._sheets:
+    def _grid(self, pixels: Tensor, labels: tuple[int, ...]) -> ImageGrid:
+        """The grid of these classes, its captions drawn once. pixels: (..., C, H, W), as large as the rest."""
+        if labels not in self._grids:
             shape = (len(labels), *pixels.shape[1:])
-            self._sheets[labels] = ImageGrid(shape, [self.names[i] for i in labels], columns=5)
-        return self._sheets[labels]
+            self._grids[labels] = ImageGrid(shape, [self.names[i] for i in labels], columns=5)
+        return self._grids[labels]
 
 
-def _outwards(start: int, count: int) -> list[int]:
-    """All numbers below `count`, those next to `start` first: a list is often gone through in order."""
+def _nearest_first(start: int, count: int) -> list[int]:
+    """All numbers below `count`, those next to `start` first: classes are often tried in order."""
     return sorted(range(count), key=lambda number: abs(number - start))
-
-
-def _class_names(model: nn.Module) -> list[str]:
-    count = model.config.num_classes
-    names = list(getattr(model, "class_names", None) or [])
-    return names if len(names) == count else [f"class {number}" for number in range(count)]

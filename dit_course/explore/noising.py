@@ -1,4 +1,4 @@
-"""A slider for t: a picture on its way to noise, always the same noise, and what a model makes of it."""
+"""A slider for t: an image interpolated with noise, always the same noise, and what a model predicts from it."""
 
 import ipywidgets as widgets
 import torch
@@ -18,11 +18,11 @@ GUESS = "the model's guess"
 def noising(
     image: Tensor, t: float = 0.3, seed: int = 0, model: nn.Module | None = None, label: int | None = None
 ) -> "Noising":
-    """A slider for t: how much of the picture and of the noise there is, and their sum.
+    """A slider for t: the shares of image and noise, and their sum x_t.
 
     image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. t: where the slider starts. seed: of the noise, which
-    stays the same. model: shows the picture that it guesses from x_t, too; label: its class (None: not told).
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    stays the same. model: shows the image that it predicts from x_t, too; label: its class (None: no label).
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return Noising(one_image(image), t, seed, model, label)
 
@@ -31,9 +31,9 @@ def noising(
 def draw(
     pixels: Tensor, noise: Tensor, t: float, model: nn.Module | None = None, label: int | None = None
 ) -> tuple[Tensor, list[str]]:
-    """What the slider shows for one t: pictures (3 or 4, C, H, W) uint8, gray where there is nothing, and their names.
+    """What the slider shows for one t: images (3 or 4, C, H, W) uint8, where 0 is gray, and their names.
 
-    pixels: (C, H, W) uint8. noise: (C, H, W). With a model, its guess of the picture comes last.
+    pixels: (C, H, W) uint8. noise: (C, H, W). With a model, the image that it predicts comes last.
     """
     x, time = to_float(pixels), torch.tensor([t])
     x_t = interpolate(x[None], noise[None], time)  # (1, c, h, w)
@@ -56,7 +56,7 @@ class Noising(View):
         self.pixels, self.label = pixels, label
         self.weights = None if model is None else Weights(model)
         self.noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
-        self._sheet = None
+        self._grid = None
         self.t = widgets.FloatSlider(
             t,
             min=0,
@@ -71,17 +71,17 @@ class Noising(View):
 
     @property
     def picture(self) -> Picture:
-        """What is on show, with t as its title: the still for where no kernel runs."""
-        self.settle()
+        """What is on screen, with t as its title, for where no kernel runs."""
+        self.wait_idle()
         pixels, names, caption = self._shown
         return Picture.of(ImageGrid(pixels.shape, names, len(names), caption).paint(pixels), caption)
 
-    def answer(self, job: Job, state: tuple[float]) -> None:
-        """Mix picture and noise; a model takes one evaluation."""
+    def render(self, job: Job, state: tuple[float]) -> None:
+        """Interpolate image and noise; a model takes one evaluation."""
         (t,) = state
         model = None if self.weights is None else self.weights.copy()
         pixels, names = draw(self.pixels, self.noise, t, model, self.label)
-        self._sheet = self._sheet or ImageGrid(pixels.shape, names, len(names))
+        self._grid = self._grid or ImageGrid(pixels.shape, names, len(names))
         caption = f"t = {t:.2f}: {1 - t:.2f} of the picture and {t:.2f} of the noise"
         self._shown = pixels, names, caption
-        self.canvas.show(self._sheet, pixels, caption, caption)
+        self.canvas.show(self._grid, pixels, caption, caption)

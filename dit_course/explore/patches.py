@@ -1,4 +1,4 @@
-"""A slider for the patch size: the picture, its tokens and what they cost, side by side."""
+"""A slider for the patch size: the image, its tokens and their cost, side by side."""
 
 import math
 
@@ -9,38 +9,39 @@ from dit_course.explore.engine.view import DrawnView
 from dit_course.explore.engine.worker import Job
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
-from dit_course.show.layout import DENSITY, MARGIN, blank_figure, rendered
-from dit_course.show.lesson_01_patches import TEXT, cut_up, draw_cut, draw_table, one_image, plain_axes
-from dit_course.show.text import GRAYS, colour_bar
+from dit_course.show.axes import add_axes, log_ticks
+from dit_course.show.layout import DENSITY, MARGIN, TEXT, blank_figure, rendered
+from dit_course.show.lesson_01_patches import cut_up, draw_cut, draw_table, one_image
+from dit_course.show.text import GRAYS, color_bar, short
 
-WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the drawing and of the picture in it, in pixels of the page
+WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the picture and of the image in it, in pixels of the page
 MOST_TOKENS = 4096
 
 
 def patches(image: Tensor, patch_size: int | None = None, width: int = 128) -> "Patches":
-    """A slider for the patch size, over all that fit: the picture cut up, its tokens, and what a block costs.
+    """A slider for the patch size, over all that fit: the patches, their tokens, and the cost of a block.
 
     image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. patch_size: where the slider starts; None takes one in
     the middle. width: of the tokens inside the transformer whose cost is drawn.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return Patches(one_image(image), patch_size, width)
 
 
 def fitting(height: int, width: int) -> list[int]:
-    """The patch sizes that cut an image evenly, the largest first; those with too many tokens to draw left out."""
+    """The patch sizes that divide an image, the largest first, without those of more than `MOST_TOKENS` tokens."""
     sizes = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
     few = [p for p in sizes if height * width // p**2 <= MOST_TOKENS]
     return sorted(few or sizes[-1:], reverse=True)
 
 
 def block_cost(tokens: int, width: int) -> tuple[int, int]:
-    """Multiply-adds of one transformer block (MLP four times as wide): (its linear layers, tokens meeting tokens)."""
+    """Multiply-adds of one transformer block (MLP four times as wide): (its linear layers, pairs of tokens)."""
     return 12 * tokens * width**2, 2 * tokens**2 * width
 
 
 def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
-    """What the slider shows for one patch size.
+    """The picture of one patch size.
 
     pixels: (C, H, W) uint8.
     """
@@ -53,22 +54,22 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     draw_cut(figure, cut, patch_grid(*pixels.shape[1:], patch_size), (MARGIN, HEIGHT - 34 - tall))
     table_axes = figure.add_axes((0.37, 0.17, 0.18, 0.71))
     draw_table(table_axes, table.float())
-    cost_axes = figure.add_axes((0.70, 0.17, 0.28, 0.71), facecolor="white")
+    cost_axes = add_axes(figure, (0.70, 0.17, 0.28, 0.71), "tokens", "multiply-adds")
     _draw_cost(cost_axes, pixels, patch_size, width)
     share = pairs / (linear + pairs)
     captions = (
         f"patches of {patch_size} x {patch_size}",
         f"{count:,} token{'s' * (count > 1)} of {numbers:,}",
-        f"{_millions(linear + pairs)} multiply-adds a block",
+        f"{short(linear + pairs)} multiply-adds a block",
     )
     for left, caption in zip((MARGIN / WIDTH, 0.37, 0.70), captions, strict=True):
         figure.text(left, 1 - 22 / HEIGHT, caption, **TEXT | {"fontsize": 14})
     alt = ", ".join(captions) + f", {share:.0%} of them where tokens look at each other"
-    sheet = rendered(figure)
+    page = rendered(figure)
     low, high = (float(end) for end in table.aminmax())
     numbers = [f"{low + share * (high - low):.0f}" for share in (0, 0.5, 1)]
-    colour_bar(sheet, GRAYS, (0.12 * HEIGHT, 0.56 * WIDTH, 0.71 * HEIGHT), numbers)
-    return Picture.of(sheet, alt)
+    color_bar(page, GRAYS, (0.12 * HEIGHT, 0.56 * WIDTH, 0.71 * HEIGHT), numbers)
+    return Picture.of(page, alt)
 
 
 class Patches(DrawnView):
@@ -77,7 +78,7 @@ class Patches(DrawnView):
     def __init__(self, pixels: Tensor, patch_size: int | None, width: int):
         sizes = fitting(*pixels.shape[1:])
         if patch_size is not None:
-            patch_grid(*pixels.shape[1:], patch_size)  # says what is wrong with it
+            patch_grid(*pixels.shape[1:], patch_size)  # raises ValueError where it does not fit
         start = patch_size if patch_size in sizes else sizes[len(sizes) // 2]
         self.pixels, self.width = pixels, width
         self.patch_size = widgets.SelectionSlider(
@@ -89,26 +90,26 @@ class Patches(DrawnView):
         )
         super().__init__([self.patch_size])
 
-    def drawn(self, state: tuple[int]) -> Picture:
-        """The drawing for one patch size."""
+    def picture_of(self, state: tuple[int]) -> Picture:
+        """The picture of one patch size."""
         return draw(self.pixels, state[0], self.width)
 
-    def ahead(self, job: Job, state: tuple[int]) -> None:
+    def prefetch(self, job: Job, state: tuple[int]) -> None:
         """All sizes: there are few."""
         for size in sorted(self.patch_size.options, key=lambda size: abs(math.log(size / state[0]))):
             job.check()
-            self._remembered((size,))
+            self._cached((size,))
 
 
 def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:
-    """Both parts of the cost at all patch sizes, the one at hand as bars from the ground up to its dots."""
+    """Both parts of the cost at all patch sizes, the chosen one marked."""
     _, height, wide = pixels.shape
     counts = [height * wide // p**2 for p in fitting(height, wide)]
     parts = list(zip(*(block_cost(count, width) for count in counts), strict=True))
     here = counts.index(height * wide // patch_size**2)
-    for part, colour, name in zip(parts, ("noise", "model"), ("linear layers", "pairs of tokens"), strict=True):
-        axes.loglog(counts, part, color=PALETTE[colour], linewidth=1.5, marker="o", markersize=3)
-        axes.plot(counts[here], part[here], color=PALETTE[colour], marker="o", markersize=10)
+    for part, color, name in zip(parts, ("noise", "model"), ("linear layers", "pairs of tokens"), strict=True):
+        axes.loglog(counts, part, color=PALETTE[color], linewidth=1.5, marker="o", markersize=3)
+        axes.plot(counts[here], part[here], color=PALETTE[color], marker="o", markersize=10)
         upper = part[0] == max(pair[0] for pair in parts)
         axes.annotate(
             name,
@@ -116,15 +117,8 @@ def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:
             xytext=(-8, 10) if upper else (8, -16),
             textcoords="offset points",
             ha="right" if upper else "left",
-            **TEXT | {"color": "#555555" if colour == "noise" else PALETTE[colour]},
+            **TEXT | {"color": "#555555" if color == "noise" else PALETTE[color]},
         )
     axes.axvline(counts[here], color=PALETTE["data"], linewidth=1, linestyle=":")
-    plain_axes(axes, [counts[0], counts[here], counts[-1]], "tokens", "multiply-adds")
-    axes.yaxis.set_major_formatter(lambda value, _: _millions(value))
-
-
-def _millions(count: float) -> str:
-    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {name}"
-    return f"{count:.3g}"
+    log_ticks(axes, [counts[0], counts[here], counts[-1]])
+    axes.yaxis.set_major_formatter(lambda value, _: short(value))

@@ -1,4 +1,4 @@
-"""Sliders for the positions of patches: how alike they are, and the waves that they are made of."""
+"""Sliders for position embeddings: how similar they are, and the waves that they are made of."""
 
 import math
 
@@ -13,7 +13,7 @@ from dit_course.patches import sincos_position_embedding
 from dit_course.show import PALETTE, Picture
 from dit_course.show.layout import CAPTION, DENSITY, INK, MARGIN
 from dit_course.show.lesson_02_attention import cell_side, cells, frame, heat, rgb
-from dit_course.show.text import BAR_ROOM, colour_bar, write
+from dit_course.show.text import BAR_ROOM, color_bar, write
 
 TOP = 2 * (CAPTION + MARGIN) + MARGIN  # above the maps: two lines of text each
 SIDE = 260  # of a map, in pixels of the page
@@ -24,12 +24,12 @@ LINES = 380  # room for a line of text, in pixels of the page
 def positions(
     where: nn.Module | tuple[int, int], width: int | None = None, patch: int | None = None, feature: int = 0
 ) -> "Positions":
-    """Sliders for a patch and for a feature: how alike the positions of all patches are to its own, and one wave.
+    """Sliders for a patch and for a feature: how similar are all position embeddings to its own, and one wave.
 
-    where: a DiT, whose own table of positions is shown, or the (rows, columns) of a grid of patches. width: of the
-    table of such a grid, a multiple of 4; None takes 64. patch: where the slider starts, counted in reading order; None
-    takes the one in the middle. feature: the number of the wave on show, from 0 to width - 1. A click on a map picks
-    a patch, too. As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the
+    where: a DiT, whose own position embedding is shown, or the (rows, columns) of a grid of patches. width: of the
+    embedding of such a grid, a multiple of 4; None takes 64. patch: where the slider starts, in reading order; None
+    takes the one in the middle. feature: the number of the wave on screen, from 0 to width - 1. A click on a map picks
+    a patch, too. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the
     same.
     """
     if isinstance(where, nn.Module):
@@ -57,17 +57,17 @@ def wave_name(feature: int, width: int) -> str:
     return f"{what}, a wave every {length:,.{1 if length < 100 else 0}f} patches"
 
 
-def wave_colours(values: Tensor) -> np.ndarray:
+def wave_colors(values: Tensor) -> np.ndarray:
     """-1 is orange, 0 white, 1 blue: (...) -> (..., 3) uint8."""
     share = values.detach().clamp(-1, 1).cpu().numpy()[..., None]
     ends = np.where(share < 0, rgb(PALETTE["guidance"]).astype(float), rgb(PALETTE["data"]).astype(float))
     return np.round(255 + np.abs(share) * (ends - 255)).astype(np.uint8)
 
 
-class Drawing:
-    """Where everything goes, and what is painted there.
+class PositionMaps:
+    """Two maps: the similarities of a patch's position embedding to all others, and one feature of the table.
 
-    table: (rows * columns, width), the positions. grid: (rows, columns).
+    table: (rows * columns, width), the embedding. grid: (rows, columns).
     """
 
     def __init__(self, table: Tensor, grid: tuple[int, int]):
@@ -82,34 +82,34 @@ class Drawing:
         self.bars = [(TOP, left + wide + MARGIN, min(max(tall, 40), SIDE)) for left in self.lefts]
         self.width, self.height = 2 * step + MARGIN, TOP + max(tall, 40) + 2 * MARGIN
         self.blank = np.full((DENSITY * self.height, DENSITY * self.width, 3), 255, dtype=np.uint8)
-        shades = heat(torch.linspace(0, 1, 64)), wave_colours(torch.linspace(-1, 1, 64))
+        shades = heat(torch.linspace(0, 1, 64)), wave_colors(torch.linspace(-1, 1, 64))
         scales = (self.lowest, self.highest), (-self.limit, self.limit)
-        for bar, colours, (low, high) in zip(self.bars, shades, scales, strict=True):
-            colour_bar(self.blank, colours, bar, [_number(low + share * (high - low)) for share in (0, 0.5, 1)])
+        for bar, colors, (low, high) in zip(self.bars, shades, scales, strict=True):
+            color_bar(self.blank, colors, bar, [_number(low + share * (high - low)) for share in (0, 0.5, 1)])
 
     def paint(self, patch: int, feature: int) -> np.ndarray:
-        """What the sliders show: (height, width, 3) uint8, drawn at `DENSITY`."""
-        sheet = self.blank.copy()
+        """The picture of a state: (height, width, 3) uint8, drawn at `DENSITY`."""
+        page = self.blank.copy()
         spread = max(self.highest - self.lowest, 1e-12)
         alike = (self.products[patch] - self.lowest) / spread  # (patches), from 0 to 1
         # `heat` puts its green at the largest of what it gets: the last number is 1, as in the bar
-        colours = heat(torch.cat([alike, torch.ones(1)]))[:-1], wave_colours(self.table[:, feature] / self.limit)
+        colors = heat(torch.cat([alike, torch.ones(1)]))[:-1], wave_colors(self.table[:, feature] / self.limit)
         texts = (
             (f"how alike is patch {patch} to all others?", "dot products of their positions"),
             (f"feature {feature} of {self.table.shape[1]}", wave_name(feature, self.table.shape[1])),
         )
-        for left, colour, lines in zip(self.lefts, colours, texts, strict=True):
-            pixels = cells(colour.reshape(*self.grid, 3), self.cell)
-            frame(pixels, patch, self.grid, self.cell, 3 * DENSITY, "#ffffff")  # dark on light: seen on every colour
+        for left, color, lines in zip(self.lefts, colors, texts, strict=True):
+            pixels = cells(color.reshape(*self.grid, 3), self.cell)
+            frame(pixels, patch, self.grid, self.cell, 3 * DENSITY, "#ffffff")  # dark on light: seen on every color
             frame(pixels, patch, self.grid, self.cell, 2 * DENSITY, INK)
             top = DENSITY * TOP
-            sheet[top : top + pixels.shape[0], DENSITY * left : DENSITY * left + pixels.shape[1]] = pixels
+            page[top : top + pixels.shape[0], DENSITY * left : DENSITY * left + pixels.shape[1]] = pixels
             for number, (line, ink) in enumerate(zip(lines, (INK, "#555555"), strict=True)):
-                write(sheet, line, left, MARGIN + CAPTION + number * (CAPTION + MARGIN), ink=ink)
-        return sheet
+                write(page, line, left, MARGIN + CAPTION + number * (CAPTION + MARGIN), ink=ink)
+        return page
 
-    def said(self, patch: int, feature: int) -> str:
-        """What there is to see, in words."""
+    def describe(self, patch: int, feature: int) -> str:
+        """The picture as text."""
         row, others = self.products[patch], self.products[patch].clone()
         others[patch] = -math.inf
         text = f"{_place(patch, self.grid)}: {_number(row[patch])} with itself"
@@ -137,26 +137,19 @@ class Positions(View):
         for name, value, top in (("patch", patch, count), ("feature", feature, width)):
             if not 0 <= value < top:
                 raise ValueError(f"{name} = {value}, but they are counted from 0 to {top - 1} here")
-        self.drawing = Drawing(table, grid)
+        self.drawing = PositionMaps(table, grid)
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
         places = [(_place(number, grid).removeprefix("patch "), number) for number in range(count)]
         self.patch = widgets.SelectionSlider(options=places, value=patch, description="patch", **wide)
         self.feature = widgets.IntSlider(feature, min=0, max=width - 1, description="feature", **wide)
         super().__init__([self.patch, self.feature])
 
-    @property
-    def picture(self) -> Picture:
-        """What is on show: the still for where no kernel runs."""
-        self.settle()
-        return Picture.of(*self._shown)
-
-    def answer(self, job: Job, state: tuple[int, int]) -> None:
+    def render(self, job: Job, state: tuple[int, int]) -> None:
         """Paint both maps."""
-        self._shown = self.drawing.paint(*state), self.drawing.said(*state)
-        self.canvas.draw(self._shown[0], self._shown[1], self._shown[1])
+        self.show(Picture.of(self.drawing.paint(*state), self.drawing.describe(*state)))
 
     def picked(self, x: float, y: float) -> None:
-        """Compare with the patch that was clicked at."""
+        """Compare with the patch that was clicked."""
         number = self.drawing.patch_at(x, y)
         if number is not None:
             self.patch.value = number

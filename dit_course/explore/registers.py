@@ -1,4 +1,4 @@
-"""Sliders to look inside a network while it draws: how long its tokens are, and who looks at the registers."""
+"""Sliders to look inside a network while it samples: the norms of its tokens, and the attention to its registers."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
+from dit_course.explore.engine.classes import class_names, class_number
 from dit_course.explore.engine.view import DrawnView
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
@@ -19,58 +20,58 @@ STEPS = 20
 
 @dataclass(frozen=True)
 class Inside:
-    """What happens to pictures inside of a network.
+    """The activations of a network.
 
-    x: (batch, C, H, W), what the network was given. tokens: (depth + 1, batch, tokens, width), before the first block
-    and after each, the registers last. looks: (depth, batch, patches, registers), how much of its attention each patch
+    x: (batch, C, H, W), its input. tokens: (depth + 1, batch, tokens, width), before the first block and after each,
+    the registers last. to_registers: (depth, batch, patches, registers), the share of its attention that each patch
     pays to each register, the mean of all heads.
     """
 
     x: Tensor
     tokens: Tensor
-    looks: Tensor
+    to_registers: Tensor
 
     @property
-    def lengths(self) -> Tensor:
-        """The length of each token: (depth + 1, batch, tokens)."""
+    def norms(self) -> Tensor:
+        """The norm of each token: (depth + 1, batch, tokens)."""
         return self.tokens.norm(dim=-1)
 
 
 def registers(
     model: nn.Module, label: int | str | None = None, block: int = 1, t: float = 0.5, seed: int = 0
 ) -> "Registers":
-    """Sliders for the block, the time and the class: the lengths of all tokens, and who looks at the registers.
+    """Sliders for the block, the time and the class: the norms of all tokens, and the attention to the registers.
 
-    The pictures are those that the model draws from a seed in 20 steps of Euler without guidance; t picks a moment.
+    The states are those that the model samples from a seed in 20 steps of Euler without guidance; t picks one of them.
     label, block, t, seed: where they start; block 0 shows the tokens before the first block.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return Registers(model, label, block, t, seed)
 
 
 @torch.no_grad()
-def moments(model: nn.Module, label: int | None, seed: int, steps: int = STEPS) -> list[Tensor]:
-    """All moments of a picture that is drawn, from noise to data: steps + 1 of (1, C, H, W), in [-1, 1]."""
-    seen = []
+def states(model: nn.Module, label: int | None, seed: int, steps: int = STEPS) -> list[Tensor]:
+    """All states of a sampling run, from noise to data: steps + 1 of (1, C, H, W), in [-1, 1]."""
+    found = []
     sampler = Sampler(model, steps=steps, cfg=1)
-    sampler.sample(1, label, seed=seed, callback=lambda index, t, x: seen.append(x.clone()))
-    return seen
+    sampler.sample(1, label, seed=seed, callback=lambda index, t, x: found.append(x.clone()))
+    return found
 
 
 @torch.no_grad()
 def look_inside(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None) -> Inside:
-    """Follow pictures through the network, block by block; x, t and y as for the model itself."""
+    """The activations of a network, block by block; x, t and y as for the model itself."""
     condition, tokens = model.condition(t, y), model.embed(x)
     patches = tokens.shape[1] - model.config.registers
-    seen, looks = [tokens], []
+    seen, to_registers = [tokens], []
     for block in model.blocks:
         shift, scale, *_ = block.modulation(F.silu(condition))[:, None].chunk(6, dim=-1)  # 6 x (b, 1, width)
         attended = modulate(block.norm_1(tokens), shift, scale)  # (b, tokens, width): what attention sees
         weights = block.attention.attention_map(attended)  # (b, heads, tokens, tokens)
-        looks.append(weights.mean(dim=1)[:, :patches, patches:])  # -> (b, patches, registers)
+        to_registers.append(weights.mean(dim=1)[:, :patches, patches:])  # -> (b, patches, registers)
         tokens = block(tokens, condition)
         seen.append(tokens)
-    return Inside(x, torch.stack(seen), torch.stack(looks))
+    return Inside(x, torch.stack(seen), torch.stack(to_registers))
 
 
 class Registers(DrawnView):
@@ -85,20 +86,23 @@ class Registers(DrawnView):
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t}, but times lie in [0, 1]")
         self.weights, self.start_seed = Weights(model), seed
-        self._moments: dict[int | None, list[Tensor]] = {}
+        self._states: dict[int | None, list[Tensor]] = {}
         self._insides = Cache(16 * 2**20)
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "260px"}}
         self.block = widgets.IntSlider(block, min=0, max=config.depth, description="block", **wide)
         times = [round(1 - i / STEPS, 2) for i in range(STEPS + 1)]
         nearest = min(times, key=lambda time: abs(time - t))
         self.t = widgets.SelectionSlider(options=times, value=nearest, description="time", **wide)
-        classes = self._classes(config.num_classes, model, label)
-        self._names = {number: name for name, number in classes}
-        self.label = widgets.Dropdown(options=classes, value=_number(classes, label), description="class", **wide)
+        if config.num_classes is None and label is not None:
+            raise ValueError("this model has no classes: leave the label out")
+        self._names = class_names(model)
+        start = class_number(self._names, label)
+        classes = [(name, number) for number, name in enumerate(self._names)] or [("none", None)]
+        self.label = widgets.Dropdown(options=classes, value=classes[start or 0][1], description="class", **wide)
         super().__init__([self.block, self.t, self.label])
 
     def inside(self, time: float, label: int | None) -> Inside:
-        """The numbers at one time, for one class; computed once for all blocks."""
+        """The activations at one time, for one class; computed once for all blocks."""
         model, key = self._model(), (time, label)
         found = self._insides.get(key)
         if found is None:
@@ -108,48 +112,29 @@ class Registers(DrawnView):
 
     def _look(self, model: nn.Module, time: float, label: int | None) -> Inside:
         index = self.t.options.index(time)
-        if label not in self._moments:  # drawn once for each class
-            self._moments[label] = moments(model, label, self.start_seed)
-        x, y = self._moments[label][index], None if label is None else torch.tensor([label])
+        if label not in self._states:  # sampled once for each class
+            self._states[label] = states(model, label, self.start_seed)
+        x, y = self._states[label][index], None if label is None else torch.tensor([label])
         weight = next(model.parameters())
         y = None if y is None else y.to(weight.device)
         return look_inside(model, x, torch.full((1,), time).to(weight), y)
 
-    def drawn(self, state: tuple[int, float, int | None]) -> Picture:
-        """The drawing for a block, a time and a class."""
+    def picture_of(self, state: tuple[int, float, int | None]) -> Picture:
+        """The picture of a block, a time and a class."""
         block, time, label = state
         what = f"t = {time:.2f}" + ("" if label is None else f", {self._names[label]}")
         return draw_inside(self.inside(time, label), block, self.weights.model.config.grid, what)
 
-    def answer(self, job: Job, state: tuple[int, float, int | None]) -> None:
-        """Look inside and draw it."""
+    def render(self, job: Job, state: tuple[int, float, int | None]) -> None:
+        """Show the activations of the model as it is now."""
         self._model()
-        super().answer(job, state)
+        super().render(job, state)
 
     def _model(self) -> nn.Module:
-        """The model as it is now; what was seen inside of other weights is forgotten."""
+        """The model as it is now; what was computed with other weights is forgotten."""
         model = self.weights.copy()
         if self.version != self.weights.version:
             self.version = self.weights.version
-            self._moments.clear()
+            self._states.clear()
             self._insides.clear()
         return model
-
-    @staticmethod
-    def _classes(count: int | None, model: nn.Module, label: int | str | None) -> list[tuple[str, int | None]]:
-        if count is None:
-            if label is not None:
-                raise ValueError("this model has no classes: leave the label out")
-            return [("none", None)]
-        names = list(getattr(model, "class_names", None) or [])
-        names = names if len(names) == count else [f"class {number}" for number in range(count)]
-        if label not in (None, *names, *range(count)):
-            raise ValueError(f"unknown class {label!r}; this model knows {', '.join(names)}")
-        return [(name, number) for number, name in enumerate(names)]
-
-
-def _number(classes: list[tuple[str, int | None]], label: int | str | None) -> int | None:
-    """The class at the start: the first one where none is named."""
-    if isinstance(label, str):
-        return dict(classes)[label]
-    return classes[label or 0][1]

@@ -14,29 +14,29 @@ from dit_course.explore.engine.chart import Chart
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.layout import CAPTION, MARGIN, TEXT, blank_figure, label_axes
+from dit_course.show.axes import LABEL, add_axes
+from dit_course.show.layout import MARGIN, TEXT, blank_figure
 from dit_course.show.text import write
 
-WIDTH, HEIGHT = 820, 300  # of the drawing, in pixels of the page
+WIDTH, HEIGHT = 820, 300  # of the picture, in pixels of the page
 FACTORS = (1, 10, 100, 1000)
 FREQUENCIES, MAX_PERIOD = 256, 10000.0  # those of `TimestepEmbedder`
 TIMES = torch.linspace(0, 1, 1001)  # that a time is compared with
 LOWEST = -0.05  # of the axis: no two times are less similar than 0.1
-LABEL = {**TEXT, "fontsize": CAPTION}
 
 
 def time_embedding(t: float = 0.3, factor: int = 1) -> "TimeEmbedding":
-    """Sliders for t and for the factor that it is multiplied with before its sinusoids.
+    """Sliders for t and for the factor that multiplies it before its sinusoids.
 
     t: in [0, 1], 0 = data, 1 = noise. factor: 1, 10, 100 or 1000 (the course's, and that of most networks).
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a still picture says the same.
+    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
     """
     return TimeEmbedding(t, factor)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the sliders compute. vector: (256,), cosines first. similar: (1001,), to each of `TIMES`, in [-1, 1]."""
+    """The embedding of t. vector: (256,), cosines first. similar: (1001,), to each of `TIMES`, in [-1, 1]."""
 
     t: float
     factor: int
@@ -64,42 +64,41 @@ def _all_times(factor: float) -> Tensor:
 
 
 def compute(t: float, factor: int) -> Embedded:
-    """The numbers behind the drawing, for one place of both sliders."""
+    """The numbers of one state of the sliders."""
     vector = sinusoids(torch.tensor([t]), factor)
     similar = _all_times(factor) @ F.normalize(vector[0], dim=0)
     return Embedded(t, factor, vector[0], similar)
 
 
-class Drawing:
-    """The drawing behind the sliders: the sinusoids of a time, and which other times resemble it."""
+class SinusoidChart:
+    """The sinusoids of a time, and which other times resemble it."""
 
     def __init__(self):
         figure = blank_figure(WIDTH, HEIGHT)
-        left = figure.add_axes((0.06, 0.17, 0.42, 0.66), facecolor="white")
+        name = "the numbers of the vector: in each half the highest frequencies first"
+        left = add_axes(figure, (0.06, 0.17, 0.42, 0.66), name, grid="y")
         half = FREQUENCIES // 2
-        self.hands = [  # the cosines, the sines; a single line each, with gaps, is drawn much faster than 128
-            left.plot(*_upright(start, torch.zeros(half)), color=PALETTE[colour], linewidth=1.3)[0]
-            for colour, start in (("data", 0), ("guidance", half))
+        self.bars = [  # the cosines, the sines; a single line each, with gaps, is drawn much faster than 128
+            left.plot(*_upright(start, torch.zeros(half)), color=PALETTE[color], linewidth=1.3)[0]
+            for color, start in (("data", 0), ("guidance", half))
         ]
-        for place, name, colour in ((0.25, "cosines", "data"), (0.75, "sines", "guidance")):
-            style = {**LABEL, "color": PALETTE[colour]}
-            left.annotate(name, (place, 0.02), xycoords="axes fraction", ha="center", **style)
+        for place, part, color in ((0.25, "cosines", "data"), (0.75, "sines", "guidance")):
+            style = {**LABEL, "color": PALETTE[color]}
+            left.annotate(part, (place, 0.02), xycoords="axes fraction", ha="center", **style)
         left.set(ylim=(-1.3, 1.1), xticks=[0, half, FREQUENCIES - 1])
-        right = figure.add_axes((0.57, 0.17, 0.41, 0.66), facecolor="white")
+        right = add_axes(figure, (0.57, 0.17, 0.41, 0.66), "other times", grid="y")
         (self.curve,) = right.plot(TIMES, TIMES, color=PALETTE["model"], linewidth=1.5)
         (self.here,) = right.plot([0], [1], "o", color=PALETTE["data"], markersize=8, clip_on=False)
         right.set(ylim=(LOWEST, 1.05), xlim=(0, 1))
-        label_axes(left, "the numbers of the vector: in each half fast hands first", "", grid="y")
-        label_axes(right, "other times", "", grid="y")
         figure.text(0.57, 1 - 26 / HEIGHT, "how similar are other times?", **TEXT | {"fontsize": 14})
-        self.chart = Chart(figure, [*self.hands, self.curve, self.here])
+        self.chart = Chart(figure, [*self.bars, self.curve, self.here])
 
     def picture(self, t: float, factor: int) -> Picture:
-        """What the sliders show."""
+        """The chart of one state."""
         found = compute(t, factor)
         half = FREQUENCIES // 2
-        for hands, part, start in zip(self.hands, found.vector.split(half), (0, half), strict=True):
-            hands.set_data(*_upright(start, part))
+        for bars, part, start in zip(self.bars, found.vector.split(half), (0, half), strict=True):
+            bars.set_data(*_upright(start, part))
         self.curve.set_ydata(found.similar.numpy())
         self.here.set_xdata([t])
         pixels = self.chart.pixels()
@@ -115,28 +114,20 @@ def _upright(start: int, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return x, y.reshape(-1)  # (n, 3) -> (3 * n)
 
 
-def draw(t: float, factor: int) -> Picture:
-    """What the sliders show."""
-    return Drawing().picture(t, factor)
-
-
 class TimeEmbedding(View):
     """The view that `time_embedding` makes. `picture` is what it shows at the moment."""
-
-    picture: Picture
 
     def __init__(self, t: float, factor: int):
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t}, but times lie in [0, 1]: 0 is data, 1 is noise")
         if factor not in FACTORS:
             raise ValueError(f"factor = {factor}, but the slider knows {', '.join(map(str, FACTORS))}")
-        self.drawing = Drawing()
+        self.chart = SinusoidChart()
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
         self.t = widgets.FloatSlider(t, min=0, max=1, step=0.01, description="t", readout_format=".2f", **wide)
         self.factor = widgets.SelectionSlider(options=FACTORS, value=factor, description="factor", **wide)
         super().__init__([self.t, self.factor])
 
-    def answer(self, job: Job, state: tuple[float, int]) -> None:
+    def render(self, job: Job, state: tuple[float, int]) -> None:
         """Draw the sinusoids of this time, and what resembles it."""
-        self.picture = self.drawing.picture(*state)
-        self.canvas.draw(self.picture.pixels, self.picture.alt, self.picture.alt)
+        self.show(self.chart.picture(*state))

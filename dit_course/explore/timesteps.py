@@ -1,4 +1,4 @@
-"""Sliders for mean and width of the logit-normal: which times does the network get to see?"""
+"""Sliders for mean and std of the logit-normal distribution: which times is the network trained on?"""
 
 import ipywidgets as widgets
 import numpy as np
@@ -8,11 +8,13 @@ from dit_course.explore.engine.chart import Chart
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.layout import CAPTION, TEXT, TITLE, blank_figure, label_axes
+from dit_course.show.axes import LABEL, add_axes
+from dit_course.show.layout import TITLE, blank_figure
 from dit_course.show.lesson_05_flow_loss import (
     DARK,
     EDGE,
     HEIGHT,
+    T_AXIS,
     WIDTH,
     logit_normal_density,
     logit_normal_tail,
@@ -21,48 +23,46 @@ from dit_course.show.lesson_05_flow_loss import (
 from dit_course.show.text import write
 
 TOP = 4.0  # of the axis for the density
-GRAY = DARK["noise"]
 WIDEST, FURTHEST = 2.5, 2.0
 
 
 def timesteps(mean: float = 0.0, std: float = 1.0) -> "Timesteps":
     """Sliders for mean and std of logit-normal times: their density beside the uniform one, and how rare the ends are.
 
-    mean, std: where they start. As the last line of a cell it is live in JupyterLab; where no kernel runs, a still
-    picture says the same.
+    mean, std: where they start. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static
+    picture shows the same.
     """
     return Timesteps(mean, std)
 
 
 def caption(mean: float, std: float) -> str:
-    """How often the ends are drawn, in words."""
+    """How often the ends are sampled, as text."""
     below, above = logit_normal_tail(EDGE, mean, std)
     ends = f"t < {EDGE}: {share(below)}, t > {1 - EDGE}: {share(above)} of the draws"
     return f"mean {mean:.1f}, std {std:.1f}. {ends} (uniform: {EDGE:.0%} each)"
 
 
-class Densities:
-    """The drawing behind the sliders: the density of the times beside the uniform one, and the shares at the ends."""
+class DensityChart:
+    """The density of the times beside the uniform one, and the shares at the ends."""
 
     def __init__(self):
         self.t = np.linspace(0, 1, 501)[1:-1]
         figure = blank_figure(WIDTH, HEIGHT)
-        axes = figure.add_axes((0.08, 0.16, 0.66, 0.72), facecolor="white")
+        axes = add_axes(figure, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y")
         axes.set(xlim=(0, 1), ylim=(0, TOP))
         axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
         for left in (0, 1 - EDGE):
             axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
-        label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
         (self.line,) = axes.plot(self.t, self.t, color=PALETTE["model"], linewidth=2)
         self.area = axes.fill_between(self.t, self.t, color=PALETTE["model"], alpha=0.15, linewidth=0)
-        words = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
-        for text, height in words:
-            figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": GRAY})
-        figure.text(0.765, 0.58, "logit-normal", fontsize=CAPTION, **TEXT | {"color": PALETTE["model"]})
+        lines = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
+        for text, height in lines:
+            figure.text(0.765, height, text, **LABEL | {"color": DARK["noise"]})
+        figure.text(0.765, 0.58, "logit-normal", **LABEL | {"color": PALETTE["model"]})
         self.chart = Chart(figure, [self.area, self.line])
 
     def picture(self, mean: float, std: float) -> Picture:
-        """What the sliders show."""
+        """The chart of one state."""
         density = logit_normal_density(torch.from_numpy(self.t), mean, std).clamp(max=2 * TOP).numpy()
         below, above = logit_normal_tail(EDGE, mean, std)
         self.line.set_ydata(density)
@@ -79,21 +79,17 @@ class Densities:
 class Timesteps(View):
     """The view that `timesteps` makes. `picture` is what it shows at the moment."""
 
-    picture: Picture
-
     def __init__(self, mean: float, std: float):
         if not 0.2 <= std <= WIDEST or not -FURTHEST <= mean <= FURTHEST:
             raise ValueError(
                 f"mean {mean!r} and std {std!r}: the sliders go from {-FURTHEST} to {FURTHEST} and from 0.2 to {WIDEST}"
             )
-        self.drawing = Densities()
+        self.chart = DensityChart()
         wide = {"style": {"description_width": "50px"}, "layout": {"width": "340px"}, "readout_format": ".1f"}
         self.mean = widgets.FloatSlider(mean, min=-FURTHEST, max=FURTHEST, step=0.1, description="mean", **wide)
         self.std = widgets.FloatSlider(std, min=0.2, max=WIDEST, step=0.1, description="std", **wide)
-        controls = [self.mean, self.std]
-        super().__init__(controls, [widgets.HBox(controls, layout={"flex_flow": "row wrap"})])
+        super().__init__([self.mean, self.std])
 
-    def answer(self, job: Job, state: tuple[float, float]) -> None:
+    def render(self, job: Job, state: tuple[float, float]) -> None:
         """Draw the density for these sliders."""
-        self.picture = self.drawing.picture(*state)
-        self.canvas.draw(self.picture.pixels, self.picture.alt, caption(*state))
+        self.show(self.chart.picture(*state), caption(*state))

@@ -1,8 +1,8 @@
-"""A training that can be watched and stopped: the loss, what the network draws, the time left.
+"""A training run that can be watched and stopped: the loss, samples of the network, the time left.
 
 It runs in the cell, in the kernel's main thread, so the notebook goes on when it is done. The Stop button works all the
-same: JupyterLab delivers clicks to another thread (a "subshell"), which leaves a note that is read after each step. So
-does the interrupt button of the toolbar, everywhere. Pictures are drawn between two steps: no weight changes meanwhile.
+same: JupyterLab delivers clicks to another thread (a "subshell"), which sets a flag that is read after each step. So
+does the interrupt button of the toolbar, everywhere. Samples are made between two steps: no weight changes meanwhile.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ from dit_course.show.lesson_06_training import ROWS
 from dit_course.show.lesson_06_training import training as draw_training
 
 MOST_PICTURES = 10
-SHARE = 0.04  # of the time that drawing may take
-GLANCE, LOOK = 0.3, 2.0  # at least so many seconds between two messages, and between two drawings
-FIRST_LINE, LINE = 10.0, 30.0  # seconds until the first printed line, and between two, where nobody watches
+SHARE = 0.04  # of the time that sampling and plotting may take
+MESSAGE, REDRAW = 0.3, 2.0  # least seconds between two messages, and between two updates of the picture
+FIRST_LINE, LINE = 10.0, 30.0  # seconds until the first printed line, and between two, without a browser
 
 
 def training(
     steps: Iterable[Step], model: nn.Module | None = None, cfg: float = 2.0, solver_steps: int = 8, seed: int = 0
 ) -> "Training":
-    """Run a training and watch it: `run = explore.training(train(model, dataset, config, ema=ema), ema.model)`.
+    """Train and watch: `run = explore.training(train(model, dataset, config, ema=ema), ema.model)`.
 
-    steps: what `train` gives, or any generator of `Step`. model: who draws the pictures, best the averaged one; None
-        for no pictures. cfg, solver_steps, seed: how they are drawn, a few steps of AB2 from the same noise each time.
-    Drawing takes at most about 4 % of the time, and no time of `TrainConfig(minutes=...)`.
-    Returns the view, once the training has ended or was stopped; in both cases what was learned is in the model.
-    Where nobody watches (no JupyterLab), it prints a line now and then. `view.picture` is the still figure.
+    steps: what `train` yields, or any generator of `Step`. model: what is sampled from, best the EMA; None for no
+        samples. cfg, solver_steps, seed: of the sampler, a few steps of AB2 from the same noise each time.
+    Sampling takes at most about 4 % of the time, and none of `TrainConfig(minutes=...)`.
+    Returns the view once the training has ended or was stopped; in both cases the model keeps what it has learned.
+    Without JupyterLab it prints a line now and then. `view.picture` is the static figure.
     """
     view = Training(steps, model, cfg, solver_steps, seed)
     view.run()
@@ -54,24 +54,25 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def chosen(moments: list[float], most: int = ROWS) -> list[int]:
-    """Which of many moments to show: the last, and backwards from it each about half as late, and the first.
+def chosen(times: list[float], most: int = ROWS) -> list[int]:
+    """Which of many times to show: the last, going back each about half of the one before, and the first.
 
-    moments: growing. Returns at most `most` of their numbers, growing.
+    times: increasing. Returns at most `most` of their indices, increasing.
     """
+    if not times:
+        return []
     kept: list[int] = []
     for k in range(most - 1):
-        wanted = moments[-1] / 2**k if moments else 0.0
-        nearest = min(range(len(moments)), key=lambda i: abs(moments[i] - wanted), default=0)
-        if moments and (not kept or moments[nearest] < 0.75 * moments[kept[-1]]):
+        nearest = min(range(len(times)), key=lambda i: abs(times[i] - times[-1] / 2**k))
+        if not kept or times[nearest] < 0.75 * times[kept[-1]]:
             kept.append(nearest)
-    return sorted({*kept, 0} if moments else kept)
+    return sorted({*kept, 0})
 
 
 class Presence(anywidget.AnyWidget):
-    """Tells the kernel that somebody watches: a browser runs this, a notebook that is only executed does not.
+    """Tells the kernel that a browser watches; a notebook that is only executed does not run this.
 
-    It says so again until it is heard, since its first words may wait in a queue behind the running cell.
+    It repeats its message until the kernel has received it, since the first may wait behind the running cell.
     """
 
     _esm = """
@@ -90,17 +91,17 @@ class Presence(anywidget.AnyWidget):
 
     def __init__(self):
         super().__init__()
-        self.on_msg(self._heard)
+        self.on_msg(self._on_message)
 
-    def _heard(self, *_) -> None:
+    def _on_message(self, *_) -> None:
         self.here = True
 
 
-def hear_while_busy(widget: widgets.Widget) -> None:
-    """Let what the browser says to a widget arrive while a cell runs.
+def receive_while_busy(widget: widgets.Widget) -> None:
+    """Let a widget receive messages of the browser while a cell runs.
 
-    ipykernel 7.4 brings it to the shell that has last spoken to the widget, and that is the busy cell's. Without this
-    memory it goes where JupyterLab addresses it: to the subshell. Where there is no such memory, nothing happens.
+    ipykernel 7.4 delivers them to the shell that has last sent to the widget, which is the busy cell's. Without that
+    attribute they go where JupyterLab addresses them: to the subshell. Other versions have no such attribute.
     """
     with contextlib.suppress(AttributeError, TypeError):
         vars(widget.comm).pop("_reply_subshell_id", None)
@@ -109,8 +110,8 @@ def hear_while_busy(widget: widgets.Widget) -> None:
 class Training(Live):
     """The view that `training` makes.
 
-    losses: of all steps. strips: pairs of seconds and the pictures drawn then, (n, C, H, W) uint8. stopped: whether
-    somebody has ended it early. seconds: of training; drawing: of drawing. picture: what is shown.
+    losses: of all steps. strips: pairs of seconds and the samples made then, (n, C, H, W) uint8. stopped: whether it
+    was ended early. seconds: of training; sampling_seconds: of sampling and plotting. picture: what is shown.
     """
 
     def __init__(self, steps: Iterable[Step], model: nn.Module | None, cfg: float, solver_steps: int, seed: int):
@@ -118,10 +119,10 @@ class Training(Live):
         self.sampler = None if model is None else Sampler(model, solver_steps, "ab2", cfg)
         self.losses: list[float] = []
         self.strips: list[tuple[float, Tensor]] = []
-        self.stopped, self.seconds, self.drawing = False, 0.0, 0.0
-        self._waiting: list[Step] = []  # whose losses have not been read yet: on a GPU, reading waits
+        self.stopped, self.seconds, self.sampling_seconds = False, 0.0, 0.0
+        self._unread: list[Step] = []  # reading a loss makes a GPU wait
         self._stop = threading.Event()
-        self._next_glance = self._next_look = self._next_line = time.perf_counter()
+        self._next_message = self._next_redraw = self._next_line = time.perf_counter()
         self.bar = widgets.FloatProgress(0, min=0, max=1, layout={"width": "260px"})
         self.button = widgets.Button(description="Stop", icon="stop", layout={"width": "90px"})
         self.button.tooltip = "end the training after this step and keep what was learned"
@@ -132,11 +133,11 @@ class Training(Live):
         self.title: str | None = None
         row = widgets.HBox([self.button, self.bar, self.message], layout={"align_items": "center"})
         super().__init__([row, self.canvas, self.presence, Accessible()])
-        self._redraw()
+        self._plot()
 
     @property
     def picture(self) -> Picture:
-        """The loss so far, and what was drawn on the way."""
+        """The loss so far, and the samples made on the way."""
         rows = [(clock(self.strips[i][0]), self.strips[i][1]) for i in chosen([at for at, _ in self.strips])]
         captions = getattr(self.model, "class_names", None) or ()
         return draw_training(self.losses, rows, captions, self.title)
@@ -145,8 +146,8 @@ class Training(Live):
         """Take step after step until the end, or until somebody stops it."""
         handle = _display(self)
         for widget in (self.button, self.presence):
-            hear_while_busy(widget)
-        self._look(None)
+            receive_while_busy(widget)
+        self._redraw(None)
         self._next_line = time.perf_counter() + FIRST_LINE
         step = None
         try:
@@ -164,7 +165,7 @@ class Training(Live):
                 handle.update(self)  # so that a stored notebook holds the last state
 
     def stop(self) -> None:
-        """End the training after the step in hand; from any thread."""
+        """End the training after the current step; from any thread."""
         self._stop.set()
 
     def _clicked(self, _button) -> None:
@@ -191,59 +192,59 @@ class Training(Live):
 
     def _note(self, step: Step) -> None:
         """Keep the loss, and show what is due."""
-        self._waiting.append(step)
+        self._unread.append(step)
         self.seconds = step.seconds
         now = time.perf_counter()
-        if now >= self._next_look and step.progress < 1:
-            self._look(step)
-        elif now >= self._next_glance:
-            self._glance(step)
+        if now >= self._next_redraw and step.progress < 1:
+            self._redraw(step)
+        elif now >= self._next_message:
+            self._show_message(step)
         if now >= self._next_line and not self.presence.here:
             self._next_line = now + LINE
             print(self._line(step), flush=True)
 
-    def _glance(self, step: Step) -> None:
+    def _show_message(self, step: Step) -> None:
         self.bar.value = step.progress
         self.message.value = f'<span role="status">{html.escape(self._line(step))}</span>'
-        self._next_glance = time.perf_counter() + GLANCE
+        self._next_message = time.perf_counter() + MESSAGE
 
-    def _look(self, step: Step | None) -> None:
-        """Draw pictures and the curve; the next time only when that costs no more than its share."""
+    def _redraw(self, step: Step | None) -> None:
+        """Sample, and plot the curve; the next time only when that costs no more than its share."""
         start = time.perf_counter()
         if self.sampler is not None:
             labels = self.model.config.num_classes
             count = MOST_PICTURES if labels is None else min(labels, MOST_PICTURES)
             self.strips.append((self.seconds, to_bytes(self.sampler.sample(count, seed=self.seed))))
-        self._redraw()
+        self._plot()
         if step is not None:
-            self._glance(step)
+            self._show_message(step)
         cost = time.perf_counter() - start
-        self.drawing += cost
-        self._next_look = time.perf_counter() + max(LOOK, cost * (1 - SHARE) / SHARE)
+        self.sampling_seconds += cost
+        self._next_redraw = time.perf_counter() + max(REDRAW, cost * (1 - SHARE) / SHARE)
 
-    def _redraw(self) -> None:
-        self.losses += [step.loss for step in self._waiting]
-        self._waiting.clear()
+    def _plot(self) -> None:
+        self.losses += [step.loss for step in self._unread]
+        self._unread.clear()
         picture = self.picture
         self.canvas.draw(picture.pixels, picture.alt, "")
 
     def _line(self, step: Step) -> str:
         """Where the training stands, in one line."""
-        left = step.seconds_left * (1 + self.drawing / max(self.seconds, 1e-9))
+        left = step.seconds_left * (1 + self.sampling_seconds / max(self.seconds, 1e-9))
         done = f"{step.index:,} of {step.total:,} steps" if step.total else f"{step.index:,} steps"
         speed = f"{step.images_per_second:,.0f} images/s"
         return f"{clock(self.seconds)} | {done} | loss {step.loss:.3f} | {speed} | about {clock(left)} left"
 
     def _end(self, step: Step | None) -> None:
-        """Close the generator, which saves where it has a folder, and draw the end."""
+        """Close the generator, which saves where it has a folder, and show the end."""
         with contextlib.suppress(AttributeError):
             self.steps.close()
         if step is not None:
-            cost = f"{clock(self.drawing)} more for the pictures on the way"
+            cost = f"{clock(self.sampling_seconds)} more for the pictures on the way"
             what = "stopped after" if self.stopped else "done:"
             text = f"{what} {step.index:,} steps in {clock(self.seconds)}, and {cost}"
             self.title = f"{step.index:,} steps in {clock(self.seconds)}" + (", then stopped" if self.stopped else "")
-            self._look(None)
+            self._redraw(None)
             self.bar.value = 1.0 if not self.stopped else step.progress
             self.message.value = f'<span role="status">{html.escape(text)}</span>'
             if not self.presence.here:

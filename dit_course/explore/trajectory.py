@@ -1,4 +1,4 @@
-"""A slider for time: sample once, keep every state, then walk back and forth between noise and data."""
+"""A slider for time: sample once, keep every state, then move back and forth between noise and data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dit_course.sampling import Sampler, Velocity
 from dit_course.show import ImageGrid, Picture, save_animation, to_bytes
 
 MILLISECONDS = 150  # between two states when it plays
-STILL = (0, 0.2, 0.4, 0.6, 0.8, 1)  # how far along the way the moments of the still picture lie
+SHOWN = (0, 0.2, 0.4, 0.6, 0.8, 1)  # shares of the steps after which the static picture shows a state
 
 
 def trajectory(
@@ -27,86 +27,86 @@ def trajectory(
     solver: str = "euler",
     cfg: float = 2.0,
     cfg_interval: tuple[float, float] = (0.0, 1.0),
-) -> "Trajectory":
+) -> "TrajectoryView":
     """A slider for time over one run of the sampler, with a Play button.
 
-    Above the state x_t, below the data that the velocity points to from there. `.save("film.gif")` and
-    `.save("film.mp4")` keep it as a film. Arguments as in `Sampler`; n: how many pictures, one for each of the labels
-    where these are a list.
+    Above the state x_t, below the data that the velocity predicts from there. `.save("run.gif")` and `.save("run.mp4")`
+    write an animation. Arguments as in `Sampler`; n: the number of images, one for each of the labels where these are a
+    list.
     """
     if not (labels is None or isinstance(labels, int | str)):
         n = len(labels)
-    return Trajectory(record(model, labels, n, seed, steps, solver, cfg, cfg_interval))
+    return TrajectoryView(record(model, labels, n, seed, steps, solver, cfg, cfg_interval))
 
 
 @dataclass(frozen=True)
-class Film:
-    """What happened on the way: everything that the slider can show.
+class Recording:
+    """One run of the sampler: everything that the slider can show.
 
-    states, pointed: (steps + 1, n, C, H, W) uint8. times: (steps + 1) of t, from 1 down to 0. about: in words.
+    states, predictions (of the data): (steps + 1, n, C, H, W) uint8. times: (steps + 1) of t, from 1 down to 0. about:
+    the settings, as text.
     """
 
     states: Tensor
-    pointed: Tensor
+    predictions: Tensor
     times: list[float]
     about: str
 
     def frame(self, index: int) -> Tensor:
-        """Both rows at one moment: (2 * n, C, H, W) uint8."""
-        return torch.cat([self.states[index], self.pointed[index]])
+        """Both rows at one step: (2 * n, C, H, W) uint8."""
+        return torch.cat([self.states[index], self.predictions[index]])
 
     def frames(self) -> list[Tensor]:
-        """All moments, for `save_animation`."""
+        """All frames, for `save_animation`."""
         return [self.frame(index) for index in range(len(self.times))]
 
 
-class RecordingModel:
-    """A velocity that remembers, for every time, to which data it pointed.
+class RecordingVelocity:
+    """A velocity that records, for every time, the data that it predicts.
 
-    A solver may look ahead: it asks at a time first for a guess and then for the state itself, so the last word counts.
+    Heun's solver evaluates a time twice, first at a provisional state, then at the state itself: the last one counts.
     """
 
     def __init__(self, velocity: Velocity):
-        self.velocity, self.pointed = velocity, {}
+        self.velocity, self.predictions = velocity, {}
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """(batch, ...), (batch,) -> (batch, ...)."""
         velocity = self.velocity(x, t)
-        self.pointed[round(float(t[0]), 5)] = data_from_velocity(x, velocity, t)
+        self.predictions[round(float(t[0]), 5)] = data_from_velocity(x, velocity, t)
         return velocity
 
 
-def record(model, labels, n, seed, steps, solver, cfg, cfg_interval) -> Film:
-    """Sample once, and keep the states and the data that each of them points to."""
-    states, times, heard = [], [], []
+def record(model, labels, n, seed, steps, solver, cfg, cfg_interval) -> Recording:
+    """Sample once, and keep the states and the data predicted from each of them."""
+    states, times, recorded = [], [], []
 
-    def listening_solver(velocity, noise, ts, callback=None):
-        heard.append(RecordingModel(velocity))
-        return sampler_solver(heard[0], noise, ts, callback)
+    def recording_solver(velocity, noise, ts, callback=None):
+        recorded.append(RecordingVelocity(velocity))
+        return plain.solver(recorded[0], noise, ts, callback)
 
     def keep(index: int, t: float, x: Tensor) -> None:
         states.append(x)
         times.append(t)
 
     plain = Sampler(model, steps, solver, cfg, cfg_interval)
-    sampler_solver = plain.solver
-    Sampler(model, steps, listening_solver, cfg, cfg_interval).sample(n, labels, seed, keep)
-    pointed = [heard[0].pointed.get(round(t, 5), states[-1]) for t in times[:-1]] + states[-1:]  # at t = 0: itself
+    Sampler(model, steps, recording_solver, cfg, cfg_interval).sample(n, labels, seed, keep)
+    found = [recorded[0].predictions.get(round(t, 5), states[-1]) for t in times[:-1]] + states[-1:]  # at t = 0: itself
     name = getattr(solver, "__name__", solver)
     about = f"{steps} steps of {name}, guidance {plain.cfg:g}, seed {seed}"
-    return Film(_stored(states), _stored(pointed), times, about)
+    return Recording(_stored(states), _stored(found), times, about)
 
 
-class Trajectory(View):
-    """The view that `trajectory` makes. `film` holds all states, `picture` is a still of some of them.
+class TrajectoryView(View):
+    """The view that `trajectory` makes. `recording` holds all states, `picture` shows some of them.
 
-    The whole film is in the browser: moving the slider asks nothing of the kernel, not even of a busy one.
+    The browser holds all frames: moving the slider sends nothing to the kernel, so it works while a cell runs.
     """
 
-    def __init__(self, film: Film):
-        self.film = film
-        self.sheet = ImageGrid(film.frame(0).shape, captions(film.states.shape[1]), film.states.shape[1])
-        last = len(film.times) - 1
+    def __init__(self, recording: Recording):
+        self.recording = recording
+        self.grid = ImageGrid(recording.frame(0).shape, captions(recording.states.shape[1]), recording.states.shape[1])
+        last = len(recording.times) - 1
         wide = {"style": {"description_width": "50px"}, "layout": {"width": "420px"}}
         self.index = widgets.IntSlider(0, min=0, max=last, description="step", **wide)
         self.play = widgets.Play(
@@ -115,40 +115,40 @@ class Trajectory(View):
         super().__init__([self.index], [widgets.HBox([self.play, self.index])])
         self.links = [
             widgets.jslink((self.play, "value"), (self.index, "value")),
-            widgets.jslink((self.index, "value"), (self.canvas, "moment")),
+            widgets.jslink((self.index, "value"), (self.canvas, "frame_index")),
         ]
 
-    def answer(self, job: Job, state: tuple[int]) -> None:
-        """Hand the film over, once; after that only the moment changes, and a browser sees to that itself."""
-        if not self.canvas.frame:
-            saids = [f"t = {t:.2f}, {self.film.about}" for t in self.film.times]
-            alts = [f"above x_t, below the data it points to: {said}" for said in saids]
-            self.canvas.film(self.sheet, torch.stack(self.film.frames()), alts, saids)
+    def render(self, job: Job, state: tuple[int]) -> None:
+        """Send all frames, once; after that only the frame index changes, which the browser does by itself."""
+        if not self.canvas.sequence:
+            statuses = [f"t = {t:.2f}, {self.recording.about}" for t in self.recording.times]
+            alts = [f"above x_t, below the data it predicts: {status}" for status in statuses]
+            self.canvas.show_frames(self.grid, torch.stack(self.recording.frames()), alts, statuses)
         if not self.canvas.watched:
-            self.canvas.moment = state[0]
+            self.canvas.frame_index = state[0]
 
     @property
     def picture(self) -> Picture:
-        """Some moments side by side, for the first picture: the still for where no kernel runs."""
-        last = len(self.film.times) - 1
-        chosen = sorted({round(share * last) for share in STILL})
-        rows = [[part[i, 0] for i in chosen] for part in (self.film.states, self.film.pointed)]
-        times = [f"t = {self.film.times[i]:.2f}" for i in chosen]
-        pixels = torch.stack([*rows[0], *rows[1]])  # (2 * moments, c, h, w)
-        title = "Above the state, below the picture that it points to"
-        sheet = ImageGrid(pixels.shape, [""] * len(chosen) + times, len(chosen), title)
-        return Picture.of(sheet.paint(pixels), f"{title}, at {', '.join(times)}: {self.film.about}")
+        """Some states of the first image side by side, for where no kernel runs."""
+        last = len(self.recording.times) - 1
+        chosen = sorted({round(share * last) for share in SHOWN})
+        rows = [[part[i, 0] for i in chosen] for part in (self.recording.states, self.recording.predictions)]
+        times = [f"t = {self.recording.times[i]:.2f}" for i in chosen]
+        pixels = torch.stack([*rows[0], *rows[1]])  # (2 * times, c, h, w)
+        title = "Above the state, below the image predicted from it"
+        grid = ImageGrid(pixels.shape, [""] * len(chosen) + times, len(chosen), title)
+        return Picture.of(grid.paint(pixels), f"{title}, at {', '.join(times)}: {self.recording.about}")
 
     def save(self, path: str | Path, fps: float = 8) -> None:
-        """Write the whole run as a film, .gif or .mp4: the states above, what they point to below."""
-        save_animation(self.film.frames(), path, fps=fps, columns=self.film.states.shape[1])
+        """Write the whole run as an animation, .gif or .mp4: the states above, the predictions below."""
+        save_animation(self.recording.frames(), path, fps=fps, columns=self.recording.states.shape[1])
 
 
 def captions(n: int) -> list[str]:
-    """The first picture of each row says what the row is."""
-    return [name if i == 0 else "" for name in ("state x_t", "it points to") for i in range(n)]
+    """The first image of each row names the row."""
+    return [name if i == 0 else "" for name in ("state x_t", "predicted data") for i in range(n)]
 
 
 def _stored(states: Sequence[Tensor]) -> Tensor:
-    """States in [-1, 1] and beyond -> (moments, n, c, h, w) uint8, cut to what a screen can show."""
+    """States in [-1, 1] and beyond -> (times, n, c, h, w) uint8, clamped."""
     return torch.stack([to_bytes(((x.detach().float().cpu() + 1) / 2).clamp(0, 1)) for x in states])

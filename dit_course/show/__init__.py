@@ -1,10 +1,12 @@
-"""Pictures, curves and films: one call, one message.
+"""Images, charts and animations: one call, one message.
 
-`images`, `trajectory` and `loss_curve` give a `Picture`: the last line of a cell shows it, `display(...)` shows it
-anywhere else, `.save(path)` keeps it. So do the figures of the lessons, which live in `lesson_*.py`, and `experiment`
-(trainings with paired seeds). `animation` gives a film that plays in the notebook; `save_image` and `save_animation`
-write files, whole or not at all.
+`images`, `trajectory` and `loss_curve` return a `Picture`: the last line of a cell shows it, `display(...)` shows it
+anywhere else, `.save(path)` writes it. So do the figures of the lessons, which live in `lesson_*.py`, and `experiment`
+(training runs with paired seeds). `animation` plays in the notebook; `save_image` and `save_animation` write files,
+whole or not at all.
 """
+
+# ruff: noqa: F401 (all imports are public)
 
 from dit_course.show.animation import Recorder, animation, save_animation
 from dit_course.show.arrays import grid, to_bytes
@@ -37,65 +39,4 @@ from dit_course.show.lesson_09_evaluation import (
 )
 from dit_course.show.lesson_10_scaling_up import power_law, scaling, step_phases
 
-__all__ = [
-    "PALETTE",
-    "ImageGrid",
-    "Picture",
-    "Recorder",
-    "animation",
-    "attention_from_patch",
-    "attention_map",
-    "attention_shares",
-    "attention_table",
-    "block_changes",
-    "by_evaluations",
-    "components",
-    "densities",
-    "difference",
-    "distances",
-    "experiment",
-    "feature_clouds",
-    "field",
-    "frechet_bias",
-    "gradient_norms",
-    "grid",
-    "heatmaps",
-    "images",
-    "init_race",
-    "knn_balls",
-    "loss_and_pictures",
-    "loss_by_time",
-    "loss_curve",
-    "loss_curves",
-    "modulations",
-    "nearest_distances",
-    "over_time",
-    "paired_losses",
-    "parameter_shares",
-    "patches",
-    "plane",
-    "power_law",
-    "profiles",
-    "quadratic_trajectories",
-    "rates",
-    "raw_and_averaged",
-    "recipes",
-    "running_averages",
-    "save_animation",
-    "save_image",
-    "scaling",
-    "side_by_side",
-    "sinusoids",
-    "solver_trajectories",
-    "step_phases",
-    "table",
-    "to_bytes",
-    "to_png",
-    "token_costs",
-    "token_norms",
-    "tokens",
-    "trade_off",
-    "training",
-    "trajectories",
-    "trajectory",
-]
+__all__ = sorted(name for name, value in vars().items() if callable(value) or name == "PALETTE")

@@ -1,4 +1,4 @@
-"""From tensors to bytes to one tiled picture; anything that is no picture is named here."""
+"""From tensors to bytes to one tiled image; anything that is no image raises an error here."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 def to_bytes(x: Tensor | Sequence[Tensor]) -> Tensor:
     """Check pictures and turn them into bytes on the CPU: (N, C, H, W) uint8.
 
-    x: (N, C, H, W) or (C, H, W), or a list of the latter; uint8, or floats in [0, 1]; C is 1 (gray) or 3 (colour).
+    x: (N, C, H, W) or (C, H, W), or a list of the latter; uint8, or floats in [0, 1]; C is 1 (gray) or 3 (color).
     Raises TypeError or ValueError with the way to convert, when x is anything else.
     """
     x = _as_tensor(x)
@@ -50,11 +50,11 @@ def grid(x: Tensor | Sequence[Tensor], columns: int | None = None, padding: int 
     columns = choose_columns(n, columns)
     rows = math.ceil(n / columns)
     white = 255 if x.dtype == torch.uint8 else 1
-    sheet = x.new_full((rows * columns, channels, height + padding, width + padding), white)
-    sheet[:n, :, :height, :width] = x
-    sheet = sheet.reshape(rows, columns, *sheet.shape[1:]).permute(2, 0, 3, 1, 4)  # (r * k, c, h, w) -> (c, r, h, k, w)
-    sheet = sheet.flatten(3).flatten(1, 2)  # -> (c, r * h, k * w)
-    return sheet[:, : sheet.shape[1] - padding, : sheet.shape[2] - padding]
+    tiled = x.new_full((rows * columns, channels, height + padding, width + padding), white)
+    tiled[:n, :, :height, :width] = x
+    tiled = tiled.reshape(rows, columns, *tiled.shape[1:]).permute(2, 0, 3, 1, 4)  # (r * k, c, h, w) -> (c, r, h, k, w)
+    tiled = tiled.flatten(3).flatten(1, 2)  # -> (c, r * h, k * w)
+    return tiled[:, : tiled.shape[1] - padding, : tiled.shape[2] - padding]
 
 
 def choose_columns(n: int, columns: int | None = None) -> int:

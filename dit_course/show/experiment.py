@@ -2,6 +2,7 @@
 
 from statistics import mean
 
+from dit_course.show.axes import LABEL, style_ticks
 from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 from dit_course.studies.experiments import paired_difference
 
@@ -13,9 +14,9 @@ NAMES = {
 
 
 def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | None = None) -> Picture:
-    """Show what `load_experiment` gives: every training as a dot, those with the same seed joined by a line.
+    """Show the rows of `load_experiment`: every training as a dot, those with the same seed joined by a line.
 
-    rows: dicts with variant, seed and the metric. title: None says what the means are.
+    rows: dicts with variant, seed and the metric. title: None states the means.
     The mean of each variant stands above it. Raises ValueError when the metric is in no row.
     """
     if not rows or any(metric not in row for row in rows):
@@ -27,8 +28,8 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     values = {(row["variant"], row["seed"]): row[metric] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     means = {name: mean(values[key] for key in values if key[0] == name) for name in variants}
-    said = ", ".join(f"{name}: {form.format(means[name])}" for name in variants)
-    title = title or f"Means of {len(seeds)} seeds: {said}"
+    means_text = ", ".join(f"{name}: {form.format(means[name])}" for name in variants)
+    title = title or f"Means of {len(seeds)} seeds: {means_text}"
     figure = blank_figure(560, 330)
     axes = figure.add_axes((0.13, 0.12, 0.84, 0.76), facecolor="white")
     for seed in seeds:
@@ -39,24 +40,23 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     room = (top - min(values.values())) or abs(top) or 1.0
     for i, name in enumerate(variants):
         axes.plot([i - 0.12, i + 0.12], [means[name]] * 2, color=INK, linewidth=2.5, zorder=3)
-        where = {"ha": "center", "va": "bottom", "fontsize": CAPTION}
-        axes.text(i, top + 0.06 * room, f"mean {form.format(means[name])}", **TEXT | where)
+        axes.text(i, top + 0.06 * room, f"mean {form.format(means[name])}", ha="center", va="bottom", **LABEL)
     axes.set_ylim(min(values.values()) - 0.08 * room, top + 0.2 * room)
     axes.set_xlim(-0.5, len(variants) - 0.5)
     axes.set_xticks(range(len(variants)), variants)
-    axes.set_ylabel(label, fontsize=CAPTION, **TEXT)
+    axes.set_ylabel(label, **LABEL)
     axes.set_title(title, loc="left", x=-0.14, fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
+    style_ticks(axes)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if "%" in form else f"{value:.3g}")
-    alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {said}"
+    alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {means_text}"
     return Picture.of(rendered(figure), alt)
 
 
 def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) -> Picture:
     """Show over t by how much the loss of variant a is above that of b, with 95 % intervals over paired seeds.
 
-    rows: what `load_experiment` gives, with columns loss_at_T. A bar that does not cross the line of 0 is a difference.
+    rows: those of `load_experiment`, with columns loss_at_T. A bar that does not cross 0 is a measured difference.
     """
     times = [float(name.removeprefix("loss_at_")) for name in rows[0] if name.startswith("loss_at_")]
     found = [paired_difference(rows, f"loss_at_{t:.2f}", a, b) for t in times]
@@ -69,12 +69,12 @@ def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) ->
     edge = 1.15 * max(abs(m) + h for m, h in found)
     axes.set_ylim(-edge, edge)
     axes.set_xlim(0, 1)
-    for y, words in ((0.93, f"{b} is better"), (0.04, f"{a} is better")):
-        axes.text(0.985, y, words, transform=axes.transAxes, ha="right", fontsize=CAPTION, **TEXT)
-    axes.set_xlabel("t      (0 is data, 1 is noise)", fontsize=CAPTION, **TEXT)
-    axes.set_ylabel(f"loss: {a}\nminus {b}", fontsize=CAPTION, **TEXT)
+    for y, text in ((0.93, f"{b} is better"), (0.04, f"{a} is better")):
+        axes.text(0.985, y, text, transform=axes.transAxes, ha="right", **LABEL)
+    axes.set_xlabel("t      (0 is data, 1 is noise)", **LABEL)
+    axes.set_ylabel(f"loss: {a}\nminus {b}", **LABEL)
     axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    said = ", ".join(f"{m:+.3f} at t = {t:.2f}" for m, t in zip(middles, times, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Points with error bars: {said}")
+    style_ticks(axes)
+    means_text = ", ".join(f"{m:+.3f} at t = {t:.2f}" for m, t in zip(middles, times, strict=True))
+    return Picture.of(rendered(figure), f"{title}. Points with error bars: {means_text}")

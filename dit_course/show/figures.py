@@ -1,4 +1,4 @@
-"""Figures, one call each: pictures in rows, the way from noise to data, the loss while training."""
+"""Figures, one call each: images in rows, a trajectory from noise to data, the loss while training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dit_course.show.arrays import to_bytes
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, ImageGrid, Picture, blank_figure, rendered
+from dit_course.show.axes import add_axes, end_label
+from dit_course.show.layout import PALETTE, ImageGrid, Picture, blank_figure, rendered
 
 
 def images(
@@ -25,9 +26,9 @@ def images(
     """
     pixels = to_bytes(x)
     captions = _captions(labels, class_names, len(pixels))
-    sheet = ImageGrid(pixels.shape, captions, columns, title)
+    grid = ImageGrid(pixels.shape, captions, columns, title)
     named = ": " + ", ".join(captions) if captions else ""
-    return Picture.of(sheet.paint(pixels), f"{title or 'Pictures'} ({len(pixels)}){named}")
+    return Picture.of(grid.paint(pixels), f"{title or 'Pictures'} ({len(pixels)}){named}")
 
 
 def save_image(x: Tensor | Sequence[Tensor], path: str | Path, **figure) -> None:
@@ -41,28 +42,28 @@ def trajectory(
     columns: int = 9,
     title: str = "From noise (t = 1) to a picture (t = 0)",
 ) -> Picture:
-    """Show the way from noise to pictures: a row for each picture, a column for each moment, t beneath.
+    """Show a trajectory from noise to images: a row for each image, a column for each time t.
 
-    frames: the moments, each (N, C, H, W) in [0, 1] or uint8. times: t of each. A `Recorder` has kept both.
-    columns: at most so many moments are shown, evenly spread, the first and the last among them.
+    frames: the states, each (N, C, H, W) in [0, 1] or uint8. times: t of each. A `Recorder` has both.
+    columns: at most so many states are shown, evenly spread, the first and the last among them.
     """
     if len(frames) != len(times) or not len(frames):
         raise ValueError(f"{len(frames)} frames and {len(times)} times: there must be some, and a time for each frame")
     chosen = _spread(len(frames), columns)
-    pixels = torch.stack([to_bytes(frames[i]) for i in chosen], dim=1)  # (n, moments, c, h, w)
+    pixels = torch.stack([to_bytes(frames[i]) for i in chosen], dim=1)  # (n, times, c, h, w)
     rows = len(pixels)
-    pixels = pixels.flatten(0, 1)  # -> (n * moments, c, h, w)
+    pixels = pixels.flatten(0, 1)  # -> (n * times, c, h, w)
     captions = [""] * (rows - 1) * len(chosen) + [f"t = {float(times[i]):.2f}" for i in chosen]
-    sheet = ImageGrid(pixels.shape, captions, len(chosen), title)
-    moments = ", ".join(f"{float(times[i]):.2f}" for i in chosen)
-    return Picture.of(sheet.paint(pixels), f"{title}: {rows} picture(s) at t = {moments}")
+    grid = ImageGrid(pixels.shape, captions, len(chosen), title)
+    shown = ", ".join(f"{float(times[i]):.2f}" for i in chosen)
+    return Picture.of(grid.paint(pixels), f"{title}: {rows} picture(s) at t = {shown}")
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.95, title: str | None = None) -> Picture:
     """Show the loss while training: every step faint, the running mean strong.
 
     steps, losses: as many of one as of the other. ema: how much of the running mean stays at each step, in [0, 1).
-    title: None says from where to where the running mean went.
+    title: None states where the running mean begins and ends.
     """
     steps, losses = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
     if steps.shape != losses.shape or steps.ndim != 1 or not len(steps):
@@ -72,7 +73,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.9
     finite = np.isfinite(losses)
     if not finite.any():
         raise ValueError("no loss is finite: look for the first step at which the numbers blow up")
-    mean = _running_mean(losses[finite], ema)
+    mean = exponential_mean(losses[finite], ema)
     title = title or f"The loss went from {mean[0]:.3g} to {mean[-1]:.3g}"
     alt = f"{title}. Line chart of {len(steps)} steps; the running mean goes from {mean[0]:.3g} to {mean[-1]:.3g}"
     if not finite.all():
@@ -81,24 +82,14 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.9
 
 
 def _draw_curve(steps: np.ndarray, losses: np.ndarray, finite: np.ndarray, mean: np.ndarray, title: str) -> np.ndarray:
-    text = {**TEXT, "fontsize": CAPTION}
     figure = blank_figure(640, 320)
-    axes = figure.add_axes((0.09, 0.15, 0.78, 0.74), facecolor="white")
+    axes = add_axes(figure, (0.09, 0.15, 0.78, 0.74), "step", "loss", "y", title)
     axes.plot(steps, losses, color=PALETTE["model"], alpha=0.35, linewidth=0.8)
     axes.plot(steps[finite], mean, color=PALETTE["model"], linewidth=2)
-    end = (steps[finite][-1], mean[-1])
-    axes.annotate(f" {mean[-1]:.3g}\n running\n mean", end, va="center", annotation_clip=False, **text)
+    end_label(axes, f" {mean[-1]:.3g}\n running\n mean", steps[finite][-1], mean[-1])
     # from 0, to show how far there is to go; and one spike must not flatten the rest
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), mean.max(), 1e-12))
     axes.set_xlim(steps.min(), max(steps.max(), steps.min() + 1e-9))
-    axes.set_xlabel("step", **text)
-    axes.set_ylabel("loss", **text)
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
     return rendered(figure)
 
 
@@ -119,15 +110,15 @@ def _captions(labels, class_names: Sequence[str] | None, n: int) -> list[str] | 
 
 
 def _spread(n: int, most: int) -> np.ndarray:
-    """At most so many of n moments, from the first to the last; in equal steps, unless that costs half of them."""
+    """At most so many of n indices, from the first to the last; in equal steps, unless that costs half of them."""
     if most < 2:
-        raise ValueError(f"columns = {most!r}, but the way from noise to data has two ends: take at least 2")
+        raise ValueError(f"columns = {most!r}, but a trajectory has two ends: take at least 2")
     even = [m for m in range(2, most + 1) if n > 1 and (n - 1) % (m - 1) == 0]
     count = even[-1] if even and 2 * even[-1] >= min(most, n) else min(most, n)
     return np.linspace(0, n - 1, count).round().astype(int)
 
 
-def _running_mean(values: np.ndarray, keep: float) -> np.ndarray:
+def exponential_mean(values: np.ndarray, keep: float) -> np.ndarray:
     """Exponential mean, without the pull towards zero at its start (corrected as in Adam)."""
     means, mean = np.empty_like(values), 0.0
     for i, value in enumerate(values):

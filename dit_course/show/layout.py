@@ -1,7 +1,7 @@
-"""The paper that pictures are laid out on, and the finished picture.
+"""The layout of images in a grid, and the finished picture.
 
 Drawn at twice the size and shown at half, so that it is sharp on every screen. Always on white: that reads well in
-the light and the dark theme, and on a web page. No pyplot: figures are made and gone, from any thread.
+the light and the dark theme, and on a web page. No pyplot: figures can be made in any thread and leave nothing behind.
 """
 
 import base64
@@ -17,22 +17,22 @@ from dit_course.data import atomic_write
 from dit_course.show.arrays import choose_columns, enlarge
 from dit_course.show.text import CAPTION, DENSITY, INK, wrapped, write
 
-# The same colour for the same thing in every lesson. Apart for colour-blind eyes, and in grey: dark to light.
+# The same color for the same thing in every lesson. Apart for color-blind eyes, and in gray: dark to light.
 PALETTE = {"data": "#0b3c6f", "guidance": "#a63a03", "model": "#12836c", "noise": "#8f8f8f"}
 # a font that comes with matplotlib; a class may be called "$5", and that is no formula
 TEXT = {"color": INK, "family": "DejaVu Sans", "parse_math": False}
 
 PAGE_WIDTH = 820  # what a notebook shows without shrinking it, in pixels of the page
 TILE = 112  # the side that a picture is enlarged to where there is room
-MARGIN, GAP = 8, 4  # around the sheet, and between pictures
+MARGIN, GAP = 8, 4  # around the grid, and between images
 TITLE = 15  # size of the text of titles
 LETTER = 0.6  # width of a letter, in sizes
 
 
 class Picture:
-    """A finished drawing: the last line of a cell shows it, `save` keeps it as PNG.
+    """A finished picture: the last line of a cell shows it, `save` writes it as PNG.
 
-    png: the file. width, height: as shown on the page. alt: what it shows, in words, for those who cannot see it.
+    png: the file. width, height: as shown on the page. alt: what it shows, as text, for those who cannot see it.
     pixels: (height, width, 3) uint8, drawn at `DENSITY`; None where only the file is known.
     """
 
@@ -46,7 +46,7 @@ class Picture:
 
     @property
     def png(self) -> bytes:
-        """The file; made when it is first asked for, since that takes longer than the drawing."""
+        """The file, encoded at first use: that takes longer than the drawing."""
         if self._png is None:
             self._png = to_png(self.pixels)
         return self._png
@@ -67,9 +67,9 @@ class Picture:
 
 
 class ImageGrid:
-    """Where pictures of one shape go: captions and title are drawn once, pixels put in as often as a slider moves.
+    """A grid of images of one shape: captions and title are drawn once, the images as often as a slider moves.
 
-    shape: (N, C, H, W) of the pictures. captions: one each, "" for none. columns: None chooses.
+    shape: (N, C, H, W) of the images. captions: one each, "" for none. columns: None chooses.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ImageGrid:
         title: str | None = None,
     ):
         n, _, height, width = shape
-        fitting = max(1, (PAGE_WIDTH - 2 * MARGIN) // (width + GAP))  # large pictures: fewer in a row
+        fitting = max(1, (PAGE_WIDTH - 2 * MARGIN) // (width + GAP))  # large images: fewer in a row
         self.columns = choose_columns(n, columns or min(choose_columns(n), fitting))
         room = min(TILE if n > 1 else 2 * TILE, (PAGE_WIDTH - 2 * MARGIN) // self.columns - GAP)
         self.zoom = max(1, room // max(height, width))  # whole numbers keep every pixel a square
@@ -89,13 +89,13 @@ class ImageGrid:
         self._draw_text()
 
     def paint(self, pixels: Tensor) -> np.ndarray:
-        """Put pictures (N, C, H, W) uint8 onto the sheet: (height, width, 3) uint8, drawn at `DENSITY`."""
-        sheet = self.blank.copy()
+        """The grid with images (N, C, H, W) uint8: (height, width, 3) uint8, drawn at `DENSITY`."""
+        page = self.blank.copy()
         tiles = enlarge(pixels, self.zoom * DENSITY).permute(0, 2, 3, 1).numpy()  # (n, c, h, w) -> (n, h, w, c)
         for (top, left), tile in zip(self.corners, tiles, strict=True):
             y, x = DENSITY * top, DENSITY * left
-            sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
-        return sheet
+            page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        return page
 
     def _lay_out(self, n: int, captions: Sequence[str], title: str) -> None:
         """Find the place of everything, in pixels of the page, from the top left."""
@@ -103,7 +103,7 @@ class ImageGrid:
         letters = max(4, int((tile_width + GAP) / (LETTER * CAPTION)))
         self.captions = [wrapped(caption, letters) for caption in captions]  # the lines of each
         self.width = 2 * MARGIN + self.columns * (tile_width + GAP) - GAP
-        if title:  # a narrow sheet grows a little for its title
+        if title:  # a narrow grid grows a little for its title
             self.width = max(self.width, 2 * MARGIN + min(400, int(LETTER * TITLE * len(title))))
         self.title = textwrap.wrap(title, max(10, int((self.width - 2 * MARGIN) / (LETTER * TITLE))))
         top = MARGIN + int(1.3 * TITLE * len(self.title)) + (MARGIN if title else 0)
@@ -140,18 +140,6 @@ def blank_figure(width: float, height: float):
     return figure
 
 
-def label_axes(axes, x: str, y: str, grid: str = "both") -> None:
-    """Dress the axes of a chart: names, no frame above and at the right, faint lines. grid: "both", "x" or "y"."""
-    label = {**TEXT, "fontsize": CAPTION}
-    axes.set_xlabel(x, **label)
-    axes.set_ylabel(y, **label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(axis=grid, color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
 def rendered(figure) -> np.ndarray:
     """The pixels of a figure: (height, width, 3) uint8, drawn at `DENSITY`."""
     figure.canvas.draw()
@@ -160,10 +148,10 @@ def rendered(figure) -> np.ndarray:
 
 def without_alpha(pixels: np.ndarray) -> np.ndarray:
     """A copy of (height, width, 4) without the last channel, its bytes in one row; a fifth of numpy's own time."""
-    colours = np.empty((*pixels.shape[:2], 3), dtype=np.uint8)
+    colors = np.empty((*pixels.shape[:2], 3), dtype=np.uint8)
     for channel in range(3):
-        colours[..., channel] = pixels[..., channel]
-    return colours
+        colors[..., channel] = pixels[..., channel]
+    return colors
 
 
 def to_png(pixels: np.ndarray, effort: int = 9) -> bytes:

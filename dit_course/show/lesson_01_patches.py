@@ -1,4 +1,4 @@
-"""Figures of lesson 01: a picture cut up, its tokens, small maps, and what tokens cost."""
+"""Figures of lesson 01: the patches of an image, its tokens, heatmaps, and what tokens cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,30 +8,18 @@ from torch import Tensor
 
 from dit_course.patches import patch_grid
 from dit_course.show.arrays import enlarge, to_bytes
-from dit_course.show.layout import (
-    CAPTION,
-    DENSITY,
-    INK,
-    LETTER,
-    MARGIN,
-    PALETTE,
-    TEXT,
-    TITLE,
-    ImageGrid,
-    Picture,
-    blank_figure,
-    rendered,
-)
+from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, log_ticks, style_ticks
+from dit_course.show.layout import DENSITY, INK, LETTER, MARGIN, TEXT, TITLE, ImageGrid, Picture, blank_figure, rendered
 
-FRAME = 0x8F  # a gray
-SIDE = 300  # of a picture that is cut up, in pixels of the page
-LABEL = {**TEXT, "fontsize": CAPTION}
+FRAME = 0x8F  # the gray of a frame
+ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
+SIDE = 300  # of an image cut into patches, in pixels of the page
 
 
 def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture:
-    """Show a picture cut into patches, moved apart and numbered in reading order.
+    """Show an image cut into patches, moved apart and numbered in reading order.
 
-    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. Raises ValueError when it cannot be cut evenly.
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. Raises ValueError when the patches do not fit.
     """
     pixels = one_image(image)
     rows, columns = patch_grid(*pixels.shape[-2:], patch_size)
@@ -40,7 +28,7 @@ def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture
     width = max(cut.shape[1] // DENSITY, int(LETTER * TITLE * len(title))) + 2 * MARGIN
     height = cut.shape[0] // DENSITY + 3 * MARGIN + TITLE
     figure = blank_figure(width, height)
-    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / height, title, fontsize=TITLE, **TEXT)
+    headline(figure, title)
     draw_cut(figure, cut, (rows, columns), (MARGIN, MARGIN))
     return Picture.of(rendered(figure), f"{title}, numbered from left to right, top to bottom")
 
@@ -59,7 +47,7 @@ def tokens(tokens: Tensor, title: str | None = None) -> Picture:
     figure = blank_figure(640, height + 90)
     axes = figure.add_axes((0.09, 46 / (height + 90), 0.88, height / (height + 90)))
     draw_table(axes, table)
-    _titled(axes, title)
+    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     return Picture.of(rendered(figure), f"{title}: a table of grays, one row a token")
 
 
@@ -79,21 +67,21 @@ def heatmaps(
         raise ValueError(f"maps are (N, height, width), not {tuple(values.shape)}")
     limit = float(values.abs().max()) if limit is None else limit
     grays = (values / (2 * (limit or 1)) + 0.5).clamp(0, 1)[:, None]  # (n, h, w) -> (n, 1, h, w)
-    sheet = ImageGrid(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
-    painted = sheet.paint(to_bytes(grays))
-    height, width = (DENSITY * side for side in sheet.tile)
-    for top, left in sheet.corners:  # a frame: white maps would melt into the page
+    grid = ImageGrid(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
+    page = grid.paint(to_bytes(grays))
+    height, width = (DENSITY * side for side in grid.tile)
+    for top, left in grid.corners:  # a frame: white maps would melt into the page
         y, x = DENSITY * top, DENSITY * left
-        painted[[y - 1, y + height], x - 1 : x + width + 1] = FRAME
-        painted[y - 1 : y + height + 1, [x - 1, x + width]] = FRAME
+        page[[y - 1, y + height], x - 1 : x + width + 1] = FRAME
+        page[y - 1 : y + height + 1, [x - 1, x + width]] = FRAME
     named = ": " + ", ".join(captions) if captions else ""
-    return Picture.of(painted, f"{title or 'Maps'} ({len(values)}){named}")
+    return Picture.of(page, f"{title or 'Maps'} ({len(values)}){named}")
 
 
 def difference(first: Tensor, second: Tensor, after: str = "the change", title: str | None = None) -> Picture:
-    """Show the tokens of two runs and what lies between them, all three on one scale, a column for each token.
+    """Show the tokens of two runs and their difference, all three on one scale, a column for each token.
 
-    What all tokens of the first run share is taken off both, so that one sees how they differ.
+    The mean token of the first run is subtracted from both, to make differences between tokens visible.
     first, second: (N, D) or (1, N, D), of one shape. after: what was done before the second run.
     """
     if first.shape != second.shape:
@@ -111,10 +99,10 @@ def difference(first: Tensor, second: Tensor, after: str = "the change", title: 
 
 
 def token_costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
-    """Show how long something takes against the number of tokens, both axes in factors.
+    """Show the time that something takes against the number of tokens, on logarithmic axes.
 
-    counts: numbers of tokens, growing. seconds: for each name, as many times as counts.
-    title: None says how the first and the last compare.
+    counts: numbers of tokens, increasing. seconds: for each name, as many times as counts.
+    title: None states the factor from the first to the last.
     """
     for name, times in seconds.items():
         if len(times) != len(counts) or len(counts) < 2:
@@ -122,22 +110,20 @@ def token_costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], t
                 f"{name}: {len(times)} times for {len(counts)} numbers of tokens; it needs one each, and 2"
             )
     factors = {name: times[-1] / times[0] for name, times in seconds.items()}
-    said = ", ".join(f"{name} × {factor:.0f}" for name, factor in factors.items())
-    title = title or f"Tokens × {counts[-1] / counts[0]:.0f}: {said}"
+    factors_text = ", ".join(f"{name} × {factor:.0f}" for name, factor in factors.items())
+    title = title or f"Tokens × {counts[-1] / counts[0]:.0f}: {factors_text}"
     figure = blank_figure(640, 340)
-    axes = figure.add_axes((0.11, 0.15, 0.7, 0.74), facecolor="white")
-    styles = zip(seconds.items(), ("model", "noise", "guidance", "data"), "os^D", strict=False)
-    for (name, times), colour, marker in styles:
+    axes = add_axes(figure, (0.11, 0.15, 0.7, 0.74), "tokens", "milliseconds", title=title)
+    for i, (times, color) in enumerate(zip(seconds.values(), colors(seconds, *ORDER), strict=True)):
         milliseconds = 1000 * np.asarray(times)
-        axes.loglog(counts, milliseconds, color=PALETTE[colour], marker=marker, linewidth=2)
-        axes.annotate(f"  {name}", (counts[-1], milliseconds[-1]), va="center", annotation_clip=False, **LABEL)
-    plain_axes(axes, counts, "tokens", "milliseconds")
-    _titled(axes, title)
+        axes.loglog(counts, milliseconds, color=color, marker="os^D"[i % 4], linewidth=2)
+        end_label(axes, f"  {list(seconds)[i]}", counts[-1], milliseconds[-1])
+    log_ticks(axes, counts)
     return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes")
 
 
 def one_image(image: Tensor) -> Tensor:
-    """One picture as bytes, (C, H, W); ValueError when there are several."""
+    """One image as bytes, (C, H, W); ValueError when there are several."""
     pixels = to_bytes(image)
     if len(pixels) != 1:
         raise ValueError(f"one picture at a time, please, not {len(pixels)}: take images[0]")
@@ -151,12 +137,12 @@ def cut_up(pixels: Tensor, patch_size: int, side: int = SIDE) -> np.ndarray:
     gap = DENSITY * (6 if columns <= 7 else 3 if columns <= 14 else 1)
     zoom = max(1, (DENSITY * side - gap * (columns - 1)) // width)
     large, patch = enlarge(pixels, zoom).expand(3, -1, -1), zoom * patch_size
-    sheet = torch.full((3, rows * (patch + gap) - gap, columns * (patch + gap) - gap), 255, dtype=torch.uint8)
+    page = torch.full((3, rows * (patch + gap) - gap, columns * (patch + gap) - gap), 255, dtype=torch.uint8)
     for i in range(rows):
         for j in range(columns):
             there = large[:, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
-            sheet[:, i * (patch + gap) :, j * (patch + gap) :][:, :patch, :patch] = there
-    return sheet.permute(1, 2, 0).numpy()  # (3, h, w) -> (h, w, 3)
+            page[:, i * (patch + gap) :, j * (patch + gap) :][:, :patch, :patch] = there
+    return page.permute(1, 2, 0).numpy()  # (3, h, w) -> (h, w, 3)
 
 
 def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float, float]) -> None:
@@ -188,24 +174,4 @@ def draw_table(axes, table: Tensor) -> None:
     axes.set_ylabel("tokens", **LABEL)
     for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
         axis.set_ticks(sorted({0, count - 1}))
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-
-
-def plain_axes(axes, ticks: Sequence[int], x: str, y: str) -> None:
-    """Logarithmic axes in the style of the course, with these ticks and these names."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _titled(axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
+    style_ticks(axes)

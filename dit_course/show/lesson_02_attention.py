@@ -1,4 +1,4 @@
-"""Figures of lesson 02: where a token looks, tables of weights, and curves side by side."""
+"""Figures of lesson 02: attention maps, tables of weights, and curves side by side."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 from dit_course.patches import patch_grid
 from dit_course.show.arrays import enlarge
+from dit_course.show.axes import LABEL, add_axes, colors, headline, log_ticks, style_ticks
 from dit_course.show.layout import (
     CAPTION,
     DENSITY,
-    INK,
     LETTER,
     MARGIN,
     PALETTE,
@@ -19,69 +19,69 @@ from dit_course.show.layout import (
     Picture,
     blank_figure,
     rendered,
-)
-from dit_course.show.lesson_01_patches import LABEL, one_image, plain_axes
+)  # fmt: skip
+from dit_course.show.lesson_01_patches import one_image
 
-SIDE = 224  # of a picture and of a map, in pixels of the page
+SIDE = 224  # of an image and of a map, in pixels of the page
 LINE = (0xDD, 0xDD, 0xDD)  # between the cells of a map
 
 
-def rgb(colour: str) -> np.ndarray:
-    """A colour such as "#12836c" as three bytes."""
-    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
+def rgb(color: str) -> np.ndarray:
+    """A color such as "#12836c" as three bytes."""
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint8)
 
 
 def heat(weights: Tensor) -> np.ndarray:
-    """Weights as colours: 0 is white, the largest the green of the model: (...) -> (..., 3) uint8."""
+    """Weights as colors: 0 is white, the largest the green of the model: (...) -> (..., 3) uint8."""
     share = (weights.detach().float() / weights.max().clamp(min=1e-12)).clamp(0, 1).cpu().numpy()[..., None]
     return np.round(255 + share * (rgb(PALETTE["model"]).astype(float) - 255)).astype(np.uint8)
 
 
 def map_pixels(weights: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
-    """Where a token looks: a cell for each patch, and beneath it one for each further token (registers).
+    """The attention of one token: a cell for each patch, and beneath them one for each further token (register).
 
     weights: (tokens,), the patches first. cell: side of a cell in pixels. Returns (height, width, 3) uint8.
     """
     rows, columns = grid
-    count, colours = rows * columns, heat(weights)
+    count, colors = rows * columns, heat(weights)
     extra = -(-(len(weights) - count) // columns)  # rows of registers
     gap = max(2, cell // 4) if extra else 0
-    sheet = np.full(((rows + extra) * cell + gap, columns * cell, 3), 255, dtype=np.uint8)
-    sheet[: rows * cell] = cells(colours[:count].reshape(rows, columns, 3), cell)
+    panel = np.full(((rows + extra) * cell + gap, columns * cell, 3), 255, dtype=np.uint8)
+    panel[: rows * cell] = cells(colors[:count].reshape(rows, columns, 3), cell)
     for row in range(extra):
-        few = colours[count + row * columns :][:columns][None]  # (1, columns or fewer, 3)
+        few = colors[count + row * columns :][:columns][None]  # (1, columns or fewer, 3)
         top = (rows + row) * cell + gap
-        sheet[top : top + cell, : few.shape[1] * cell] = cells(few, cell)
-    return sheet
+        panel[top : top + cell, : few.shape[1] * cell] = cells(few, cell)
+    return panel
 
 
-def cells(colours: np.ndarray, cell: int) -> np.ndarray:
-    """A square for each colour, with lines between where there is room: (rows, columns, 3) -> (height, width, 3)."""
-    sheet = colours.repeat(cell, axis=1).repeat(cell, axis=0)  # whole rows last: twice as fast
+def cells(colors: np.ndarray, cell: int) -> np.ndarray:
+    """A square for each color, with lines between where there is room: (rows, columns, 3) -> (height, width, 3)."""
+    panel = colors.repeat(cell, axis=1).repeat(cell, axis=0)  # whole rows last: twice as fast
     if cell > 16:
         for first in (0, cell - 1):
-            sheet[first::cell] = sheet[:, first::cell] = LINE
-    return sheet
+            panel[first::cell] = panel[:, first::cell] = LINE
+    return panel
 
 
 def frame(
-    sheet: np.ndarray,
+    panel: np.ndarray,
     number: int,
     grid: tuple[int, int],
     cell: int,
     thick: int = 2 * DENSITY,
     ink: str = PALETTE["guidance"],
 ) -> None:
-    """Draw a frame around one cell of a picture or a map, in place; a token that is no patch stands beneath."""
+    """Draw a frame around one cell of an image or a map, in place; a token that is no patch stands beneath."""
     rows, columns = grid
     top, left = (cell * place for place in divmod(number, columns))
     top += max(2, cell // 4) if number >= rows * columns else 0
-    if top + cell > len(sheet):
-        return  # a picture has no registers
+    if top + cell > len(panel):
+        return  # an image has no registers
     thick = min(thick, max(1, cell // 4))
-    colour = rgb(ink)
-    inside = sheet[top : top + cell, left : left + cell]
-    inside[:thick] = inside[-thick:] = inside[:, :thick] = inside[:, -thick:] = colour
+    color = rgb(ink)
+    inside = panel[top : top + cell, left : left + cell]
+    inside[:thick] = inside[-thick:] = inside[:, :thick] = inside[:, -thick:] = color
 
 
 def cell_side(grid: tuple[int, int], patch_size: int = 1, side: int = SIDE) -> int:
@@ -90,12 +90,12 @@ def cell_side(grid: tuple[int, int], patch_size: int = 1, side: int = SIDE) -> i
 
 
 def picture_pixels(image: Tensor, patch_size: int, cell: int) -> np.ndarray:
-    """A picture (C, H, W) uint8, enlarged until a patch is `cell` wide: (height, width, 3) uint8."""
+    """An image (C, H, W) uint8, enlarged until a patch is `cell` wide: (height, width, 3) uint8."""
     return enlarge(image, cell // patch_size).expand(3, -1, -1).permute(1, 2, 0).numpy().copy()
 
 
 def attention_map(image: Tensor, weights: Tensor, query: int, patch_size: int, title: str | None = None) -> Picture:
-    """Show where one patch of a picture looks: the patch in a frame, and the weights that it gives to all.
+    """Show what one patch of an image attends to: the patch in a frame, and its weights for all patches.
 
     image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. weights: (tokens,), patches in reading order, and
     after them any registers. query: the number of the patch.
@@ -109,8 +109,8 @@ def attention_map(image: Tensor, weights: Tensor, query: int, patch_size: int, t
         raise ValueError(f"there is no token {query}: they are counted from 0 to {len(weights) - 1}")
     cell = cell_side(grid, patch_size)
     pair = [picture_pixels(pixels, patch_size, cell), map_pixels(weights, grid, cell)]
-    for sheet in pair:
-        frame(sheet, query, grid, cell)
+    for panel in pair:
+        frame(panel, query, grid, cell)
     title = title or f"Where patch {query} looks"
     most = f"green: {float(weights.max()):.2g}, white: 0"
     return _panels(pair, ["the picture", most], title, f"{title}: a picture, and beside it a map of weights, {most}")
@@ -123,24 +123,24 @@ def attention_from_patch(
     query: int | None = None,
     title: str | None = None,
 ) -> Picture:
-    """Show where one token looks, several times side by side: each map from white (0) to green (its largest weight).
+    """Show what one token attends to, in maps side by side: each from white (0) to green (its largest weight).
 
     weights: up to five rows of weights, (tokens,) each, patches first. grid: (rows, columns) of patches. query: the
-    token that looks, to be framed.
+    token whose attention it is, to be framed.
     """
     if not 0 < len(weights) == len(captions) <= 5:
         raise ValueError(f"{len(weights)} rows of weights and {len(captions)} captions: one each, and at most five")
     cell = cell_side(grid, side=144)
-    sheets = [map_pixels(row, grid, cell) for row in weights]
-    for sheet in sheets:
+    maps = [map_pixels(row, grid, cell) for row in weights]
+    for panel in maps:
         if query is not None:
-            frame(sheet, query, grid, cell)
+            frame(panel, query, grid, cell)
     title = title or f"Where token {query} looks"
-    return _panels(sheets, captions, title, f"{title}: maps of weights: {', '.join(captions)}")
+    return _panels(maps, captions, title, f"{title}: maps of weights: {', '.join(captions)}")
 
 
 def attention_table(weights: Tensor, title: str | None = None) -> Picture:
-    """Show who looks at whom: a row for each token that looks, a column for each that is looked at.
+    """Show an attention matrix: a row for each query, a column for each key.
 
     weights: (N, M), or with axes of size 1 in front.
     """
@@ -152,48 +152,46 @@ def attention_table(weights: Tensor, title: str | None = None) -> Picture:
     title = title or f"{table.shape[0]} x {table.shape[1]} weights: each row sums to 1"
     height, width = table.shape
     zoom = max(1, DENSITY * 330 // max(height, width))
-    sheet = np.repeat(np.repeat(heat(table), zoom, axis=0), zoom, axis=1)
-    wide, tall = max(sheet.shape[1] // DENSITY + 60, int(LETTER * TITLE * len(title))), sheet.shape[0] // DENSITY
+    panel = np.repeat(np.repeat(heat(table), zoom, axis=0), zoom, axis=1)
+    wide, tall = max(panel.shape[1] // DENSITY + 60, int(LETTER * TITLE * len(title))), panel.shape[0] // DENSITY
     figure = blank_figure(wide + 2 * MARGIN, tall + 82)
     axes = figure.add_axes(
-        (50 / (wide + 16), 42 / (tall + 82), sheet.shape[1] / DENSITY / (wide + 16), tall / (tall + 82))
+        (50 / (wide + 16), 42 / (tall + 82), panel.shape[1] / DENSITY / (wide + 16), tall / (tall + 82))
     )
-    axes.imshow(sheet, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
+    axes.imshow(panel, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axes.set_xticks([0.5, width - 0.5], [0, width - 1])
     axes.set_yticks([0.5, height - 0.5], [0, height - 1])
     axes.set_xlabel("is looked at (key)", **LABEL)
     axes.set_ylabel("looks (query)", **LABEL)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    figure.text(MARGIN / (wide + 16), 1 - (MARGIN + TITLE) / (tall + 82), title, fontsize=TITLE, **TEXT)
+    style_ticks(axes)
+    headline(figure, title)
     return Picture.of(rendered(figure), f"{title}. A table of weights, white 0, green {table.max():.2g}")
 
 
 def side_by_side(
     x: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]], x_name: str, title: str
 ) -> Picture:
-    """Show curves over one x in one to three panels, all axes in factors.
+    """Show curves over one x in one to three panels, on logarithmic axes.
 
-    panels: what each panel is called -> the name of each curve -> its values, as many as x, all above 0.
+    panels: title of each panel -> name of each curve -> its values, as many as x, all above 0.
     """
     if not 1 <= len(panels) <= 3:
         raise ValueError(f"there is room for one to three panels, not {len(panels)}")
-    colours = dict(zip(dict.fromkeys(n for curves in panels.values() for n in curves), _COLOURS, strict=False))
+    names = dict.fromkeys(name for curves in panels.values() for name in curves)
+    inks = dict(zip(names, colors(names, "guidance", "model", "noise", "data"), strict=True))
     width = {1: 560, 2: 700, 3: 820}[len(panels)]
     figure = blank_figure(width, 330)
-    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / 330, title, fontsize=TITLE, **TEXT)
+    headline(figure, title)
     for number, (name, curves) in enumerate(panels.items()):
         share = (1 - 16 / width) / len(panels)
         box = (number * share + 58 / width, 50 / 330, share - 78 / width, 208 / 330)
-        _curves(figure.add_axes(box, facecolor="white"), x, name, curves, x_name, colours)
+        _curves(add_axes(figure, box, x_name), x, name, curves, inks)
     every = [(name, curve, y) for name, curves in panels.items() for curve, y in curves.items()]
     ends = [f"{name}, {curve}: from {_number(y[0]):.2g} to {_number(y[-1]):.2g}" for name, curve, y in every]
     return Picture.of(rendered(figure), f"{title}. Line charts over {x_name}. {'; '.join(ends)}")
 
 
-_COLOURS = (PALETTE["guidance"], PALETTE["model"], PALETTE["noise"], PALETTE["data"])
-
-
-def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[float]], x_name: str, colours) -> None:
+def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[float]], inks) -> None:
     """One panel: its curves with their names, on logarithmic axes."""
     rows = {}
     for curve, values in curves.items():
@@ -201,8 +199,8 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
         if len(y) != len(x):
             raise ValueError(f"{name}, {curve}: {len(y)} values for {len(x)} places; it needs one each")
         rows[curve] = y
-        axes.loglog(x, y, color=colours[curve], marker="o", markersize=4, linewidth=2)
-    plain_axes(axes, [x[0], x[len(x) // 2], x[-1]], x_name, "")
+        axes.loglog(x, y, color=inks[curve], marker="o", markersize=4, linewidth=2)
+    log_ticks(axes, [x[0], x[len(x) // 2], x[-1]])
     axes.set_title(name, loc="left", fontsize=CAPTION + 1, **TEXT)
     low, high = min(y.min() for y in rows.values()), max(y.max() for y in rows.values())
     room = max(1.6, (high / low) ** 0.13)  # for the names of the curves
@@ -223,8 +221,8 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
         above, slope = curve == upper, np.log(y[-1] / y[0])
         side = "center" if abs(slope) < 0.2 else "right" if above == (slope > 0) else "left"
         shift = ({"center": 0, "right": -7, "left": 7}[side], 7 if above else -7)
-        look = {"ha": side, "va": "bottom" if above else "top", **LABEL, "color": colours[curve]}
-        axes.annotate(curve, (x[here], y[here]), xytext=shift, textcoords="offset points", **look)
+        style = {"ha": side, "va": "bottom" if above else "top", **LABEL, "color": inks[curve]}
+        axes.annotate(curve, (x[here], y[here]), xytext=shift, textcoords="offset points", **style)
 
 
 def _number(value: float | Tensor) -> float:
@@ -232,18 +230,18 @@ def _number(value: float | Tensor) -> float:
     return float(value.detach() if isinstance(value, Tensor) else value)
 
 
-def _panels(sheets: Sequence[np.ndarray], captions: Sequence[str], title: str, alt: str) -> Picture:
+def _panels(maps: Sequence[np.ndarray], captions: Sequence[str], title: str, alt: str) -> Picture:
     """Pixels side by side, a caption beneath each, a title above."""
-    tall = max(len(sheet) for sheet in sheets) // DENSITY
+    tall = max(len(panel) for panel in maps) // DENSITY
     gap = 4 * MARGIN
-    wide = sum(sheet.shape[1] // DENSITY + gap for sheet in sheets) - gap
+    wide = sum(panel.shape[1] // DENSITY + gap for panel in maps) - gap
     width, height = max(wide, int(LETTER * TITLE * len(title))) + 2 * MARGIN, tall + TITLE + CAPTION + 6 * MARGIN
     figure = blank_figure(width, height)
-    figure.text(MARGIN / width, 1 - (MARGIN + TITLE) / height, title, fontsize=TITLE, **TEXT)
+    headline(figure, title)
     left, top = MARGIN, TITLE + 3 * MARGIN
-    for sheet, caption in zip(sheets, captions, strict=True):
-        bottom = height - top - len(sheet) / DENSITY
-        figure.figimage(sheet, DENSITY * left, DENSITY * bottom)  # pixel by pixel, never blurred
+    for panel, caption in zip(maps, captions, strict=True):
+        bottom = height - top - len(panel) / DENSITY
+        figure.figimage(panel, DENSITY * left, DENSITY * bottom)  # pixel by pixel, never blurred
         figure.text(left / width, (bottom - CAPTION - MARGIN) / height, caption, fontsize=CAPTION, **TEXT)
-        left += sheet.shape[1] // DENSITY + gap
+        left += panel.shape[1] // DENSITY + gap
     return Picture.of(rendered(figure), alt)

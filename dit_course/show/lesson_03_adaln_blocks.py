@@ -1,4 +1,4 @@
-"""Figures of lesson 03: the clock hands of time, what they spread over, and what blocks do with a condition."""
+"""Figures of lesson 03: sinusoids of the time, their principal components, and what blocks do with a condition."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread, style_ticks
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, Picture, blank_figure, rendered
 
-LABEL = {**TEXT, "fontsize": CAPTION}
-SHARE = 0.999  # of the variance, that components are counted up to
+SHARE = 0.999  # of the variance, up to which components are counted
 PARTS = ("shift", "scale", "gate")
 WINDOW = 9  # steps of a running mean
 
@@ -31,51 +31,49 @@ def sinusoids(tables: Mapping[str, Tensor], title: str | None = None) -> Picture
         axes.set_xticks([0, values.shape[1] - 1])
         axes.set_ylabel("t", **LABEL)
         axes.set_xlabel("the numbers of the vector", **LABEL)
-        axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    figure.text(0.01, 0.92, title, fontsize=TITLE, **TEXT)
+        style_ticks(axes)
+    headline(figure, title, 8.2, 24)
     return Picture.of(rendered(figure), f"{title}: tables of grays for {', '.join(tables)}")
 
 
 def components(tables: Mapping[str, Tensor], title: str | None = None) -> Picture:
-    """Show the principal components of time embeddings: how much the first few hold, and what they look like over t.
+    """Show the principal components of time embeddings: the variance that the first few hold, and their shape over t.
 
     tables: for each of two names (times, features), the times evenly spread from 0 to 1.
     """
     parts = {name: principal(table) for name, table in tables.items()}
     counts = {name: count_components(shares) for name, (shares, _) in parts.items()}
-    said = ", ".join(f"{count} for {name}" for name, count in counts.items())
-    title = title or f"Directions that hold {SHARE:.1%} of the variance: {said}"
+    summary = ", ".join(f"{count} for {name}" for name, count in counts.items())
+    title = title or f"Directions that hold {SHARE:.1%} of the variance: {summary}"
     figure = blank_figure(820, 320)
-    share_axes = figure.add_axes((0.08, 0.17, 0.28, 0.6), facecolor="white")
-    for (name, (shares, _)), colour in zip(parts.items(), ("noise", "model"), strict=True):
+    share_axes = add_axes(figure, (0.08, 0.17, 0.28, 0.6), grid="y")
+    for (name, (shares, _)), color in zip(parts.items(), ("noise", "model"), strict=True):
         held = np.concatenate([[0], shares.cumsum(0).numpy()])
-        share_axes.plot(100 * held, color=PALETTE[colour], linewidth=2)
+        share_axes.plot(100 * held, color=PALETTE[color], linewidth=2)
         count = counts[name]
-        share_axes.plot(count, 100 * held[count], "o", color=PALETTE[colour])
+        share_axes.plot(count, 100 * held[count], "o", color=PALETTE[color])
         share_axes.annotate(
             f"{name}: {count}", (count, 100 * held[count]), xytext=(6, -26), textcoords="offset points", **LABEL
         )
     share_axes.set_xlim(-2, 1.45 * max(counts.values()))
     share_axes.set_ylim(0, 105)
     share_axes.set_title("held by the first ... directions, %", loc="left", **LABEL)
-    _plain(share_axes)
     for i, (name, (_, scores)) in enumerate(parts.items()):
-        axes = figure.add_axes((0.43 + 0.295 * i, 0.17, 0.26, 0.6), facecolor="white")
+        axes = add_axes(figure, (0.43 + 0.295 * i, 0.17, 0.26, 0.6), grid="x")
         t = np.linspace(0, 1, len(scores))
-        for k, colour in enumerate(("data", "guidance", "model", "noise")):
-            axes.plot(t, k * -2.6 + scores[:, k].numpy(), color=PALETTE[colour], linewidth=1.5)
+        for k, color in enumerate(("data", "guidance", "model", "noise")):
+            axes.plot(t, k * -2.6 + scores[:, k].numpy(), color=PALETTE[color], linewidth=1.5)
         axes.set_title(f"{name}: the first four over t,\neach drawn to one height", loc="left", **LABEL)
         axes.set_yticks([-2.6 * k for k in range(4)], ["1", "2", "3", "4"])
         axes.set_xticks([0, 0.5, 1])
-        _plain(axes, grid="x")
-    figure.text(0.01, 0.92, title, fontsize=TITLE, **TEXT)
+    headline(figure, title, 8.2, 0.08 * 320)
     return Picture.of(rendered(figure), f"{title}. Curves of the share held, and of the first four components over t")
 
 
 def principal(table: Tensor) -> tuple[Tensor, Tensor]:
     """Shares of the variance, and the first four components of a table (rows, features), scaled to [-1, 1]."""
-    centred = table.detach().double() - table.detach().double().mean(dim=0)
-    left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
+    centered = table.detach().double() - table.detach().double().mean(dim=0)
+    left, sizes, _ = torch.linalg.svd(centered, full_matrices=False)
     shares = sizes.square() / sizes.square().sum()
     scores = left[:, :4]
     return shares, scores / scores.abs().amax(dim=0)
@@ -97,30 +95,24 @@ def block_changes(runs: Mapping[str, Sequence[float]], title: str | None = None)
     (depth,) = depth
     title = title or "How far does each block change its tokens?"
     figure = blank_figure(640, 300)
-    axes = figure.add_axes((0.1, 0.17, 0.66, 0.68), facecolor="white")
+    axes = add_axes(figure, (0.1, 0.17, 0.66, 0.68), "block", "largest change", "y", title)
     wide = 0.8 / len(runs)
     highest = max(max(map(float, values)) for values in runs.values())
-    for i, ((name, values), colour) in enumerate(zip(runs.items(), ("model", "guidance", "data"), strict=False)):
+    inks = colors(runs, "model", "guidance", "data")
+    for i, (name, values) in enumerate(runs.items()):
         values = [float(value) for value in values]
         places = np.arange(depth) + (i - (len(runs) - 1) / 2) * wide
-        axes.bar(places, values, 0.9 * wide, color=PALETTE[colour])
+        axes.bar(places, values, 0.9 * wide, color=inks[i])
         for place, value in zip(places, values, strict=True):
             if value == 0:
-                axes.annotate(
-                    "0", (place, 0), xytext=(0, 2), textcoords="offset points", ha="center", color=PALETTE[colour],
-                    fontsize=CAPTION, family=TEXT["family"],
-                )  # fmt: skip
-        height = 0.9 - 0.12 * i
-        text = {**LABEL, "color": PALETTE[colour]}
-        axes.annotate(name, (1.02, height), xycoords="axes fraction", annotation_clip=False, **text)
+                style = {"ha": "center", "color": inks[i], "fontsize": CAPTION, "family": TEXT["family"]}
+                axes.annotate("0", (place, 0), xytext=(0, 2), textcoords="offset points", **style)
+        style = LABEL | {"color": inks[i]}
+        axes.annotate(name, (1.02, 0.9 - 0.12 * i), xycoords="axes fraction", annotation_clip=False, **style)
     axes.set_xticks(range(depth), [str(number) for number in range(1, depth + 1)])
     axes.set_ylim(0, 1.1 * highest or 1)
-    axes.set_xlabel("block", **LABEL)
-    axes.set_ylabel("largest change", **LABEL)
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    _plain(axes)
-    said = "; ".join(f"{name}: {', '.join(f'{float(v):.2g}' for v in values)}" for name, values in runs.items())
-    return Picture.of(rendered(figure), f"{title} {said}")
+    summary = "; ".join(f"{name}: {', '.join(f'{float(v):.2g}' for v in values)}" for name, values in runs.items())
+    return Picture.of(rendered(figure), f"{title} {summary}")
 
 
 def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
@@ -131,42 +123,29 @@ def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> 
     """
     title = title or "The loss while training"
     figure = blank_figure(640, 320)
-    axes = figure.add_axes((0.09, 0.15, 0.62, 0.74), facecolor="white")
+    axes = add_axes(figure, (0.09, 0.15, 0.62, 0.74), "step", "loss", "y", title)
     means = [running_mean(losses) for losses in runs.values()]
     low, high = min(np.min(losses) for losses in runs.values()), max(mean.max() for mean in means)
     margin = 0.06 * (high - low) or 1
     ends = [float(np.mean(losses[-WINDOW:])) for losses in runs.values()]
-    places = spread_apart(ends, 1.1 * margin)
-    for i, (losses, colour) in enumerate(zip(runs.values(), ("model", "guidance", "data", "noise"), strict=False)):
-        axes.plot(losses, color=PALETTE[colour], alpha=0.3, linewidth=0.8)
+    places = spread(ends, 1.1 * margin)
+    inks = colors(runs, "model", "guidance", "data", "noise")
+    for i, (name, losses) in enumerate(runs.items()):
+        axes.plot(losses, color=inks[i], alpha=0.3, linewidth=0.8)
         middles = np.arange(len(means[i])) + (len(losses) - len(means[i])) / 2
-        axes.plot(middles, means[i], color=PALETTE[colour], linewidth=2)
-        text = {**LABEL, "color": PALETTE[colour]}
-        end = (len(losses) - 1, places[i])
-        axes.annotate(f"  {list(runs)[i]}: {ends[i]:.2f}", end, va="center", annotation_clip=False, **text)
+        axes.plot(middles, means[i], color=inks[i], linewidth=2)
+        end_label(axes, f"  {name}: {ends[i]:.2f}", len(losses) - 1, places[i], inks[i])
     axes.set_ylim(low - margin, high + margin)
     note = f"thin: every step\nthick: mean of {WINDOW} steps\nnumber: mean of last {WINDOW}"
     axes.annotate(note, (1.03, 0.98), xycoords="axes fraction", va="top", annotation_clip=False, **LABEL)
-    axes.set_xlabel("step", **LABEL)
-    axes.set_ylabel("loss", **LABEL)
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    _plain(axes)
-    said = ", ".join(f"{name} ends at {end:.2f}" for name, end in zip(runs, ends, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Line chart: {said}")
+    summary = ", ".join(f"{name} ends at {end:.2f}" for name, end in zip(runs, ends, strict=True))
+    return Picture.of(rendered(figure), f"{title}. Line chart: {summary}")
 
 
 def running_mean(losses: Sequence[float]) -> np.ndarray:
     """The means of WINDOW losses in a row, or one mean of all where there are fewer."""
     window = min(WINDOW, len(losses))
     return np.convolve(np.asarray(losses, dtype=float), np.ones(window) / window, mode="valid")
-
-
-def spread_apart(heights: Sequence[float], least: float) -> list[float]:
-    """Heights of labels, moved upwards where two would lie closer together than `least`."""
-    places, last = list(heights), -np.inf
-    for i in sorted(range(len(places)), key=places.__getitem__):
-        places[i] = last = max(places[i], last + least)
-    return places
 
 
 def modulations(sizes: Tensor, title: str | None = None) -> Picture:
@@ -182,30 +161,20 @@ def modulations(sizes: Tensor, title: str | None = None) -> Picture:
     t, depth = np.linspace(0, 1, values.shape[2]), len(values)
     for part in range(6):
         row, column = divmod(part, 3)
-        axes = figure.add_axes((0.08 + 0.315 * column, 0.53 - 0.41 * row, 0.235, 0.31), facecolor="white")
+        axes = add_axes(figure, (0.08 + 0.315 * column, 0.53 - 0.41 * row, 0.235, 0.31), grid="y")
         for block in range(depth):
             strength = 0.25 + 0.75 * block / max(depth - 1, 1)
             axes.plot(t, values[block, part], color=PALETTE["model"], alpha=strength, linewidth=2)
-        places = np.array(spread_apart(values[:, part, -1].tolist(), 0.085 * values.max()))
+        places = np.array(spread(values[:, part, -1].tolist(), 0.085 * values.max()))
         places -= min((places - values[:, part, -1]).mean(), places.min())  # as far down as up, but not below 0
         for block, place in enumerate(places):
             axes.plot((1, 1.06), (values[block, part, -1], place), color=INK, linewidth=0.5, clip_on=False)
-            axes.annotate(
-                f" {block + 1}", (1.06, place), va="center", annotation_clip=False, **{**LABEL, "fontsize": 10}
-            )
+            style = LABEL | {"fontsize": 10}
+            axes.annotate(f" {block + 1}", (1.06, place), va="center", annotation_clip=False, **style)
         axes.set_title(f"{('attention', 'MLP')[row]}: {PARTS[column]}", loc="left", **LABEL)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.05 * values.max())
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if row == 0 else ["0\npicture", "0.5\nt", "1\nnoise"])
-        _plain(axes)
-    figure.text(0.01, 0.94, title, fontsize=TITLE, **TEXT)
+    headline(figure, title, 8.2, 0.06 * 430)
     figure.text(0.99, 0.945, f"at the lines: the block, 1 to {depth}", ha="right", **LABEL)
     return Picture.of(rendered(figure), f"{title}. Six line charts over t, a line for each of {depth} blocks")
-
-
-def _plain(axes, grid: str = "y") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(axis=grid, color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)

@@ -7,21 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.layout import (
-    CAPTION,
-    DENSITY,
-    PALETTE,
-    TEXT,
-    TITLE,
-    Picture,
-    blank_figure,
-    label_axes,
-    rendered,
-)
+from dit_course.show.axes import LABEL, add_axes, colors, headline, spread
+from dit_course.show.layout import DENSITY, PALETTE, Picture, blank_figure, rendered
 
-LABEL = {**TEXT, "fontsize": CAPTION}
-ORDER = ("model", "noise", "guidance", "data")  # colours of curves, in this order
+ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
 DARK = {**PALETTE, "noise": "#6a6a6a"}  # for text, which needs more contrast than a line
+T_AXIS = "t      (0 is data, 1 is noise)"
 WIDTH, HEIGHT = 820, 330  # of figures with curves, in pixels of the page
 STRETCHED = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # the ticks where both ends get more room
 EDGE = 0.02  # the times that are hardly ever seen: this close to an end
@@ -38,7 +29,7 @@ def over_time(
 ) -> Picture:
     """Show curves over time, from data at t = 0 to noise at t = 1, each with its name at its end.
 
-    t: (n,). curves: for each name n values. y: what is drawn. marks: single points (t, value) with their names.
+    t: (n,). curves: for each name n values. y: the name of the axis. marks: single points (t, value) with their names.
     stretched: both ends get more room, 0.001 to 0.01 as much as 0.1 to 0.5; marks at 0 and 1 stand at the very edges.
     """
     t = np.asarray(t, dtype=float)
@@ -47,9 +38,9 @@ def over_time(
         if values.shape != t.shape or t.ndim != 1:
             raise ValueError(f"{name}: {values.shape} values for {t.shape} times, and each time needs one")
     figure = blank_figure(WIDTH, HEIGHT)
-    axes = figure.add_axes((0.09, 0.16, 0.66, 0.72), facecolor="white")
-    for values, colour in zip(curves.values(), ORDER, strict=False):
-        axes.plot(t, values, color=PALETTE[colour], linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
+    axes = add_axes(figure, (0.09, 0.16, 0.66, 0.72), T_AXIS, y, "y", title)
+    for values, color in zip(curves.values(), colors(curves, *ORDER), strict=True):
+        axes.plot(t, values, color=color, linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
     for name, (when, value) in (marks or {}).items():
         at_an_edge = stretched and when in (0, 1)  # in shares of the axis, where 0 and 1 are the same places
         place = {"transform": axes.get_yaxis_transform()} if at_an_edge else {}
@@ -62,15 +53,13 @@ def over_time(
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     elif min(values.min() for values in curves.values()) > 0:
-        axes.set_ylim(0)  # a share of something is seen from the ground up
+        axes.set_ylim(0)  # so that heights can be compared
     axes.set_xlim(0, 1)
     if stretched:
         axes.set_xscale("logit")
         axes.set_xlim(0.4 * t.min(), 1 - 0.4 * (1 - t.max()))
         axes.set_xticks(STRETCHED, [f"{tick:g}" for tick in STRETCHED])
         axes.minorticks_off()
-    label_axes(axes, "t      (0 is data, 1 is noise)", y, grid="y")
-    _titled(axes, title)
     _name_the_ends(axes, curves)
     ends = "; ".join(f"{name}: from {values[0]:.3g} to {values[-1]:.3g}" for name, values in curves.items())
     return _picture(figure, f"{title}. Line chart over t: {ends}")
@@ -91,16 +80,16 @@ def logit_normal_tail(edge: float, mean: float = 0.0, std: float = 1.0) -> tuple
 
 
 def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, samples: Tensor | None = None) -> Picture:
-    """Show how often each t is drawn: logit-normal beside uniform, and the shares within 0.02 of both ends.
+    """Show the density of timesteps: logit-normal beside uniform, and the shares within 0.02 of both ends.
 
-    samples: times (n,) that were sampled, to be compared with the curve: as bars.
+    samples: sampled times (n,), shown as bars behind the curve.
     """
     t = np.linspace(0, 1, 501)[1:-1]
     density = logit_normal_density(torch.from_numpy(t), mean, std).numpy()
     below, above = logit_normal_tail(EDGE, mean, std)
     title = title or f"Logit-normal times, mean {mean:.1f} and std {std:.1f}"
     figure = blank_figure(WIDTH, HEIGHT)
-    axes = figure.add_axes((0.08, 0.16, 0.66, 0.72), facecolor="white")
+    axes = add_axes(figure, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y", title)
     if samples is None:
         axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
     else:
@@ -112,9 +101,7 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
         axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, min(6, max(2.2, 1.08 * density.max())))
-    label_axes(axes, "t      (0 is data, 1 is noise)", "density", grid="y")
-    _titled(axes, title)
-    labels = [
+    lines = [
         ("uniform", "noise", 0.86),
         (f"t < {EDGE}: {EDGE:.1%}", "noise", 0.80),
         (f"t > {1 - EDGE}: {EDGE:.1%}", "noise", 0.74),
@@ -123,9 +110,9 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
         (f"t > {1 - EDGE}: {share(above)}", "model", 0.46),
     ]
     if samples is not None:
-        labels += [("sampled times", "data", 0.30)]
-    for text, colour, height in labels:
-        figure.text(0.765, height, text, fontsize=CAPTION, **TEXT | {"color": DARK[colour]})
+        lines += [("sampled times", "data", 0.30)]
+    for text, color, height in lines:
+        figure.text(0.765, height, text, **LABEL | {"color": DARK[color]})
     alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
     if samples is not None:
         alt += f"; as bars {len(times):,} sampled times, {times.mean():.2f} on average"
@@ -133,7 +120,7 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
 
 
 def share(p: float) -> str:
-    """A probability that can be imagined: "3.1%", or "1 in 20,000"."""
+    """A probability as text: "3.1%", or "1 in 20,000"."""
     if p >= 0.001:
         return f"{p:.1%}"
     if p < 1e-12:
@@ -143,9 +130,9 @@ def share(p: float) -> str:
 
 
 def trajectories(paths: Mapping[str, Tensor], title: str) -> Picture:
-    """Show paths in the plane from noise (gray dots) to data (blue dots), a panel for each name.
+    """Show trajectories in the plane from noise (gray dots) to data (blue dots), a panel for each name.
 
-    paths: (moments, n, 2) each, from noise to data.
+    paths: (times, n, 2) each, from noise to data.
     """
     figure, panels = _panels(list(paths), title)
     for axes, path in zip(panels, paths.values(), strict=True):
@@ -184,7 +171,7 @@ def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tenso
 
 
 def _picture(figure, alt: str) -> Picture:
-    """A finished figure in 64 colours, which is plenty for lines and dots: a third of the size."""
+    """A finished figure in 64 colors, which is plenty for lines and dots: a third of the size."""
     from PIL import Image
 
     pixels = rendered(figure)
@@ -198,7 +185,7 @@ def _numbers(x: Tensor, axes: int) -> np.ndarray:
     """(..., 2) as numbers that matplotlib takes."""
     x = torch.as_tensor(x).detach().cpu().double()
     if x.ndim != axes or x.shape[-1] != 2:
-        wanted = "(moments, n, 2)" if axes == 3 else "(n, 2)"
+        wanted = "(times, n, 2)" if axes == 3 else "(n, 2)"
         raise ValueError(f"points in the plane are {wanted}, not {tuple(x.shape)}")
     return x.numpy()
 
@@ -209,7 +196,7 @@ def _panels(names: Sequence[str], title: str, limit: float = 3.3):
     side = min(360, (WIDTH - 16) // count)
     width, height = max(side * count + 16, 480), side + 62
     figure = blank_figure(width, height)
-    figure.text(8 / width, 1 - 22 / height, title, fontsize=TITLE, **TEXT)
+    headline(figure, title, y=22)
     panels = []
     for number, name in enumerate(names):
         left = 8 + number * side
@@ -225,20 +212,14 @@ def _panels(names: Sequence[str], title: str, limit: float = 3.3):
     return figure, panels
 
 
-def _titled(axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-
-
 def _name_the_ends(axes, curves: Mapping[str, np.ndarray]) -> None:
     """Write each name beside the right end of its curve, moved apart where two would overlap."""
     axes.figure.canvas.draw()  # the scale is settled now
     low, high = (axes.transAxes.transform((0, end))[1] for end in (0, 1))
     names = list(curves)
     ends = [axes.transData.transform((1, curves[name][-1]))[1] for name in names]
-    heights = [(min(max(end, low), high) - low) / (high - low) for end in ends]
-    step, last = 0.11, -1.0
-    for i in sorted(range(len(names)), key=heights.__getitem__):
-        heights[i] = last = max(heights[i], last + step)
-    over = max(0.0, last - 1.0)
-    for name, height, colour in zip(names, heights, ORDER, strict=False):
-        axes.text(1.02, height - over, name, transform=axes.transAxes, va="center", **LABEL | {"color": DARK[colour]})
+    heights = spread([(min(max(end, low), high) - low) / (high - low) for end in ends], 0.11)
+    over = max(0.0, max(heights) - 1.0)
+    for i, (name, height) in enumerate(zip(names, heights, strict=True)):
+        style = LABEL | {"color": DARK[ORDER[i % len(ORDER)]]}
+        axes.text(1.02, height - over, name, transform=axes.transAxes, va="center", **style)

@@ -1,4 +1,4 @@
-"""Figures of lesson 06: losses, learning rates, gradients, a training with its pictures, and recipes compared."""
+"""Figures of lesson 06: losses, learning rates, gradients, a training run with its samples, and recipes compared."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,31 +8,31 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.show.arrays import enlarge
-from dit_course.show.figures import _running_mean
+from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread
+from dit_course.show.figures import exponential_mean
 from dit_course.show.layout import CAPTION, DENSITY, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 
-LABEL = {**TEXT, "fontsize": CAPTION}
-COLOURS = ("model", "noise", "guidance", "data")  # of several lines in one figure, in this order
-PAGE, TILE, ROWS = 820, 42, 6  # of a training: its width, a picture's side, and how many rows of pictures it has
+ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
+PAGE, TILE, ROWS = 820, 42, 6  # of a training run: its width, a sample's side, and the number of rows of samples
 MOST_POINTS = 1500  # that a loss curve is drawn with
 
 
 def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: str | None = None) -> Picture:
-    """Show the losses of several trainings, each as its running mean with its name at the end.
+    """Show the losses of several training runs, each as its running mean with its name at the end.
 
-    runs: the losses by name, at most four. keep: how much of the running mean stays at each step, in [0, 1).
-    title: None says where they end. The axis ends at about twice the first loss: what explodes leaves room for others.
+    runs: the losses by name, at most four. keep: the share of the running mean that stays at each step, in [0, 1).
+    title: None states the last means. The axis ends at about twice the first loss, even where one diverges.
     Raises ValueError for a run without losses.
     """
-    _demand_some(runs)
-    means = {name: _running_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
+    _require_lines(runs)
+    means = {name: exponential_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
     ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in means.items())
     title = title or f"The losses at the end: {ends}"
     figure = blank_figure(680, 320)
-    axes = plain(figure, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
-    for (name, values), colour in zip(means.items(), COLOURS, strict=False):
-        axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=PALETTE[colour], alpha=0.18, linewidth=0.8)
-        axes.plot(range(1, len(values) + 1), values, color=PALETTE[colour], linewidth=2)
+    axes = _axes(figure, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
+    for (name, values), color in zip(means.items(), colors(means, *ORDER), strict=True):
+        axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=color, alpha=0.18, linewidth=0.8)
+        axes.plot(range(1, len(values) + 1), values, color=color, linewidth=2)
     everything = np.concatenate([values[np.isfinite(values)] for values in means.values()])
     start = max(values[0] for values in means.values())
     axes.set_ylim(0, 1.1 * min(everything.max(initial=1e-9), 2 * start if np.isfinite(start) else np.inf))
@@ -44,16 +44,16 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
 
 
 def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning rate, step by step") -> Picture:
-    """Show learning rates against the steps, one line each with its name.
+    """Show learning-rate schedules, one line each with its name.
 
-    schedules: the rates by name, at most four.
+    schedules: the learning rates by name, at most four.
     """
-    _demand_some(schedules)
+    _require_lines(schedules)
     figure = blank_figure(640, 260)
-    axes = plain(figure, (0.12, 0.19, 0.86, 0.66), "steps done", "learning rate", title)
+    axes = _axes(figure, (0.12, 0.19, 0.86, 0.66), "steps done", "learning rate", title)
     places = np.linspace(0.3, 0.7, len(schedules)) if len(schedules) > 1 else [0.5]
-    for (name, values), colour, place in zip(schedules.items(), COLOURS, places, strict=False):
-        axes.plot(range(len(values)), values, color=PALETTE[colour], linewidth=2)
+    for (name, values), color, place in zip(schedules.items(), colors(schedules, *ORDER), places, strict=True):
+        axes.plot(range(len(values)), values, color=color, linewidth=2)
         at = int(place * (len(values) - 1))
         axes.annotate(name, (at, values[at]), xytext=(0, 5), textcoords="offset points", ha="center", **LABEL)
     axes.set_ylim(0, 1.25 * max(max(values) for values in schedules.values()))
@@ -63,21 +63,23 @@ def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning r
 
 
 def gradient_norms(norms: Mapping[str, Sequence[float]], most: float, title: str | None = None) -> Picture:
-    """Show how long the gradient was in each step, and how much of it was let through.
+    """Show the norm of the gradient in each step, and where it is clipped.
 
-    norms: by name, at most four, on an axis that counts in factors. most: the longest that is let through.
+    norms: by name, at most four, on a logarithmic axis. most: the norm that gradients are clipped to.
     """
-    _demand_some(norms)
-    said = ", ".join(f"{name} {sum(norm > most for norm in values)} of {len(values)}" for name, values in norms.items())
-    title = title or f"Steps that were clipped: {said}"
+    _require_lines(norms)
+    summary = ", ".join(
+        f"{name} {sum(norm > most for norm in values)} of {len(values)}" for name, values in norms.items()
+    )
+    title = title or f"Steps that were clipped: {summary}"
     figure = blank_figure(680, 280)
-    axes = plain(figure, (0.1, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
-    for (name, values), colour in zip(norms.items(), COLOURS, strict=False):
-        axes.semilogy(range(1, len(values) + 1), values, ".", color=PALETTE[colour], markersize=5)
-        axes.annotate(f"  {name}", (len(values), np.median(values[-10:])), va="center", annotation_clip=False, **LABEL)
+    axes = _axes(figure, (0.1, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
+    for (name, values), color in zip(norms.items(), colors(norms, *ORDER), strict=True):
+        axes.semilogy(range(1, len(values) + 1), values, ".", color=color, markersize=5)
+        end_label(axes, f"  {name}", len(values), np.median(values[-10:]))
     axes.axhline(most, color=PALETTE["guidance"], linewidth=1.5, linestyle="--")
     last = max(len(values) for values in norms.values())
-    axes.annotate(f"  clip = {most:g}", (last, most), va="center", annotation_clip=False, **LABEL)
+    end_label(axes, f"  clip = {most:g}", last, most)
     for form in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         form(lambda value, _: f"{value:,.10g}" if f"{value:e}"[0] in "125" else "")
     axes.set_xlim(0, last)
@@ -90,54 +92,54 @@ def loss_by_time(
     ends: tuple[float, float] | None = None,
     title: str = "The loss, bin by bin of t",
 ) -> Picture:
-    """Show what the loss is at each time t, one line for each network.
+    """Show the loss at each time t, one line for each network.
 
-    times: in [0, 1], growing. losses: by name, as many as times. ends: the least that is possible at t = 0 and t = 1.
+    times: in [0, 1], increasing. losses: by name, as many as times. ends: the least possible loss at t = 0 and t = 1.
     """
     for name, values in losses.items():
         if len(values) != len(times):
             raise ValueError(f"{name}: {len(values)} losses for {len(times)} times, it needs one each")
     figure = blank_figure(680, 330)
-    axes = plain(figure, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
-    for values, colour in zip(losses.values(), ("noise", "model", "data", "guidance"), strict=False):
-        axes.plot(times, values, color=PALETTE[colour], linewidth=2, marker="o", markersize=4)
+    axes = _axes(figure, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
+    for values, color in zip(losses.values(), colors(losses, "noise", "model", "data", "guidance"), strict=True):
+        axes.plot(times, values, color=color, linewidth=2, marker="o", markersize=4)
     axes.set_ylim(0, 1.12 * max(max(values) for values in losses.values()))
     _name_ends(axes, losses, times[-1])
     axes.set_xlim(-0.02, 1.02)
-    said = ""
+    summary = ""
     if ends is not None:
         axes.plot([0, 1], ends, "D", color=PALETTE["guidance"], markersize=8, clip_on=False, zorder=5)
         for t, end, align in ((0, ends[0], "left"), (1, ends[1], "right")):
             offset = (10 if t == 0 else -10, 10 if t == 0 else -16)
             text = {**LABEL, "color": PALETTE["guidance"], "ha": align}
             axes.annotate(f"least possible: {end:.2f}", (t, end), xytext=offset, textcoords="offset points", **text)
-        said = f"; the least possible is {ends[0]:.2f} at t = 0 and {ends[1]:.2f} at t = 1"
+        summary = f"; the least possible is {ends[0]:.2f} at t = 0 and {ends[1]:.2f} at t = 1"
     lowest = ", ".join(f"{name} {min(values):.3g} to {max(values):.3g}" for name, values in losses.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart against t: {lowest}{said}")
+    return Picture.of(rendered(figure), f"{title}. Line chart against t: {lowest}{summary}")
 
 
 def loss_and_pictures(
     minutes: Sequence[float], losses: Sequence[float], accuracies: Sequence[float], title: str | None = None
 ) -> Picture:
-    """Show, side by side, the loss and the share of samples in the class asked for, at some moments of a training.
+    """Show, side by side, the loss and the class accuracy of samples, at some times of a training run.
 
-    minutes, losses, accuracies: as many of each; accuracies in [0, 1]. title: None says where both began and ended.
+    minutes, losses, accuracies: as many of each; accuracies in [0, 1]. title: None states where both begin and end.
     """
     if not len(minutes) == len(losses) == len(accuracies) >= 2:
         raise ValueError(
-            f"{len(minutes)} moments, {len(losses)} losses and {len(accuracies)} shares: as many of each, and two"
+            f"{len(minutes)} times, {len(losses)} losses and {len(accuracies)} shares: as many of each, and two"
         )
     shares = f"{accuracies[0]:.0%} to {accuracies[-1]:.0%}"
-    title = title or f"The loss goes from {losses[0]:.3f} to {losses[-1]:.3f}, recognised pictures from {shares}"
+    title = title or f"The loss goes from {losses[0]:.3f} to {losses[-1]:.3f}, recognized pictures from {shares}"
     figure = blank_figure(720, 290)
-    figure.text(0.02, 0.92, title, fontsize=TITLE if len(title) < 72 else 13, **TEXT)
+    headline(figure, title, 14.4, 0.08 * 290, TITLE if len(title) < 72 else 13)
     panels = (
         (0.085, losses, "noise", "loss", lambda value, _: f"{value:.2f}"),
         (0.575, accuracies, "model", "in the class asked for", lambda value, _: f"{value:.0%}"),
     )
-    for left, values, colour, name, form in panels:
-        axes = plain(figure, (left, 0.18, 0.4, 0.66), "minutes of training", name)
-        axes.plot(minutes, values, color=PALETTE[colour], linewidth=2, marker="o")
+    for left, values, color, name, form in panels:
+        axes = _axes(figure, (left, 0.18, 0.4, 0.66), "minutes of training", name)
+        axes.plot(minutes, values, color=PALETTE[color], linewidth=2, marker="o")
         axes.set_ylim(0, 1.15 * max(values) if name == "loss" else 1)
         axes.set_xlim(0, 1.05 * max(minutes))
         axes.yaxis.set_major_formatter(form)
@@ -153,50 +155,50 @@ def training(
     captions: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Picture:
-    """Show a training: the loss so far, and beside it what the network drew on the way, a row for each moment.
+    """Show a training run: the loss so far, and beside it samples of the network, a row for each time.
 
-    losses: of every step. strips: at most six pairs of a moment ("1:30") and pictures (n, C, H, W) uint8, n at most
-        ten. captions: one a column.
+    losses: of every step. strips: at most six pairs of a time ("1:30") and samples (n, C, H, W) uint8, n at most ten.
+    captions: one a column.
     """
     figure, height = blank_figure(PAGE, 352), 352
     title = title or (f"{len(losses):,} steps" if len(losses) else "Before the first step")
-    figure.text(10 / PAGE, 1 - 22 / height, title, fontsize=TITLE, **TEXT)
+    headline(figure, title, 10, 22)
     wide = 0.35 if strips else 0.86
-    axes = plain(figure, (0.065, 48 / height, wide - 0.06, (height - 96) / height), "step", "loss")
+    axes = _axes(figure, (0.065, 48 / height, wide - 0.06, (height - 96) / height), "step", "loss")
     _draw_losses(axes, np.asarray(losses, dtype=float))
     left, top = PAGE - 10 * (TILE + 4) + 4 - 8, 44
-    for row, (moment, pictures) in enumerate(strips[:ROWS]):
+    for row, (time, pictures) in enumerate(strips[:ROWS]):
         y = top + row * (TILE + 4)
-        figure.text((left - 8) / PAGE, 1 - (y + TILE / 2 + 4) / height, moment, ha="right", **LABEL)
+        figure.text((left - 8) / PAGE, 1 - (y + TILE / 2 + 4) / height, time, ha="right", **LABEL)
         if row == min(len(strips), ROWS) - 1:
             for column, caption in enumerate((captions or ())[: len(pictures)]):
                 x = left + column * (TILE + 4) + TILE / 2
                 lines = caption.replace("/", "/\n", 1).replace(" ", "\n", 1)
                 style = {**TEXT, "fontsize": 9, "ha": "center", "va": "top", "linespacing": 1.1}
                 figure.text(x / PAGE, 1 - (y + TILE + 5) / height, lines, **style)
-    paper = rendered(figure)
+    page = rendered(figure)
     for row, (_, pictures) in enumerate(strips[:ROWS]):
         for column, pixels in enumerate(tiles(pictures)):
             y, x = DENSITY * (top + row * (TILE + 4)), DENSITY * (left + column * (TILE + 4))
-            paper[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
-    moments = f"; pictures drawn after {', '.join(moment for moment, _ in strips)}" if strips else ""
-    return Picture.of(paper, f"{title}. The loss in each of {len(losses):,} steps{moments}")
+            page[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+    times = f"; pictures drawn after {', '.join(time for time, _ in strips)}" if strips else ""
+    return Picture.of(page, f"{title}. The loss in each of {len(losses):,} steps{times}")
 
 
 def tiles(pictures: Tensor) -> np.ndarray:
-    """Pictures (n, C, H, W) uint8, enlarged by a whole number to about `TILE`: (n, height, width, C)."""
+    """Images (n, C, H, W) uint8, enlarged by a whole number to about `TILE`: (n, height, width, C)."""
     side = max(pictures.shape[-2:])
-    shrink = math.ceil(side / (DENSITY * TILE))  # large pictures lose pixels rather than be blurred
+    shrink = math.ceil(side / (DENSITY * TILE))  # large images lose pixels rather than be blurred
     pictures = pictures[..., ::shrink, ::shrink]
     zoom = max(1, DENSITY * TILE // max(pictures.shape[-2:]))
     return enlarge(pictures, zoom).permute(0, 2, 3, 1).numpy()  # (n, c, h, w) -> (n, h, w, c)
 
 
 def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -> Picture:
-    """Show what other recipes made of the same time: a row for each, a dot for each training.
+    """Show what other recipes reach in the same time: a row for each, a dot for each training run.
 
     rows: dicts with name, patch_size, width, depth, batch_size, lr, images_per_second, steps, class_accuracy, seed.
-    goal: where a line is drawn. title: None names the best. Raises ValueError when there are none.
+    goal: the place of a vertical line. title: None names the best. Raises ValueError when there are none.
     """
     if not rows:
         raise ValueError("there are no trainings to show: was the table of experiments empty?")
@@ -208,9 +210,9 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     title = title or f"The best of {len(groups)} recipes: {order[-1]}, {best:.0%} in the class asked for"
     height = 108 + 26 * len(order)
     figure = blank_figure(PAGE, height)
-    figure.text(10 / PAGE, 1 - 22 / height, title, fontsize=TITLE if len(title) < 72 else CAPTION, **TEXT)
+    headline(figure, title, 10, 22, TITLE if len(title) < 72 else CAPTION)
     box = (0.585, 40 / height, 0.39, (height - 108) / height)
-    axes = plain(figure, box, "in the class asked for")
+    axes = _axes(figure, box, "in the class asked for")
     columns = (("recipe", 10), ("patch", 178), ("width x depth", 225), ("batch", 322), ("rate", 366), ("steps", 420))
     for name, x in columns:
         figure.text(x / PAGE, 1 - 56 / height, name, **{**LABEL, "color": "#555555"})
@@ -228,22 +230,14 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     axes.set_yticks([])
     axes.set_xlim(min(0.5, *(row["class_accuracy"] for row in rows)) - 0.02, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    said = "; ".join(f"{name} {mean(row['class_accuracy'] for row in groups[name]):.0%}" for name in reversed(order))
-    return Picture.of(rendered(figure), f"{title}. Means of {len(rows)} trainings: {said}")
+    summary = "; ".join(f"{name} {mean(row['class_accuracy'] for row in groups[name]):.0%}" for name in reversed(order))
+    return Picture.of(rendered(figure), f"{title}. Means of {len(rows)} trainings: {summary}")
 
 
-def plain(figure, box: tuple, x: str, y: str = "", title: str | None = None):
-    """Axes in the style of the course."""
-    axes = figure.add_axes(box, facecolor="white")
-    axes.set_xlabel(x, **LABEL)
-    axes.set_ylabel(y, **LABEL)
-    if title:
-        axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 66 else CAPTION, **TEXT)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"])
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
+def _axes(figure, box: tuple, x: str, y: str = "", title: str = ""):
+    """Axes in the style of the course, with smaller letters for a long title."""
+    axes = add_axes(figure, box, x, y)
+    axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 66 else CAPTION, **TEXT)
     return axes
 
 
@@ -254,12 +248,12 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
         axes.set_ylim(0, 1)
         return
     keep = 1 - 1 / np.clip(len(losses) / 20, 2, 50)  # the mean of about the last twentieth, fifty at most
-    steps, means = np.arange(1, len(losses) + 1)[finite], _running_mean(losses[finite], keep)
+    steps, means = np.arange(1, len(losses) + 1)[finite], exponential_mean(losses[finite], keep)
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    axes.annotate(f"{means[-1]:.3f}", (steps[-1], means[-1]), xytext=(-2, 10), textcoords="offset points", ha="right",
-                  annotation_clip=False, **LABEL)  # fmt: skip
+    style = {"textcoords": "offset points", "ha": "right", "annotation_clip": False, **LABEL}
+    axes.annotate(f"{means[-1]:.3f}", (steps[-1], means[-1]), xytext=(-2, 10), **style)
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 
@@ -267,18 +261,14 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
 def _name_ends(axes, lines: Mapping[str, Sequence[float]], x: float | None = None) -> None:
     """Write the names of lines at their right ends, moved apart where they would touch."""
     low, high = axes.get_ylim()
-    gap = 0.075 * (high - low)
-    below = -math.inf
-    ends = sorted(((values[-1], name, len(values)) for name, values in lines.items()), key=lambda end: end[0])
-    for value, name, count in ends:
-        y = max(min(value, high) if math.isfinite(value) else high, below + gap)
-        axes.annotate(f"  {name}", (count if x is None else x, y), va="center", annotation_clip=False, **LABEL)
-        below = y
+    ends = [min(values[-1], high) if math.isfinite(values[-1]) else high for values in lines.values()]
+    for (name, values), y in zip(lines.items(), spread(ends, 0.075 * (high - low)), strict=True):
+        end_label(axes, f"  {name}", len(values) if x is None else x, y)
 
 
-def _demand_some(lines: Mapping[str, Sequence[float]]) -> None:
+def _require_lines(lines: Mapping[str, Sequence[float]]) -> None:
     empty = [name for name, values in lines.items() if not len(values)]
     if empty or not lines:
         raise ValueError(f"there is nothing to draw{' for ' + empty[0] if empty else ''}: it needs at least one number")
-    if len(lines) > len(COLOURS):
-        raise ValueError(f"{len(lines)} lines in one figure: at most {len(COLOURS)} can be told apart")
+    if len(lines) > len(ORDER):
+        raise ValueError(f"{len(lines)} lines in one figure: at most {len(ORDER)} can be told apart")

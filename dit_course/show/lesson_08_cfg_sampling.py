@@ -1,4 +1,4 @@
-"""Figures of lesson 08: trajectories and the steps that follow them, what an evaluation buys, tables of pictures."""
+"""Figures of lesson 08: trajectories and solver steps, accuracy against evaluations, images in a table."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.show.arrays import enlarge, to_bytes
+from dit_course.show.axes import add_axes, end_label, log_ticks, spread
 from dit_course.show.layout import (
     CAPTION,
     DENSITY,
@@ -19,42 +20,42 @@ from dit_course.show.layout import (
     TITLE,
     Picture,
     blank_figure,
-    label_axes,
     rendered,
 )
-from dit_course.show.lesson_01_patches import LABEL, plain_axes
 from dit_course.show.text import wrapped
 
-# the same colour and marker for the same solver in every figure
+# the same color and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
-DARK = {"noise": "#5f5f5f"}  # a gray that can be read as text
+NAME_GAP = 0.075  # between the names of two lines, as a share of the axis
+DARK = {"noise": "#5f5f5f"}  # a gray that is dark enough for text
 
 
 def solver_trajectories(
     exact: tuple[Tensor, Tensor],
-    stepped: tuple[Tensor, Tensor] | None = None,
+    steps: tuple[Tensor, Tensor] | None = None,
     title: str | None = None,
-    captions: tuple[str, str] = ("the trajectory", "the steps"),
+    captions: tuple[str, str] = ("exact", "steps"),
 ) -> Picture:
-    """Draw single numbers on their way from noise (t = 1, on the left) to data (t = 0, on the right).
+    """Draw trajectories of single numbers from noise (t = 1, on the left) to data (t = 0, on the right).
 
-    exact: times (n,) and places (n, trajectories), drawn as lines. stepped: the same for steps, drawn as corners.
+    exact: times (n,) and states (n, trajectories), drawn as lines. steps: the same of a solver, with its points.
     """
     figure = blank_figure(640, 330)
-    axes = figure.add_axes((0.09, 0.16, 0.74, 0.72), facecolor="white")
+    axes = add_axes(figure, (0.09, 0.16, 0.74, 0.72), "t: from noise (1) to data (0)", "x")
     parts = [(exact, PALETTE["data"], "-", 2.0, "", captions[0])]
-    if stepped is not None:
-        parts.append((stepped, PALETTE["guidance"], "-", 1.5, "o", captions[1]))
+    if steps is not None:
+        parts.append((steps, PALETTE["guidance"], "-", 1.5, "o", captions[1]))
     ends = []
-    for (times, places), colour, line, width, marker, name in parts:
-        times, places = _checked(times, places)
-        axes.plot(times, places, line, color=colour, linewidth=width, marker=marker, markersize=5)
-        ends.append((places[-1].max(), name, colour))
-    for (_, name, colour), shown in zip(ends, _apart([end[0] for end in ends], *axes.get_ylim()), strict=True):
-        axes.annotate(f"  {name}", (0, shown), va="center", annotation_clip=False, **LABEL | {"color": colour})
+    for (times, states), color, line, width, marker, name in parts:
+        times, states = _checked(times, states)
+        axes.plot(times, states, line, color=color, linewidth=width, marker=marker, markersize=5)
+        ends.append((states[-1].max(), name, color))
+    low, high = axes.get_ylim()
+    heights = spread([end[0] for end in ends], NAME_GAP * (high - low))
+    for (_, name, color), height in zip(ends, heights, strict=True):
+        end_label(axes, f"  {name}", 0, height, color)
     axes.set_xlim(1, 0)
-    label_axes(axes, "t: from noise (1) to data (0)", "x")
-    title = title or f"{places.shape[1]} numbers on their way from noise to data"
+    title = title or f"{states.shape[1]} trajectories from noise to data"
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
     return Picture.of(rendered(figure), f"{title}. Lines from t = 1 to t = 0: {' and '.join(end[1] for end in ends)}")
 
@@ -66,7 +67,7 @@ def by_evaluations(
     title: str | None = None,
     slopes: bool = False,
 ) -> Picture:
-    """Draw what each solver achieves against its number of function evaluations (NFE), both axes in factors.
+    """Draw what each solver reaches against its number of function evaluations (NFE), on logarithmic axes.
 
     evaluations, values: for each solver as many of one as of the other, all above 0.
     slopes: write the slope of each line beside its name: -1 means twice the evaluations, half the value.
@@ -80,7 +81,8 @@ def by_evaluations(
     from matplotlib.ticker import LogLocator, NullLocator
 
     figure = blank_figure(640, 360)
-    axes = figure.add_axes((0.11, 0.15, 0.66, 0.74), facecolor="white")
+    title = title or f"What an evaluation buys: {', '.join(values)}"
+    axes = add_axes(figure, (0.11, 0.15, 0.66, 0.74), "evaluations of the network", y, title=title)
     names, ends = {}, []
     for name, reached in values.items():
         kind, marker = STYLES.get(name, ("data", "x"))
@@ -89,19 +91,15 @@ def by_evaluations(
         names[name] = f"{name}: slope {slope:.1f}" if slopes else name
         ends.append((evaluations[name][-1], reached[-1]))
     ticks = sorted({count for counts in evaluations.values() for count in counts})
-    plain_axes(axes, ticks if len(ticks) < 8 else ticks[:: len(ticks) // 4], "evaluations of the network", y)
+    log_ticks(axes, ticks if len(ticks) < 8 else ticks[:: len(ticks) // 4])
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
-    heights = _apart([np.log(end[1]) for end in ends], *np.log(axes.get_ylim()))
+    low, high = np.log(axes.get_ylim())
+    heights = spread([np.log(end[1]) for end in ends], NAME_GAP * (high - low))
     for (name, text), height in zip(names.items(), heights, strict=True):
         kind, _ = STYLES.get(name, ("data", "x"))
-        colour = DARK.get(kind, PALETTE[kind])
-        axes.annotate(
-            f"   {text}", (ticks[-1], np.exp(height)), va="center", annotation_clip=False, **LABEL | {"color": colour}
-        )
-    title = title or f"What an evaluation buys: {', '.join(values)}"
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
+        end_label(axes, f"   {text}", ticks[-1], np.exp(height), DARK.get(kind, PALETTE[kind]))
     last = ", ".join(f"{text} ends at {values[name][-1]:.2g}" for name, text in names.items())
     return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes: {last}")
 
@@ -113,9 +111,9 @@ def table(
     title: str | None = None,
     side: int = TILE,
 ) -> Picture:
-    """Show pictures in a table: the names of its rows at the left, those of its columns, where there are some, on top.
+    """Show images in a table, with the names of its rows at the left and those of its columns, if any, on top.
 
-    x: (rows * columns, C, H, W) uint8 or floats in [0, 1], or a list, row by row. side: of a picture, at most.
+    x: (rows * columns, C, H, W) uint8 or floats in [0, 1], or a list, row by row. side: of an image, at most.
     """
     pixels = to_bytes(x)
     across = len(pixels) // len(rows) if columns is None else len(columns)
@@ -127,12 +125,12 @@ def table(
     letters = max(4, int((zoom * width + GAP) / (LETTER * CAPTION)))
     heads = [wrapped(name, letters) for name in columns or [""] * across]
     top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
-    full_width = left + across * (zoom * width + GAP) - GAP + MARGIN
-    full_width = max(full_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
-    figure = blank_figure(full_width, full_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
+    page_width = left + across * (zoom * width + GAP) - GAP + MARGIN
+    page_width = max(page_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
+    figure = blank_figure(page_width, page_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
 
     def write(place: float, line: float, text: str, size: int = CAPTION, **style) -> None:
-        figure.text(place / full_width, 1 - line / full_height, text, fontsize=size, **TEXT, **style)
+        figure.text(place / page_width, 1 - line / page_height, text, fontsize=size, **TEXT, **style)
 
     write(MARGIN, MARGIN + TITLE, title or "", TITLE, va="baseline")
     for number, lines in enumerate(heads):
@@ -150,17 +148,8 @@ def table(
     return Picture.of(page, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
 
 
-def _checked(times: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    times, places = np.asarray(times), np.asarray(places)
-    if times.ndim != 1 or places.ndim != 2 or len(times) != len(places):
-        raise ValueError(f"expected times (n,) and places (n, trajectories), not {times.shape} and {places.shape}")
-    return times, places
-
-
-def _apart(heights: Sequence[float], low: float, high: float, least: float = 0.075) -> list[float]:
-    """Heights for labels: near their lines, but never on top of each other."""
-    gap, placed = least * (high - low), {}
-    for place in np.argsort(heights):
-        below = max(placed.values(), default=-np.inf)
-        placed[int(place)] = max(heights[place], below + gap)
-    return [float(placed[i]) for i in range(len(heights))]
+def _checked(times: Tensor, states: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    times, states = np.asarray(times), np.asarray(states)
+    if times.ndim != 1 or states.ndim != 2 or len(times) != len(states):
+        raise ValueError(f"trajectories are times (n,) and states (n, count), not {times.shape} and {states.shape}")
+    return times, states

@@ -1,4 +1,4 @@
-"""Figures of lesson 09: clouds of features, distances, balls, neighbours, and what guidance buys and costs."""
+"""Figures of lesson 09: clouds of features, distances, k-NN balls, nearest neighbors, and the guidance trade-off."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
+from dit_course.show.axes import LABEL, add_axes, headline, style_ticks
+from dit_course.show.layout import INK, PALETTE, Picture, blank_figure, rendered
 
-LABEL = {**TEXT, "fontsize": CAPTION}
-COLOURS = ("data", "model", "guidance", "noise")
 GOALS = {
     "class_accuracy": ("in the class asked for", "{:.0%}"),
     "frechet_distance": ("Fréchet distance", "{:.1f}"),
@@ -19,7 +18,7 @@ GOALS = {
 
 
 def feature_clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
-    """Show sets of features in the two directions in which the real ones spread most: a panel each, real ones in gray.
+    """Show sets of features in the first two principal components of the real ones: a panel each, real ones in gray.
 
     real: (n, d). sets: by name, (m, d) each.
     """
@@ -37,13 +36,13 @@ def feature_clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None =
         height = 40 + 235 * rows
         axes = figure.add_axes((0.015 + column * 0.33, 1 - (60 + 235 * row + 195) / height, 0.31, 195 / height))
         axes.scatter(*there[0].T, s=3, color="#cccccc", linewidths=0)
-        axes.scatter(*points.T, s=5, color=PALETTE[_colour(name)], linewidths=0)
+        axes.scatter(*points.T, s=5, color=PALETTE[_color(name)], linewidths=0)
         axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_title(name, loc="left", pad=4, **LABEL)
         axes.spines[:].set_color("#bbbbbb")
-    _headline(figure, title)
+    headline(figure, title)
     return Picture.of(rendered(figure), f"{title}: {', '.join(sets)}")
 
 
@@ -56,7 +55,7 @@ def distances(values: Mapping[str, float], title: str | None = None) -> Picture:
     names = list(values)
     heights = [float(values[name]) for name in names]
     places = range(len(names), 0, -1)
-    axes.barh(places, heights, color=[PALETTE[_colour(name)] for name in names], height=0.7)
+    axes.barh(places, heights, color=[PALETTE[_color(name)] for name in names], height=0.7)
     for place, value in zip(places, heights, strict=True):
         axes.annotate(f" {value:.2f}", (value, place), va="center", annotation_clip=False, **LABEL)
     axes.axvline(heights[0], color=PALETTE["data"], linewidth=1, linestyle=":")
@@ -65,10 +64,10 @@ def distances(values: Mapping[str, float], title: str | None = None) -> Picture:
     axes.xaxis.set_visible(False)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=CAPTION, labelfontfamily=TEXT["family"], length=0)
-    _headline(figure, title)
-    said = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, heights, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Bars: {said}")
+    style_ticks(axes, length=0)
+    headline(figure, title)
+    summary = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, heights, strict=True))
+    return Picture.of(rendered(figure), f"{title}. Bars: {summary}")
 
 
 def frechet_bias(
@@ -81,35 +80,27 @@ def frechet_bias(
     if len(counts) != len(values) or len(counts) < 2:
         raise ValueError(f"{len(values)} distances for {len(counts)} numbers of samples; it needs one each, and 2")
     values = [float(value) for value in values]
-    title = (
-        title or f"Real against real: {values[0]:.1f} with {counts[0]} samples, {values[-1]:.1f} with {counts[-1]:,}"
-    )
+    ends = f"{values[0]:.1f} with {counts[0]} samples, {values[-1]:.1f} with {counts[-1]:,}"
+    title = title or f"Real against real: {ends}"
     figure = blank_figure(660, 340)
-    axes = figure.add_axes((0.09, 0.15, 0.72, 0.74), facecolor="white")
+    axes = add_axes(figure, (0.09, 0.15, 0.72, 0.74), "samples N", "Fréchet distance")
     smooth = np.geomspace(counts[0], 4 * counts[-1], 200)
     fitted = limit + slope / smooth
     axes.plot(smooth, fitted, color=PALETTE["noise"], linewidth=1.5)
     axes.plot(counts, values, "o", color=PALETTE["data"], markersize=7)
     axes.axhline(limit, color=PALETTE["noise"], linewidth=1, linestyle=":")
-    axes.annotate(
-        f"{limit:.2f} + {slope:.0f} / N",
-        (smooth[-1], fitted[-1]),
-        (0, 8),
-        ha="right",
-        textcoords="offset points",
-        **LABEL,
-    )
+    style = {"ha": "right", "textcoords": "offset points", **LABEL}
+    axes.annotate(f"{limit:.2f} + {slope:.0f} / N", (smooth[-1], fitted[-1]), (0, 8), **style)
     axes.set_xscale("log")
     axes.set_ylim(0, 1.1 * max(values))
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
-    label_axes(axes, "samples N", "Fréchet distance")
-    _headline(figure, title)
+    headline(figure, title)
     return Picture.of(rendered(figure), f"{title}. The fitted curve ends at {limit:.2f}")
 
 
 def knn_balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> Picture:
-    """Show points in the plane with their balls: left precision, the balls of the real; right recall, of the drawn.
+    """Show points in the plane with their k-NN balls: left precision (balls of real points), right recall (of samples).
 
     real, drawn: (n, 2) and (m, 2). What lies in no ball of the other kind is drawn hollow.
     """
@@ -117,100 +108,90 @@ def knn_balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None)
 
     figure = blank_figure(780, 400)
     shares = []
-    for column, (centres, points, kinds) in enumerate(
-        ((real, drawn, ("data", "model")), (drawn, real, ("model", "data")))
-    ):
-        reach = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
-        inside = (torch.cdist(points, centres) <= reach).any(dim=1)
+    pairs = (real, drawn, ("data", "model")), (drawn, real, ("model", "data"))
+    for column, (centers, points, kinds) in enumerate(pairs):
+        reach = torch.cdist(centers, centers).kthvalue(k + 1, dim=1).values
+        inside = (torch.cdist(points, centers) <= reach).any(dim=1)
         shares.append(inside.float().mean().item())
         axes = figure.add_axes((0.01 + 0.5 * column, 0.01, 0.48, 0.80), aspect="equal")
-        for centre, radius in zip(centres.tolist(), reach.tolist(), strict=True):
-            axes.add_patch(Circle(centre, radius, color=PALETTE[kinds[0]], alpha=0.10, linewidth=0))
-        axes.scatter(*centres.T, s=8, color=PALETTE[kinds[0]])
+        for center, radius in zip(centers.tolist(), reach.tolist(), strict=True):
+            axes.add_patch(Circle(center, radius, color=PALETTE[kinds[0]], alpha=0.10, linewidth=0))
+        axes.scatter(*centers.T, s=8, color=PALETTE[kinds[0]])
         axes.scatter(*points[inside].T, s=34, color=PALETTE[kinds[1]], edgecolors="white", linewidths=0.8)
         axes.scatter(*points[~inside].T, s=34, facecolors="none", edgecolors=PALETTE[kinds[1]], linewidths=1.5)
         axes.set(xlim=(-1.95, 1.95), ylim=(-1.5, 1.8))  # an outermost ball must not be cut
         axes.axis("off")
-        what = (
-            ("precision", "drawn points lie in a real ball")
-            if not column
-            else ("recall", "real points lie in a drawn ball")
-        )
-        axes.set_title(f"{what[0]}: {shares[-1]:.0%} of the {what[1]}", loc="left", **LABEL)
+        name, what = (("precision", "drawn points lie in a real ball"), ("recall", "real points lie in a drawn ball"))[
+            column
+        ]
+        axes.set_title(f"{name}: {shares[-1]:.0%} of the {what}", loc="left", **LABEL)
     title = title or f"Precision {shares[0]:.0%}, recall {shares[1]:.0%}"
-    _headline(figure, title)
+    headline(figure, title)
     return Picture.of(rendered(figure), f"{title}. Two panels of points with balls around one kind each")
 
 
 def nearest_distances(sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
-    """Show how far pictures are from their nearest training picture: a row of ticks for each set, and its median.
+    """Show the distances of images to their nearest training image: a row of dots for each set, and its median.
 
     sets: by name, (n,) distances each; the first is the one to compare with.
     """
     medians = {name: float(x.median()) for name, x in sets.items()}
-    said = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
-    title = title or f"Distance to the nearest training picture, medians: {said}"
+    summary = ", ".join(f"{name} {value:.2f}" for name, value in medians.items())
+    title = title or f"Distance to the nearest training picture, medians: {summary}"
     title = "To the nearest training picture" if len(title) > 95 else title
     height = 110 + 62 * len(sets)
     figure = blank_figure(740, height)
-    axes = figure.add_axes((0.21, 52 / height, 0.70, 1 - 98 / height), facecolor="white")
+    name = "root of the mean squared difference of pixels; the line is the median"
+    axes = add_axes(figure, (0.21, 52 / height, 0.70, 1 - 98 / height), name)
     jitter = torch.Generator().manual_seed(0)
     for place, (name, x) in zip(range(len(sets), 0, -1), sets.items(), strict=True):
         heights = place + 0.5 * (torch.rand(len(x), generator=jitter) - 0.5)
-        axes.scatter(x, heights, s=5, color=PALETTE[_colour(name)], alpha=0.5, linewidths=0)
+        axes.scatter(x, heights, s=5, color=PALETTE[_color(name)], alpha=0.5, linewidths=0)
         axes.plot([medians[name]] * 2, [place - 0.36, place + 0.36], color=INK, linewidth=2)
         axes.annotate(f"{medians[name]:.2f}", (medians[name], place + 0.40), ha="center", **LABEL)
     axes.set_yticks(range(len(sets), 0, -1), list(sets))
     axes.set_ylim(0.4, len(sets) + 0.75)
     axes.set_xlim(left=-0.008)
-    label_axes(axes, "root of the mean squared difference of pixels; the line is the median", "")
-    _headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}: medians {said}")
+    headline(figure, title)
+    return Picture.of(rendered(figure), f"{title}: medians {summary}")
 
 
 def trade_off(rows: Sequence[Mapping[str, float]], title: str | None = None) -> Picture:
-    """Show the four measures against the guidance scale: a dot for each seed, a line through their means.
+    """Show the four metrics against the guidance scale: a dot for each seed, a line through their means.
 
     rows: with the keys cfg, class_accuracy, frechet_distance, precision and recall.
     """
     scales = sorted({row["cfg"] for row in rows})
-    means = {
-        goal: [np.mean([row[goal] for row in rows if row["cfg"] == scale]).item() for scale in scales] for goal in GOALS
-    }
+    by_scale = [[row for row in rows if row["cfg"] == scale] for scale in scales]
+    means = {goal: [np.mean([row[goal] for row in same]).item() for same in by_scale] for goal in GOALS}
     lowest = scales[int(np.argmin(means["frechet_distance"]))]
     title = title or f"More guidance: more in their class, less variety; the distance is lowest at {lowest:g}"
     figure = blank_figure(780, 470)
     for number, (goal, (name, form)) in enumerate(GOALS.items()):
         row, column = divmod(number, 2)
-        axes = figure.add_axes((0.07 + 0.5 * column, 0.57 - 0.47 * row, 0.41, 0.30), facecolor="white")
+        box = (0.07 + 0.5 * column, 0.57 - 0.47 * row, 0.41, 0.30)
+        axes = add_axes(figure, box, "guidance scale (cfg)" if row else "")
         axes.plot(scales, means[goal], color=PALETTE["guidance"], linewidth=2)
-        axes.plot(
-            [r["cfg"] for r in rows], [r[goal] for r in rows], "o", color=PALETTE["guidance"], markersize=5, alpha=0.6
-        )
+        dots = ([r[key] for r in rows] for key in ("cfg", goal))
+        axes.plot(*dots, "o", color=PALETTE["guidance"], markersize=5, alpha=0.6)
         axes.yaxis.set_major_formatter(lambda value, _, form=form: form.format(value))
         axes.yaxis.set_major_locator(_few_ticks())
         axes.set_xticks(scales, [f"{scale:g}" for scale in scales])
         arrow = "lower is better" if goal == "frechet_distance" else "higher is better"
-        label_axes(axes, "guidance scale (cfg)" if row else "", "")
         axes.set_title(f"{name} ({arrow})", loc="left", **LABEL)
-    _headline(figure, title)
+    headline(figure, title)
     ends = "; ".join(f"{goal} from {x[0]:.3g} to {x[-1]:.3g}" for goal, x in means.items())
     return Picture.of(rendered(figure), f"{title}. Four charts over cfg {scales[0]:g} to {scales[-1]:g}: {ends}")
 
 
-def _colour(name: str) -> str:
-    """Real things are blue, strong guidance and tricks orange, other drawn things green."""
+def _color(name: str) -> str:
+    """Real images are blue, strong guidance and tricks orange, other samples green."""
     if "real" in name or "test" in name:
         return "data"
-    return "guidance" if name.startswith(("cfg 5", "cheater", "memoriser")) else "model"
+    return "guidance" if name.startswith(("cfg 5", "cheater", "memori")) else "model"
 
 
 def _few_ticks():
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(4, steps=[1, 2, 5, 10])
-
-
-def _headline(figure, title: str) -> None:
-    width, height = (float(x) * 72 for x in figure.get_size_inches())
-    figure.text(8 / width, 1 - (8 + TITLE) / height, title, fontsize=TITLE, **TEXT)

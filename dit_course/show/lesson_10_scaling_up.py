@@ -1,4 +1,4 @@
-"""Figures of lesson 10: power laws, the scaling experiment, and what a number format does."""
+"""Figures of lesson 10: power laws, the scaling experiment, and rounding in bfloat16."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -7,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.layout import CAPTION, PALETTE, TEXT, TITLE, Picture, blank_figure, label_axes, rendered
+from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread, style_axes
+from dit_course.show.layout import CAPTION, PALETTE, TITLE, Picture, blank_figure, rendered
 
-LABEL = {**TEXT, "fontsize": CAPTION}
-COLOURS = ("model", "data", "guidance")
-MARKERS = ("o", "s", "^")
 METRICS = {
     "validation_loss": "loss on test pictures",
     "frechet_distance": "Fréchet distance (lower is better)",
@@ -23,9 +21,9 @@ def scaling(
     rows: Sequence[Mapping], metric: str = "validation_loss", laws: Mapping[int, Tensor] | None = None,
     title: str | None = None,
 ) -> Picture:  # fmt: skip
-    """Show a metric of the scaling experiment against the work of training, both in logarithms.
+    """Show a metric of the scaling experiment against the FLOPs of training, on logarithmic axes.
 
-    rows: as `load_experiment("scaling")` gives them: a dot each; the lines join the means of the seeds at one patch
+    rows: those of `load_experiment("scaling")`: a dot each; the lines join the means of the seeds at one patch
     size. laws: for a patch size the factor and the exponent of a power law, drawn dotted, and on to the right.
     Raises ValueError when the metric is in no row.
     """
@@ -34,10 +32,10 @@ def scaling(
         raise ValueError(f"no {metric!r} in these rows: there is {known}")
     from matplotlib.patheffects import Normal, Stroke
 
-    figure, axes = _paper()
+    figure, axes = _log_axes()
     patches = sorted({row["patch"] for row in rows}, reverse=True)
-    said, falls = [], True
-    for patch, colour, marker in zip(patches, COLOURS, MARKERS, strict=False):
+    summary, falls = [], True
+    for number, (patch, color) in enumerate(zip(patches, colors(patches, "model", "data", "guidance"), strict=True)):
         of_patch = [row for row in rows if row["patch"] == patch]
         means: dict[float, list[float]] = {}
         for row in of_patch:
@@ -45,42 +43,40 @@ def scaling(
         flops = sorted(means)
         middle = [float(np.mean(means[x])) for x in flops]
         falls = falls and all(after < before for before, after in pairwise(middle))
-        style = {"color": PALETTE[colour], "marker": marker}
+        style = {"color": color, "marker": "os^"[number % 3]}
         dots = ([row[name] for row in of_patch] for name in ("training_flops", metric))
         axes.scatter(*dots, s=30, alpha=0.55, linewidths=0, **style)
-        axes.plot(flops, middle, color=PALETTE[colour], linewidth=2)
-        _follow(axes, laws, patch, flops, colour)
+        axes.plot(flops, middle, color=color, linewidth=2)
+        _follow(axes, laws, patch, flops, color)
         for x, y in zip(flops, middle, strict=True):
             size = next(row.get("size", "") for row in of_patch if row["training_flops"] == x)
             _name(axes, size, (x, y), above=patch == patches[0], fontsize=10)
         where = {"textcoords": "offset points", "va": "bottom", "annotation_clip": False}
         up = 19 if patch == patches[0] else 2  # above the first line, the name of the last size comes first
-        clear = [Stroke(linewidth=4, foreground="white"), Normal()]  # another size's law may pass behind the words
-        style = LABEL | where | {"color": PALETTE[colour], "path_effects": clear}
+        clear = [Stroke(linewidth=4, foreground="white"), Normal()]  # another size's law may pass behind the text
+        style = LABEL | where | {"color": color, "path_effects": clear}
         axes.annotate(f"patches of {patch}", (flops[-1], middle[-1]), (7, up), **style)
-        said.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
+        summary.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
     count = len({row["seed"] for row in rows})
     what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
     title = title or (f"More work, lower {what} at each patch size" if falls else f"More work, and the {what}")
-    _dress(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
-    _headline(figure, title)
-    alt = (
-        f"{title} {len(rows)} trainings as dots, {count} seeds, against FLOPs, both axes logarithmic. {'; '.join(said)}"
-    )
-    return Picture.of(rendered(figure), alt)
+    _style(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
+    headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
+    what = f"{len(rows)} trainings as dots, {count} seeds, against FLOPs, both axes logarithmic"
+    return Picture.of(rendered(figure), f"{title} {what}. {'; '.join(summary)}")
 
 
 def power_law(
     points: Mapping[str, tuple[float, float]], law: Tensor, fitted: Sequence[str] | None = None,
     x: str = "work", y: str = "", title: str | None = None,
 ) -> Picture:  # fmt: skip
-    """Show named points and a power law through them, both axes in logarithms.
+    """Show named points and a power law through them, on logarithmic axes.
 
     points: (x, y) by name. law: (2,), factor and exponent. fitted: the names that the law was fitted to, drawn full;
     the others are drawn hollow. None: all of them.
     """
     factor, exponent = (float(value) for value in law)
-    figure, axes = _paper()
+    figure, axes = _log_axes()
     places = np.array(list(points.values()), dtype=float)
     smooth = np.geomspace(places[:, 0].min() / 1.3, places[:, 0].max() * 1.3, 50)
     axes.plot(smooth, factor * smooth**exponent, color=PALETTE["noise"], linewidth=1.5, linestyle=":")
@@ -89,19 +85,18 @@ def power_law(
         axes.plot(at, value, "o", color=PALETTE["data"], markersize=8, markerfacecolor=None if inside else "white")
         above = value > factor * at**exponent
         _name(axes, name if inside else f"{name} (not fitted)", (at, value), above=above)
-    _dress(axes, x, y)
+    _style(axes, x, y)
     title = title or f"{y or 'y'} = {factor:.3g} · work ^ {exponent:.2f}"
-    _headline(figure, title)
-    said = ", ".join(f"{name} {value:.3g}" for name, (_, value) in points.items())
-    return Picture.of(
-        rendered(figure), f"{title}. Points on logarithmic axes: {said}; the law's exponent {exponent:.2f}"
-    )
+    headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
+    summary = ", ".join(f"{name} {value:.3g}" for name, (_, value) in points.items())
+    alt = f"{title}. Points on logarithmic axes: {summary}; the law's exponent {exponent:.2f}"
+    return Picture.of(rendered(figure), alt)
 
 
 def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> Picture:
-    """Show one sinusoid of the time embedding, as several sets of frequencies make it: cos(1000 t f) for t in [0, 1].
+    """Show one sinusoid of the time embedding for several sets of frequencies f: cos(1000 t f) for t in [0, 1].
 
-    frequencies: by name, (n,) each, from high to low; the first name is the right one. The one shown is that where the
+    frequencies: by name, (n,) each, from high to low; the first name is the exact one. Shown is the frequency where the
     sets differ most.
     """
     sets = {name: values.detach().double() for name, values in frequencies.items()}
@@ -109,32 +104,21 @@ def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> 
     which = int(torch.stack([(other - right).abs() for other in others]).amax(dim=0).argmax())
     t = torch.linspace(0, 1, 2001, dtype=torch.float64)
     figure = blank_figure(760, 300)
-    axes = figure.add_axes((0.07, 0.17, 0.76, 0.66), facecolor="white")
+    axes = add_axes(figure, (0.07, 0.17, 0.76, 0.66), "t")
     ends = []
-    for (name, values), colour, width in zip(
-        sets.items(), ("data", "guidance", "model"), (2.4, 1.4, 1.4), strict=False
-    ):
+    inks = colors(sets, "data", "guidance", "model")
+    for values, color in zip(sets.values(), inks, strict=True):
         curve = (1000 * t * values[which]).cos()
-        axes.plot(t[-120:], curve[-120:], color=PALETTE[colour], linewidth=width)
-        ends.append((float(curve[-1]), name, PALETTE[colour]))
-    for height, (_, name, colour) in zip(_apart([end[0] for end in ends], 0.22), ends, strict=True):
-        axes.annotate(name, (1.001, height), va="center", annotation_clip=False, **LABEL | {"color": colour})
+        axes.plot(t[-120:], curve[-120:], color=color, linewidth=1.4 if ends else 2.4)
+        ends.append(float(curve[-1]))
+    for name, height, color in zip(sets, spread(ends, 0.22), inks, strict=True):
+        end_label(axes, name, 1.001, height, color)
     furthest = max((1000 * (other - right).abs().max() / (2 * np.pi)).item() for other in others)
     title = title or f"At t = 1, one of {len(right)} sinusoids is {furthest:.1g} turns off"
     axes.set_xlim(float(t[-120]), 1)
-    label_axes(axes, "t", "")
-    _headline(figure, title)
+    headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     names = ", ".join(sets)
     return Picture.of(rendered(figure), f"{title}. Curves near t = 1: {names}")
-
-
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights for labels, moved so that none covers another."""
-    order = sorted(range(len(heights)), key=lambda i: heights[i])
-    placed = list(heights)
-    for below, above in pairwise(order):
-        placed[above] = max(placed[above], placed[below] + gap)
-    return placed
 
 
 def _name(axes, name: str, at: tuple[float, float], above: bool, **style) -> None:
@@ -143,7 +127,7 @@ def _name(axes, name: str, at: tuple[float, float], above: bool, **style) -> Non
     axes.annotate(name, at, place, textcoords="offset points", ha=ha, va=va, **LABEL | style)
 
 
-def _paper():
+def _log_axes():
     figure = blank_figure(740, 400)
     axes = figure.add_axes((0.11, 0.14, 0.74, 0.73), facecolor="white")
     axes.set_xscale("log")
@@ -152,16 +136,16 @@ def _paper():
     return figure, axes
 
 
-def _follow(axes, laws: Mapping[int, Tensor] | None, patch: int, flops: Sequence[float], colour: str) -> None:
-    """Draw a law through the points, and on for ten times the work."""
+def _follow(axes, laws: Mapping[int, Tensor] | None, patch: int, flops: Sequence[float], color: str) -> None:
+    """Draw a law through the points, extended to ten times the FLOPs."""
     if laws and patch in laws:
         factor, exponent = (float(value) for value in laws[patch])
         smooth = np.geomspace(flops[0], 10 * flops[-1], 60)
-        axes.plot(smooth, factor * smooth**exponent, color=PALETTE[colour], linewidth=1.2, linestyle=":")
+        axes.plot(smooth, factor * smooth**exponent, color=color, linewidth=1.2, linestyle=":")
 
 
-def _dress(axes, x: str, y: str) -> None:
-    """Names, and plain numbers at the ticks of the second axis."""
+def _style(axes, x: str, y: str) -> None:
+    """Names of the axes, and plain numbers at the ticks of y."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
@@ -171,9 +155,4 @@ def _dress(axes, x: str, y: str) -> None:
         axes.set_yticks([float(f"{tick:.2g}") for tick in ticks])
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    label_axes(axes, x, y)
-
-
-def _headline(figure, title: str) -> None:
-    width, height = (float(value) * 72 for value in figure.get_size_inches())
-    figure.text(8 / width, 1 - (8 + TITLE) / height, title, fontsize=TITLE if len(title) < 70 else CAPTION + 1, **TEXT)
+    style_axes(axes, x, y)

@@ -1,4 +1,4 @@
-"""Text and colour bars put straight into pixels: what changes with every move of a slider is not worth a figure.
+"""Text and color bars put straight into pixels: what changes with every move of a slider is not worth a figure.
 
 Same font and sizes as in the figures, drawn by Pillow in a tenth of the time that matplotlib takes for a line.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 DENSITY = 2  # pixels of the file for one pixel of the page
-INK, CAPTION = "#222222", 12  # colour of the text and its usual size
-BAR = 12  # width of a colour bar, in pixels of the page
+INK, CAPTION = "#222222", 12  # color of the text and its usual size
+BAR = 12  # width of a color bar, in pixels of the page
 GRAYS = np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, axis=1)  # black is the lowest number
 BAR_ROOM = BAR + 44  # with its numbers
 
@@ -39,12 +39,12 @@ def _covered(text: str, size: float) -> tuple[np.ndarray, int, int]:
 
 
 def write(
-    sheet: np.ndarray, text: str, x: float, y: float, size: float = CAPTION, ink: str = INK, align: str = "left"
+    image: np.ndarray, text: str, x: float, y: float, size: float = CAPTION, ink: str = INK, align: str = "left"
 ) -> None:
-    """Write a line of text into a drawing, in place; what lies outside is cut off.
+    """Write a line of text into an image, in place; what lies outside is cut off.
 
-    sheet: (height, width, 3) uint8, drawn at `DENSITY`. x, y: of the baseline's start, middle or end, as align says
-    ("left", "center", "right"), in pixels of the page from the top left. ink: a colour such as "#222222".
+    image: (height, width, 3) uint8, drawn at `DENSITY`. x, y: of the baseline's start, middle or end, as align says
+    ("left", "center", "right"), in pixels of the page from the top left. ink: a color such as "#222222".
     """
     if not text:
         return
@@ -52,36 +52,44 @@ def write(
     shift = {"left": 0.0, "center": 0.5, "right": 1.0}[align] * _font(size).getlength(text)
     top, left = round(DENSITY * y) + top, round(DENSITY * x - shift) + left
     bottom, right = top + covered.shape[0], left + covered.shape[1]
-    there = sheet[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    there = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     inside = covered[max(-top, 0) :, max(-left, 0) :][: there.shape[0], : there.shape[1], None].astype(np.uint16)
-    colour = np.array([int(ink[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint16)
-    there[:] = ((255 - inside) * there + inside * colour + 127) // 255
+    color = np.array([int(ink[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.uint16)
+    there[:] = ((255 - inside) * there + inside * color + 127) // 255
 
 
-def colour_bar(
-    sheet: np.ndarray, colours: np.ndarray, place: tuple[float, float, float], numbers: list[str], size: float = 10
+def color_bar(
+    image: np.ndarray, colors: np.ndarray, place: tuple[float, float, float], numbers: list[str], size: float = 10
 ) -> None:
-    """Draw which number each colour stands for, in place.
+    """Draw a color bar, in place.
 
-    colours: (n, 3) uint8, from the lowest to the highest number. place: top, left and height of the bar, in pixels of
+    colors: (n, 3) uint8, from the lowest to the highest number. place: top, left and height of the bar, in pixels of
     the page. numbers: written beside it at even distances, the lowest first.
     """
     top, left, height = place
-    rows = np.linspace(len(colours) - 1, 0, round(DENSITY * height)).round().astype(int)
+    rows = np.linspace(len(colors) - 1, 0, round(DENSITY * height)).round().astype(int)
     y, x = round(DENSITY * top), round(DENSITY * left)
-    bar = np.repeat(colours[rows][:, None], DENSITY * BAR, axis=1)  # (h, 3) -> (h, w, 3)
+    bar = np.repeat(colors[rows][:, None], DENSITY * BAR, axis=1)  # (h, 3) -> (h, w, 3)
     bar[:1] = bar[-1:] = bar[:, :1] = bar[:, -1:] = 0x8F  # a frame: white would melt into the page
-    sheet[y : y + len(bar), x : x + bar.shape[1]] = bar
+    image[y : y + len(bar), x : x + bar.shape[1]] = bar
     for number, text in enumerate(numbers):
         middle = top + height * (1 - number / max(len(numbers) - 1, 1))
         middle = min(max(middle, top + size / 2), top + height - size / 2)
-        write(sheet, text, left + BAR + 4, middle + 0.36 * size, size)
+        write(image, text, left + BAR + 4, middle + 0.36 * size, size)
 
 
 def wrapped(text: str, letters: int) -> list[str]:
-    """The lines of a caption of so many letters a line; a word that is too long by one letter is left whole."""
+    """A caption in lines of so many letters; a word that is too long by one letter is not broken."""
     longest = max(map(len, text.split()), default=0)
     return textwrap.wrap(text, letters, break_long_words=longest > letters + 1)
+
+
+def short(count: float) -> str:
+    """A large number in a few letters: 32.5 M."""
+    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count:.3g}"
 
 
 def percent(share: float) -> str:

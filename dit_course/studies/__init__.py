@@ -1,1 +1,1 @@
-"""What the lessons quote: recipes, experiments, tables of solvers, guidance and scaling, the judge's training."""
+"""What the lessons quote: recipes, experiments, tables of solvers, guidance and scaling, the classifier's training."""

@@ -1,4 +1,4 @@
-"""Train the judge: a small classifier of real pictures, by which samples are measured."""
+"""Train the classifier of real images by whose features and decisions samples are judged."""
 
 import json
 import time
@@ -17,9 +17,9 @@ from dit_course.evaluation import Classifier, class_accuracy
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """How the judge is trained.
+    """How the classifier is trained.
 
-    flip: mirror half of the pictures. shift: move them by up to this many pixels. bf16: multiply in bfloat16
+    flip: mirror half of the images. shift: move them by up to this many pixels. bf16: multiply in bfloat16
     (autocast), 1.5 times as fast where the processor can.
     """
 
@@ -72,12 +72,12 @@ def _augment(images: Tensor, config: ClassifierConfig) -> Tensor:
 
 
 def save_classifier(path: Path, classifier: Classifier, **about) -> None:
-    """Write the judge to PATH.safetensors and PATH.json, for `load_classifier`."""
+    """Write the classifier to PATH.safetensors and PATH.json, for `load_classifier`."""
     save_tensors(path, classifier.state_dict(), {"config": classifier.config, **about})
 
 
 def run(train: Dataset, test: Dataset, config: ClassifierConfig, out: Path, start: str | Path | None = None) -> float:
-    """Train, report each epoch, save; returns the test accuracy. start: the name or path of a judge to go on from."""
+    """Train, report each epoch, save; returns the test accuracy. start: a classifier to go on from, name or path."""
     before, history = None, {}
     if start is not None:
         before = load_classifier(start)

@@ -1,13 +1,12 @@
-"""Does it help? Small trainings that differ in one thing, with paired seeds: `python -m dit_course experiment`.
+"""Does it help? Small training runs that differ in one thing, with paired seeds: `python -m dit_course experiment`.
 
-Each variant is trained with the same seeds: seed 3 means the same pictures, noise and times in the same order, whatever
-is varied. So variants are compared pair by pair, and what the seeds have in common drops out of the difference.
-The results ship in `data/experiments/NAME.csv`, one row a training.
+Each variant is trained with the same seeds: seed 3 means the same images, noise and times in the same order, whatever
+is varied. So variants are compared pair by pair, and what the seeds have in common cancels in the difference.
+The results ship in `data/experiments/NAME.csv`, a row for each training run.
 """
 
-import csv
-import io
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,19 +14,21 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
+import tyro
 from torch import Tensor, nn
 
 from dit_course.checkpoints import load_classifier
-from dit_course.data import atomic_write, data_root, load_dataset, to_float
+from dit_course.data import data_root, load_dataset, to_float
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
 from dit_course.flow import RectifiedFlow, interpolate, velocity_target
 from dit_course.sampling import Sampler
+from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
 
-TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test pictures is measured: the middles of ten bins
+TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test images is measured: the middles of ten bins
 # the 97.5 % quantile of Student's t distribution, by degrees of freedom
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
@@ -40,14 +41,14 @@ class Variant:
     model: dict = field(default_factory=dict)
     timesteps: str = "logit_normal"
     undo_zeros: bool = False
-    """Initialise all linear layers again after the model is made, as 5 of 10 public small DiTs do."""
+    """Initialize all linear layers again after the model is made, as 5 of 10 public small DiTs do."""
 
     def key(self) -> tuple:
         """Equal for variants that are the same training."""
         return tuple(sorted(self.model.items())), self.timesteps, self.undo_zeros
 
 
-# the last of each is the usual way, which the others are compared with
+# the last of each is the baseline, which the others are compared with
 EXPERIMENTS = {
     "registers": [Variant("0", {"registers": 0}), Variant("4")],
     "timesteps": [Variant("uniform", timesteps="uniform"), Variant("logit-normal")],
@@ -57,16 +58,26 @@ EXPERIMENTS = {
 }
 
 
+ABOUT = {
+    "registers": "no register tokens, or four (lesson 04)",
+    "timesteps": "uniform or logit-normal timesteps (lesson 05)",
+    "zero-init": "adaLN-Zero, or its zeros overwritten by a second initialization (lesson 03)",
+    "qk-norm": "attention without or with QK-norm",
+    "norm": "LayerNorm or RMSNorm",
+}
+METRICS = ("validation_loss", "class_accuracy", "frechet_distance")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What all variants of an experiment share."""
 
     data: str = "fashion-mnist"
-    """The data set; a judge must have been shipped for it."""
+    """The data set; there must be a classifier for it."""
     steps: int = 500
     """Optimizer steps of each training."""
     batch_size: int = 64
-    """Pictures a step."""
+    """Images in a step."""
     lr: float = 2e-3
     """The highest learning rate."""
     width: int = 64
@@ -74,11 +85,11 @@ class Settings:
     depth: int = 3
     """How many blocks."""
     samples: int = 500
-    """Pictures drawn from each trained model to judge it."""
+    """Images sampled from each trained model for its evaluation."""
     cfg: float = 2.0
-    """Guidance scale at which they are drawn."""
+    """Guidance scale at which they are sampled."""
     solver_steps: int = 10
-    """Steps of AB2 from noise to picture."""
+    """Steps of AB2 from noise to image."""
 
 
 def run_variant(variant: Variant, seed: int, settings: Settings) -> dict[str, float]:
@@ -98,7 +109,7 @@ def run_variant(variant: Variant, seed: int, settings: Settings) -> dict[str, fl
 
 
 def undo_zeros(model: nn.Module) -> None:
-    """The bug: a second initialisation, over the whole model, that overwrites the zeros of adaLN-Zero."""
+    """The bug: a second initialization, over the whole model, that overwrites the zeros of adaLN-Zero."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -107,30 +118,29 @@ def undo_zeros(model: nn.Module) -> None:
 
 @torch.no_grad()
 def measure(model: DiT, settings: Settings) -> dict[str, float]:
-    """The loss on test pictures, its mean over t and at each of `TIMES`, and what the judge says of samples."""
+    """The loss on test images, its mean over t and at each of `TIMES`, and the classifier's metrics of samples."""
     test, judge = load_dataset(settings.data, "test"), load_classifier(settings.data)
     generator = torch.Generator().manual_seed(0)
     x, y = to_float(test.images[:1000]), test.labels[:1000]
     noise = torch.randn(x.shape, generator=generator)
     losses = []
-    for time in TIMES:
-        t = torch.full((len(x),), time)
+    for t in (torch.full((len(x),), value) for value in TIMES):
         velocity = model(interpolate(x, noise, t), t, y)
         losses.append((velocity - velocity_target(x, noise)).square().mean().item())
     labels = torch.arange(settings.samples) % len(test.class_names)
     sampler = Sampler(model, settings.solver_steps, "ab2", settings.cfg)
     drawn = sampler.sample(settings.samples, labels, seed=0)
-    real, ours = _real_features(settings.data), in_batches(judge.features, drawn)
+    real, ours = real_features(settings.data), in_batches(judge.features, drawn)
     return {
         "validation_loss": mean(losses),
         "class_accuracy": class_accuracy(judge, drawn, labels),
         "frechet_distance": frechet_distance(ours, real),
-    } | {f"loss_at_{time:.2f}": loss for time, loss in zip(TIMES, losses, strict=True)}
+    } | {f"loss_at_{t:.2f}": loss for t, loss in zip(TIMES, losses, strict=True)}
 
 
 @cache
-def _real_features(data: str) -> Tensor:
-    """What the judge makes of all test pictures: (n, d)."""
+def real_features(data: str) -> Tensor:
+    """The classifier's features of all test images: (n, d)."""
     return in_batches(load_classifier(data).features, load_dataset(data, "test").images)
 
 
@@ -142,19 +152,14 @@ def run_experiment(name: str, seeds: int, settings: Settings, path: Path) -> Ite
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"there is no experiment {name!r}: take one of {', '.join(EXPERIMENTS)}")
-    rows = read_table(path) if path.exists() else []
-    if any(row["steps"] != settings.steps for row in rows):
-        raise ValueError(f"{path} holds trainings of {rows[0]['steps']} steps: give the same, or another --out")
-    there = {(row["variant"], row["seed"]) for row in rows}
-    for seed in range(seeds):
-        for variant in EXPERIMENTS[name]:
-            if (variant.name, seed) in there:
-                continue
-            row = _known(variant, seed, settings, path) or run_variant(variant, seed, settings)
-            rows.append(row)
-            rows.sort(key=lambda row: (row["variant"], row["seed"]))
-            write_table(path, rows)
-            yield row
+    variants = {variant.name: variant for variant in EXPERIMENTS[name]}
+    table = ResumableTable(path, ("variant", "seed"), sort=True, steps=settings.steps)
+
+    def compute(variant: str, seed: int) -> dict:
+        known = _known(variants[variant], seed, settings, path)
+        return known or run_variant(variants[variant], seed, settings)
+
+    return table.fill(((variant, seed) for seed in range(seeds) for variant in variants), compute)
 
 
 def _known(variant: Variant, seed: int, settings: Settings, path: Path) -> dict | None:
@@ -169,30 +174,11 @@ def _known(variant: Variant, seed: int, settings: Settings, path: Path) -> dict 
     return None
 
 
-def read_table(path: Path) -> list[dict]:
-    """The rows of a table, numbers as numbers."""
-    with Path(path).open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    words = ("variant", "name", "size")
-    whole = ("seed", "steps", "patch_size", "width", "depth", "batch_size", "heads", "patch", "parameters")
-    return [{k: v if k in words else int(v) if k in whole else float(v) for k, v in row.items()} for row in rows]
-
-
-def write_table(path: Path, rows: list[dict]) -> None:
-    """Write rows as CSV, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, text.getvalue().encode())
-
-
 def load_experiment(name: str) -> list[dict]:
-    """The shipped results of an experiment: a row for each training.
+    """The shipped results of an experiment: a row for each training run.
 
     Keys: variant, seed, steps, validation_loss (mean over t), class_accuracy in [0, 1], frechet_distance (in the
-    features of the shipped judge), and loss_at_0.05 to loss_at_0.95, the loss on test pictures at these times.
+    features of the shipped classifier), and loss_at_0.05 to loss_at_0.95, the loss on test images at these times.
     Raises FileNotFoundError where none was shipped.
     """
     path = data_root() / "experiments" / f"{name}.csv"
@@ -215,3 +201,35 @@ def paired_difference(rows: list[dict], metric: str, a: str, b: str) -> tuple[fl
     differences = [values[a, seed] - values[b, seed] for seed in seeds]
     quantile = STUDENT.get(len(seeds) - 1, 2.0)
     return mean(differences), quantile * stdev(differences) / math.sqrt(len(seeds))
+
+
+@dataclass
+class Paired:
+    """Train variants that differ in one thing, with paired seeds, and compare them."""
+
+    name: tyro.conf.Suppress[str]
+    """A key of `EXPERIMENTS`."""
+    seeds: int = 5
+    """How many training runs of each variant."""
+    out: Path | None = None
+    """The table; runs/experiments/NAME.csv unless given."""
+    settings: Settings = field(default_factory=Settings)
+    """What all variants share."""
+
+    def run(self) -> None:
+        """Train what is missing, print each row, compare."""
+        path = self.out or Path("runs") / "experiments" / f"{self.name}.csv"
+        start = time.perf_counter()
+        for row in run_experiment(self.name, self.seeds, self.settings, path):
+            numbers = ", ".join(f"{metric} {row[metric]:.4g}" for metric in METRICS)
+            print(f"{row['variant']}, seed {row['seed']}: {numbers} ({time.perf_counter() - start:.0f} s)", flush=True)
+        rows = read_table(path)
+        *others, base = [variant.name for variant in EXPERIMENTS[self.name]]
+        print(f"{path}: {self.settings.steps} steps, {self.seeds} seeds")
+        for metric in METRICS:
+            for name in (*others, base):
+                line = f"  {metric:<18}{name:<16}{mean(row[metric] for row in rows if row['variant'] == name):9.4g}"
+                if name != base and self.seeds > 1:
+                    difference, half = paired_difference(rows, metric, name, base)
+                    line += f"   minus {base}: {difference:+.3g} +- {half:.2g} (95 %, paired)"
+                print(line)

@@ -39,7 +39,7 @@ RECIPES = {
         TrainConfig(minutes=55, lr=1.5e-3),
     ),
     "cifar10-laptop": Recipe(
-        "CIFAR-10 in colour on two cores: hours, as many as you have",
+        "CIFAR-10 in color on two cores: hours, as many as you have",
         "cifar10",
         # without registers and QK-norm and with LayerNorm, 16 % more pictures a second (2 CPU cores)
         {"patch_size": 4, "width": 160, "depth": 6, "heads": 5, "registers": 0, "norm": "layer", "qk_norm": False},

@@ -1,8 +1,9 @@
-"""`python -m dit_course scaling`: does a larger network draw better? (lesson 10, `data/experiments/scaling.csv`)"""
+"""`python -m dit_course experiment scaling`: do larger networks sample better? (lesson 10, `scaling.csv`)"""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import mean
 
@@ -13,41 +14,42 @@ from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT
 from dit_course.ema import EMA
 from dit_course.scaling import PATCH_SIZES, SIZES, count_multiply_adds, count_parameters, scaled_config, training_flops
-from dit_course.studies.experiments import Settings, measure, read_table, write_table
+from dit_course.studies.experiments import Settings, measure
+from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
 
 
 @dataclass(frozen=True)
 class ScalingSettings:
-    """What all trainings share."""
+    """What all training runs share."""
 
     steps: int = 1000
     """Optimizer steps."""
     batch_size: int = 32
-    """Pictures a step."""
+    """Images in a step."""
     lr: float = 8e-3
     """The highest learning rate, one for all: 500 steps of tiny/7 and large/7 with 2e-3, 4e-3 and 8e-3 were best with
     the highest, both of them (loss 0.507, 0.448, 0.407 and 0.381, 0.351, 0.341)."""
     samples: int = 1000
-    """Pictures drawn from each trained network to judge it, without guidance, as in the paper's figure."""
+    """Images sampled from each trained network for its evaluation, without guidance, as in the paper's figure."""
     solver_steps: int = 10
-    """Steps of AB2 from noise to picture."""
+    """Steps of AB2 from noise to image."""
 
 
 @dataclass
 class Scaling:
-    """Does a larger network draw better? Train sizes and patch sizes with paired seeds; goes on where it stopped."""
+    """Do larger networks sample better? Train sizes and patch sizes with paired seeds; resumes."""
 
     seeds: int = 3
-    """How many trainings of each network."""
+    """How many training runs of each network."""
     out: Path = Path("runs/experiments/scaling.csv")
-    """The table: a row is added as soon as a training is done."""
+    """The table: a row is added as soon as a training run is done."""
     sizes: tuple[str, ...] = tuple(SIZES)
     """Which sizes."""
     patches: tuple[int, ...] = PATCH_SIZES
     """Which patch sizes, in pixels."""
     settings: ScalingSettings = field(default_factory=ScalingSettings)
-    """What all trainings share."""
+    """What all training runs share."""
 
     def run(self) -> None:
         """Train what is missing, print each row and, at the end, the means."""
@@ -67,28 +69,19 @@ class Scaling:
     def rows(self) -> Iterator[dict]:
         """Run what is missing in the table, and yield each new row once it is written.
 
-        Raises ValueError for a table made with another number of steps, or an unknown size.
+        Raises ValueError for a table made with other settings, or an unknown size.
         """
-        rows = read_table(self.out) if self.out.exists() else []
-        if any((row["steps"], row["batch_size"]) != (self.settings.steps, self.settings.batch_size) for row in rows):
-            raise ValueError(
-                f"{self.out} holds trainings of {rows[0]['steps']} steps of {rows[0]['batch_size']} pictures: "
-                "give the same, or another --out"
-            )
-        there = {(row["size"], row["patch"], row["seed"]) for row in rows}
-        for seed in range(self.seeds):
-            for size in self.sizes:
-                for patch in self.patches:
-                    if (size, patch, seed) not in there:
-                        rows.append(train_and_measure(size, patch, seed, self.settings))
-                        write_table(self.out, rows)
-                        yield rows[-1]
+        shared = {"steps": self.settings.steps, "batch_size": self.settings.batch_size}
+        table = ResumableTable(self.out, ("size", "patch", "seed"), **shared)
+        keys = product(range(self.seeds), self.sizes, self.patches)
+        wanted = ((size, patch, seed) for seed, size, patch in keys)
+        return table.fill(wanted, lambda *key: train_and_measure(*key, self.settings))
 
 
 def train_and_measure(size: str, patch: int, seed: int, settings: ScalingSettings) -> dict:
     """Train one network with one seed and measure its averaged weights: one row of the table.
 
-    Equal seeds see the same pictures, noise and times in the same order, whatever the size.
+    Equal seeds see the same images, noise and times in the same order, whatever the size.
     """
     config = scaled_config(size, patch)
     torch.manual_seed(seed)

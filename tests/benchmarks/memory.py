@@ -38,9 +38,9 @@ def move(view, count, rng):
     for _ in range(count):
         control = rng.choice(view.controls)
         control.value = anywhere(control, rng)
-        view.settle()
+        view.wait_idle()
 rng, before = random.Random(0), threading.active_count()
-view.canvas.painted = 0  # as if a browser watched
+view.canvas.acknowledged = 0  # as if a browser watched
 found, done = [], 0
 for after in AFTER:
     move(view, after - done, rng)

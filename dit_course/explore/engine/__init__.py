@@ -1,1 +1,1 @@
-"""What sliders are made of: canvas, background work, views, charts, keyboard."""
+"""What the explorers share: canvas, background worker, views, charts, keyboard access."""

@@ -1,8 +1,8 @@
-// Paints what canvas.py sends: a paper with all that stays, and on it raw pixels, or a patch of another drawing.
+// Paints what canvas.py sends: a background with all that stays, and on it raw pixels, or a patch of another picture.
 
 const decode = (bytes) => createImageBitmap(new Blob([bytes], { type: "image/png" }));
 
-// one picture of a stack of raw bytes, as pixels of the browser: gray or colour -> RGBA
+// one picture of a stack of raw bytes, as pixels of the browser: gray or color -> RGBA
 function unpack(bytes, start, channels, height, width) {
   const image = new ImageData(width, height), out = image.data, plane = height * width;
   for (let i = 0, j = start; i < plane; i++, j++) {
@@ -18,13 +18,13 @@ function render({ model, el }) {
   const canvas = document.createElement("canvas"), status = document.createElement("div");
   canvas.className = "dit-canvas";
   canvas.setAttribute("role", "img");
-  status.className = "dit-said";
+  status.className = "dit-status";
   el.append(canvas, status);
   const screen = canvas.getContext("2d", { alpha: false });
   const small = document.createElement("canvas"), ink = small.getContext("2d");
-  let paper = null, paperBytes = null, patch = null, patchBytes = null; // decoded, and from what
-  const sheet = document.createElement("canvas"); // the paper in the size of the screen: scaled once, not every time
-  let fitted = false, stain = null; // whether the sheet is right; [x, y, width, height] that lies on it
+  let background = null, backgroundBytes = null, patch = null, patchBytes = null; // decoded, and from what
+  const scaled = document.createElement("canvas"); // the background in the size of the screen: scaled once, not every time
+  let fits = false, dirty = null; // whether `scaled` is up to date; the box [x, y, width, height] painted over it
   let busy = false, again = false, gone = false;
 
   function place(bitmap, top, left, height, width, scale, smooth) {
@@ -40,18 +40,18 @@ function render({ model, el }) {
     context.drawImage(bitmap, ...box);
   }
 
-  // the paper again where something lies on it, or everywhere
-  function wipe(wide, tall) {
-    if (!paper) return;
-    if (!fitted) {
-      sheet.width = wide;
-      sheet.height = tall;
-      draw2d(sheet.getContext("2d", { alpha: false }), paper, [0, 0, wide, tall], true);
-      stain = [0, 0, wide, tall];
-      fitted = true;
+  // the background again where something was painted over it, or everywhere
+  function restore(wide, tall) {
+    if (!background) return;
+    if (!fits) {
+      scaled.width = wide;
+      scaled.height = tall;
+      draw2d(scaled.getContext("2d", { alpha: false }), background, [0, 0, wide, tall], true);
+      dirty = [0, 0, wide, tall];
+      fits = true;
     }
-    if (stain) screen.drawImage(sheet, ...stain, ...stain);
-    stain = null;
+    if (dirty) screen.drawImage(scaled, ...dirty, ...dirty);
+    dirty = null;
   }
 
   function paint(s) {
@@ -62,34 +62,38 @@ function render({ model, el }) {
     if (canvas.width !== wide || canvas.height !== tall) {
       canvas.width = wide;
       canvas.height = tall;
-      fitted = false;
+      fits = false;
     }
     const scale = wide / s.width;
-    wipe(wide, tall);
-    const [moments, n, channels, height, width] = s.size;
+    restore(wide, tall);
+    const [frames, n, channels, height, width] = s.size;
     if (n) {
       const bytes = new Uint8Array(s.tiles.buffer, s.tiles.byteOffset, s.tiles.byteLength);
-      const moment = Math.min(Math.max(s.moment, 0), moments - 1);
+      const frame = Math.min(Math.max(s.frame_index, 0), frames - 1);
       small.width = width;
       small.height = height;
       for (let i = 0; i < n; i++) {
-        ink.putImageData(unpack(bytes, (moment * n + i) * channels * height * width, channels, height, width), 0, 0);
+        ink.putImageData(unpack(bytes, (frame * n + i) * channels * height * width, channels, height, width), 0, 0);
         place(small, ...s.corners[i], ...s.tile, scale, false);
       }
     }
-    if (patch) stain = place(patch, ...s.spot, scale, true);
-    const pick = (texts) => texts[Math.min(s.moment, texts.length - 1)] ?? "";
+    if (patch) dirty = place(patch, ...s.patch_box, scale, true);
+    const pick = (texts) => texts[Math.min(s.frame_index, texts.length - 1)] ?? "";
     canvas.setAttribute("aria-label", pick(s.alt));
     canvas.title = pick(s.alt);
-    if (status.textContent !== pick(s.said)) status.textContent = pick(s.said);
+    if (status.textContent !== pick(s.status)) status.textContent = pick(s.status);
     status.setAttribute("role", s.wrong ? "alert" : "status");
-    canvas.dataset.frame = s.frame;
-    canvas.dataset.moment = s.moment;
+    canvas.dataset.sequence = s.sequence;
+    canvas.dataset.frameIndex = s.frame_index;
     canvas.dataset.rough = s.rough;
-    canvas.dispatchEvent(new CustomEvent("painted", { bubbles: true, detail: { frame: s.frame, rough: s.rough } }));
+    const detail = { sequence: s.sequence, rough: s.rough };
+    canvas.dispatchEvent(new CustomEvent("painted", { bubbles: true, detail }));
   }
 
-  const NAMES = "width height background tiles size corners tile moment patch spot alt said wrong rough frame".split(" ");
+  const NAMES = [
+    "width", "height", "background", "tiles", "size", "corners", "tile", "frame_index", "patch", "patch_box",
+    "alt", "status", "wrong", "rough", "sequence",
+  ];
 
   async function draw() {
     again = busy;
@@ -99,10 +103,10 @@ function render({ model, el }) {
       do {
         again = false;
         const s = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
-        if (s.background !== paperBytes && s.background.byteLength) {
-          paper = await decode(s.background);
-          paperBytes = s.background;
-          fitted = false;
+        if (s.background !== backgroundBytes && s.background.byteLength) {
+          background = await decode(s.background);
+          backgroundBytes = s.background;
+          fits = false;
         }
         if (s.patch !== patchBytes) {
           patch = s.patch.byteLength ? await decode(s.patch) : null;
@@ -110,7 +114,9 @@ function render({ model, el }) {
         }
         if (gone) return;
         paint(s);
-        if (s.frame > told) model.send({ painted: (told = s.frame), pixels: canvas.width / s.width });
+        if (s.sequence > acknowledged) {
+          model.send({ acknowledged: (acknowledged = s.sequence), pixels: canvas.width / s.width });
+        }
       } while (again);
     } finally {
       busy = false;
@@ -127,7 +133,7 @@ function render({ model, el }) {
   canvas.addEventListener("click", picked);
   canvas.classList.toggle("dit-pickable", model.get("pickable"));
 
-  let told = -1;
+  let acknowledged = -1;
   const resized = () => {
     const wanted = Math.round(canvas.clientWidth * (window.devicePixelRatio || 1));
     if (wanted && wanted !== canvas.width) draw();
@@ -135,13 +141,13 @@ function render({ model, el }) {
   const watcher = new ResizeObserver(resized);
   watcher.observe(canvas);
   window.addEventListener("resize", resized); // the browser's zoom
-  model.on("change:frame change:moment", draw);
+  model.on("change:sequence change:frame_index", draw);
   draw();
   return () => {
     gone = true;
     watcher.disconnect();
     window.removeEventListener("resize", resized);
-    model.off("change:frame change:moment", draw);
+    model.off("change:sequence change:frame_index", draw);
   };
 }
 

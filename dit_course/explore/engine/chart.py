@@ -1,4 +1,4 @@
-"""A chart whose axes, ticks and names are drawn once: a move of a slider draws again only what moves."""
+"""A chart whose axes, ticks and names are drawn once: a move of a slider redraws only what moves."""
 
 from collections.abc import Sequence
 
@@ -19,17 +19,17 @@ class Chart:
         for artist in self.moving:
             artist.set_animated(True)
         figure.canvas.draw()
-        self._ground = figure.canvas.copy_from_bbox(figure.bbox)
-        self._paper = without_alpha(self._buffer())  # with nothing that moves
-        self._plain = self._words().copy()
+        self._saved_region = figure.canvas.copy_from_bbox(figure.bbox)
+        self._background = without_alpha(self._buffer())  # without what moves
+        self._packed_background = self._packed().copy()
 
     def pixels(self) -> np.ndarray:
         """The chart as it is now: (height, width, 3) uint8."""
-        self.figure.canvas.restore_region(self._ground)
+        self.figure.canvas.restore_region(self._saved_region)
         for artist in self.moving:
             self.figure.draw_artist(artist)
-        now, pixels = self._words(), self._paper.copy()
-        differs = now != self._plain
+        pixels = self._background.copy()
+        differs = self._packed() != self._packed_background
         rows = np.flatnonzero(differs.any(axis=1))
         if len(rows):  # the alpha channel is taken off only where something was drawn
             columns = np.flatnonzero(differs[rows[0] : rows[-1] + 1].any(axis=0))
@@ -40,5 +40,5 @@ class Chart:
     def _buffer(self) -> np.ndarray:
         return np.asarray(self.figure.canvas.buffer_rgba())  # (height, width, 4)
 
-    def _words(self) -> np.ndarray:
-        return self._buffer().view(np.uint32)[..., 0]  # (height, width): four bytes at a time
+    def _packed(self) -> np.ndarray:
+        return self._buffer().view(np.uint32)[..., 0]  # (height, width): the four bytes of a pixel as one number

@@ -1,4 +1,4 @@
-"""What stock sliders and menus lack in JupyterLab: keys that reach them, and names that a screen reader can say."""
+"""What stock sliders and menus lack in JupyterLab: keys that reach them, and names for screen readers."""
 
 import anywidget
 
@@ -8,7 +8,7 @@ class Accessible(anywidget.AnyWidget):
 
     JupyterLab takes the arrow keys away from a menu (a `select`), and ipywidgets does not tie a slider's handle to its
     description. Nor does the handle tell its value: noUiSlider rounds it, and of a choice it knows the number only; so
-    a screen reader is given what the readout says. Views appear one after the other, and readouts change, so the box
+    a screen reader gets the text of the readout. Views appear one after the other, and readouts change, so the box
     is watched while it lives.
     """
 

@@ -1,4 +1,4 @@
-"""What all explorers share: controls above a canvas, and a still picture of it where no browser watches."""
+"""What all explorers share: controls above a canvas, and a static picture of it where no browser watches."""
 
 import sys
 import weakref
@@ -12,37 +12,35 @@ from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.engine.worker import Cache, Job, Weights, Worker
 from dit_course.show import Picture
 
-MEMORY = 64 * 2**20  # bytes that an explorer may keep of its drawings
+MEMORY = 64 * 2**20  # bytes of pictures that an explorer may keep
 
 
 class Live(widgets.VBox):
-    """A box of widgets that carries a still of itself; a subclass has the property `picture`."""
-
-    picture: Picture
+    """A box of widgets with a static picture of itself; a subclass has the property `picture`."""
 
     def close(self) -> None:
-        """Take everything from the page, and let go of its memory."""
-        hidden = [value for value in vars(self).values() if isinstance(value, widgets.Widget)]  # not on show
+        """Take everything from the page, and free its memory."""
+        hidden = [value for value in vars(self).values() if isinstance(value, widgets.Widget)]  # not on the page
         for widget in (*_within(self), *(part for one in hidden for part in (*_within(one), one))):
             widget.close()
         super().close()
 
     def _repr_mimebundle_(self, **kwargs):
-        """The live view for JupyterLab, and the still picture for GitHub, a printed page or a run without a browser."""
+        """The live view for JupyterLab, and the static picture for GitHub, a printed page or without a browser."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        still, metadata = self.picture._repr_mimebundle_()
-        return {**live, **still}, metadata
+        static, metadata = self.picture._repr_mimebundle_()
+        return {**live, **static}, metadata
 
 
 class View(Live):
     """Controls above a canvas.
 
-    A subclass makes its controls, calls `super().__init__`, and has `answer` (compute and show what the controls say;
-    without a browser a plain call to the end) and `picture` (the still). It may have `picked`, called with the place
-    that the mouse has clicked at on the canvas, (x, y) in pixels of the page: to move a control there.
+    A subclass makes its controls, calls `super().__init__`, and has `render`, which computes the state of the controls
+    and shows it. It may have `picked`, called with the place of a click on the canvas, (x, y) in pixels of the page: to
+    move a control there.
 
-    Where a browser watches, a callback only leaves a note for the worker's thread, which answers the newest one. Where
-    none does (plain Python, nbval), the answer is there when the assignment returns.
+    Where a browser watches, a callback only files a request, and the worker's thread serves the newest one. Where none
+    does (plain Python, nbval), the picture is complete when the assignment returns.
     """
 
     worker: Worker | None = None
@@ -50,10 +48,10 @@ class View(Live):
     def __init__(self, controls: Sequence[widgets.Widget], rows: Sequence[widgets.Widget] | None = None):
         self.controls = tuple(controls)
         self.worker = Worker(_Weak(self._work), _Weak(self._idle), _Weak(self._failed), pause=_cells.running)
-        self.canvas = Canvas(self.worker.rouse, _Weak(self.picked) if hasattr(self, "picked") else None)
-        self._answered: Any = None  # the state that was answered last
+        self.canvas = Canvas(self.worker.prefetch, _Weak(self.picked) if hasattr(self, "picked") else None)
+        self._rendered: Any = None  # the state that is on screen
         _cells.listen()
-        self.worker.now()  # what is wrong with the first drawing is for the cell
+        self.worker.run_now()  # an error in the first picture belongs to the cell
         for control in self.controls:
             control.observe(self._changed, "value")
         if rows is None:
@@ -62,62 +60,75 @@ class View(Live):
         _replace_earlier(self)
 
     def state(self) -> Any:
-        """What the controls say."""
+        """The values of all controls."""
         return tuple(control.value for control in self.controls)
 
-    def answer(self, job: Job, state: Any) -> None:
-        """Show what the controls say, the best answer last; `job.check()` between steps of long work."""
+    def render(self, job: Job, state: Any) -> None:
+        """Show this state, in full quality at the end; `job.check()` between steps of long work."""
         raise NotImplementedError
 
-    def ahead(self, job: Job, state: Any) -> None:
-        """Compute what may be asked for after this; `job.check()` between steps."""
+    def prefetch(self, job: Job, state: Any) -> None:
+        """Compute what the next move may need; `job.check()` between steps."""
+
+    def show(
+        self, picture: Picture, status: str | None = None, rough: bool = False, patch: Patch | None = None
+    ) -> None:
+        """Put a picture on the canvas. status: None takes its alt text. rough, patch: as in `Canvas.draw`."""
+        self._shown = picture
+        self.canvas.draw(picture.pixels, picture.alt, picture.alt if status is None else status, rough, patch)
 
     @property
-    def said(self) -> str:
-        """The line below the picture."""
-        return self.canvas.said[min(self.canvas.moment, len(self.canvas.said) - 1)]
+    def picture(self) -> Picture:
+        """What is on screen, for where no kernel runs."""
+        self.wait_idle()
+        return self._shown
 
-    def settle(self, timeout: float = 60.0) -> bool:
-        """Wait until what is shown is what the controls say, in full quality. Returns whether it is."""
-        return self.worker.settle(timeout)
+    @property
+    def status(self) -> str:
+        """The line below the picture."""
+        return self.canvas.status[min(self.canvas.frame_index, len(self.canvas.status) - 1)]
+
+    def wait_idle(self, timeout: float = 60.0) -> bool:
+        """Wait until the picture shows the state of the controls, in full quality. Returns whether it does."""
+        return self.worker.wait_idle(timeout)
 
     def close(self) -> None:
-        """Take the view from the page, end its thread, let go of its memory."""
+        """Take the view from the page, end its thread, free its memory."""
         if self.worker is None:  # it was never finished
             return
         self.worker.close()
         super().close()
-        for kept in vars(self).values():  # the notebook remembers the view itself, as Out[...]
+        for kept in vars(self).values():  # the notebook keeps the view itself, as Out[...]
             if isinstance(kept, Cache | Weights):
                 kept.clear()
 
     def _changed(self, _change) -> None:
         if self.canvas.watched:
-            self.worker.ask()
+            self.worker.request()
             return
         try:
-            self.worker.now()
+            self.worker.run_now()
         except Exception as error:  # what a callback raises is shown nowhere
             self._failed(error)
 
     def _work(self, job: Job) -> None:
         state = self.state()
-        self._answered = None
-        self.answer(job, state)
-        self._answered = state
+        self._rendered = None
+        self.render(job, state)
+        self._rendered = state
 
     def _idle(self, job: Job) -> None:
-        if self._answered is not None:
-            self.ahead(job, self._answered)
+        if self._rendered is not None:
+            self.prefetch(job, self._rendered)
 
     def _failed(self, error: Exception) -> None:
-        self.canvas.say(f"{type(error).__name__}: {error}", wrong=True)
+        self.canvas.set_status(f"{type(error).__name__}: {error}", wrong=True)
 
 
 class DrawnView(View):
-    """A view whose pictures are whole drawings, each made once as long as there is memory, and the next ones ahead.
+    """A view whose pictures are cached as long as there is memory, and prefetched for the next moves.
 
-    A subclass has `drawn`. version: what is remembered belongs to it; a subclass whose model has learned changes it.
+    A subclass has `picture_of`. version: part of the cache's keys; a subclass changes it with its model's weights.
     """
 
     version = 0
@@ -126,40 +137,34 @@ class DrawnView(View):
         self._drawings = Cache(MEMORY)
         super().__init__(controls, rows)
 
-    def drawn(self, state: tuple) -> Picture:
-        """The drawing for what the controls say."""
+    def picture_of(self, state: tuple) -> Picture:
+        """The picture of a state."""
         raise NotImplementedError
 
-    @property
-    def picture(self) -> Picture:
-        """What is on show: the still for where no kernel runs."""
-        self.settle()
-        return self._shown
+    def render(self, job: Job, state: tuple) -> None:
+        """Show the picture of a state."""
+        picture, patch = self._cached(state)
+        self.show(picture, patch=patch)
 
-    def answer(self, job: Job, state: tuple) -> None:
-        """Show the drawing."""
-        self._shown, patch = self._remembered(state)
-        self.canvas.draw(self._shown.pixels, self._shown.alt, self._shown.alt, patch=patch)
-
-    def ahead(self, job: Job, state: tuple) -> None:
-        """Draw what one move of a control would ask for."""
-        for one in beside(self.controls, state):
+    def prefetch(self, job: Job, state: tuple) -> None:
+        """Draw the states that are one move away."""
+        for one in neighbors(self.controls, state):
             job.check()
-            self._remembered(one)
+            self._cached(one)
 
-    def _remembered(self, state: tuple) -> tuple[Picture, Patch | None]:
-        """The drawing, and what of it has to travel."""
+    def _cached(self, state: tuple) -> tuple[Picture, Patch | None]:
+        """The picture of a state, and the patch that has to travel."""
         key = (self.version, state)
         found = self._drawings.get(key)
         if found is None:
-            picture = self.drawn(state)
+            picture = self.picture_of(state)
             found = picture, self.canvas.patch_of(picture.pixels)
             self._drawings.put(key, found)
         return found
 
 
-def beside(controls: Sequence[widgets.Widget], state: tuple) -> list[tuple]:
-    """The states that one move away of one control would lead to: a step up or down, or the next choice."""
+def neighbors(controls: Sequence[widgets.Widget], state: tuple) -> list[tuple]:
+    """The states that are one move of one control away: a step up or down, or the next choice."""
     found = []
     for place, (control, value) in enumerate(zip(controls, state, strict=True)):
         if isinstance(control, widgets.SelectionSlider | widgets.Dropdown):
@@ -177,7 +182,7 @@ def beside(controls: Sequence[widgets.Widget], state: tuple) -> list[tuple]:
 
 
 class _Cells:
-    """Knows whether a cell runs: then nothing is computed ahead, which would slow it down."""
+    """Knows whether a cell runs: then nothing is prefetched, which would slow it down."""
 
     def __init__(self):
         self._running, self._shell = False, None
@@ -192,16 +197,16 @@ class _Cells:
             shell = sys.modules["IPython"].get_ipython()
             if shell is self._shell or not hasattr(shell, "kernel"):
                 return
-            shell.events.register("pre_run_cell", self._begins)
-            shell.events.register("post_run_cell", self._ends)
+            shell.events.register("pre_run_cell", self._on_begin)
+            shell.events.register("post_run_cell", self._on_end)
         except (AttributeError, KeyError):
             return  # no notebook
         self._shell, self._running = shell, True
 
-    def _begins(self, *_) -> None:
+    def _on_begin(self, *_) -> None:
         self._running = True
 
-    def _ends(self, *_) -> None:
+    def _on_end(self, *_) -> None:
         self._running = False
 
 
@@ -209,7 +214,7 @@ _cells = _Cells()
 
 
 class _Weak:
-    """A bound method that does not keep its object alive, for threads: nothing happens once the object is gone."""
+    """A bound method that does not keep its object alive, for threads; does nothing once the object is gone."""
 
     def __init__(self, method):
         self.method = weakref.WeakMethod(method)
@@ -220,16 +225,16 @@ class _Weak:
 
 
 def _within(box: widgets.Widget) -> list[widgets.Widget]:
-    """All widgets inside of a box, with those that say how they look."""
-    looks = [getattr(box, name) for name in ("layout", "style") if hasattr(box, name)]
-    return [*(part for child in getattr(box, "children", ()) for part in (*_within(child), child)), *looks]
+    """All widgets inside a box, with their layouts and styles."""
+    styles = [getattr(box, name) for name in ("layout", "style") if hasattr(box, name)]
+    return [*(part for child in getattr(box, "children", ()) for part in (*_within(child), child)), *styles]
 
 
-_views: dict[str, tuple[str, list[View]]] = {}  # of each cell: the run that made them, and they
+_views: dict[str, tuple[str, list[View]]] = {}  # by cell: the id of its last run, and the views made then
 
 
 def _replace_earlier(view: View) -> None:
-    """Close what the same cell has made when it ran before: nobody can see it any more."""
+    """Close the views of an earlier run of the same cell: nobody can see them any more."""
     try:
         header = sys.modules["IPython"].get_ipython().kernel.get_parent()
         cell, run = header["metadata"]["cellId"], header["header"]["msg_id"]

@@ -1,9 +1,9 @@
-"""Work behind the sliders: one thread that always does the newest thing that was asked for, and nothing twice.
+"""Background work for the sliders: one thread that serves the newest request, and caches of what it has computed.
 
-A slider's callback only leaves a request and returns. The thread answers it in stages, first something rough and then
-the full quality, and drops it as soon as a newer request is there, but never before its first answer: a slider that is
-dragged keeps painting. While the hand rests, it computes what may be asked for next. It ends by itself when there
-is nothing to do, so that no explorer holds a thread that is not working.
+A slider's callback only files a request and returns. The thread serves it in stages, a preview first and then full
+quality, and drops it as soon as a newer request is pending, but never before its first result: a slider that is dragged
+keeps painting. Between requests the thread prefetches what the next move may need. It ends by itself when there is
+nothing to do, so that no idle explorer holds a thread.
 """
 
 import contextlib
@@ -19,44 +19,47 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-REST = 0.2  # seconds without a request until it computes ahead
-PATIENCE = 1.0  # seconds that the thread waits for more work before it ends
-STILL = 0.003  # seconds that weights hold still between two steps of a training
-SAMPLE = 32  # numbers of each weight that are looked at to see whether it has changed
+IDLE_AFTER = 0.2  # seconds without a request until it prefetches
+THREAD_TIMEOUT = 1.0  # seconds that the thread waits for the next request before it ends
+INSTANT = 0.1  # seconds: a result that comes as fast as this needs no preview
+DEBOUNCE = 0.08  # seconds without a request until full quality begins
+STILL = 0.003  # seconds without a write to the weights between two training steps
+SAMPLE = 32  # values of each weight that are compared to see whether it has changed
+TRIM_EVERY = 16  # requests; each leaves up to 10 MB of free memory in the C library
 
 
 class Outdated(Exception):
-    """Raised inside of work whose answer nobody waits for any more."""
+    """Raised inside of work whose result nobody waits for any more."""
 
 
 class Job:
-    """One request in the hands of the worker.
+    """One request that the worker serves.
 
-    live: somebody waits for it and watches, so that a rough answer at once is worth something. answered: whether
-    something was shown; the work sets it. ahead: nobody has asked for it, it may be asked for next.
+    live: a browser is watching, so a quick preview is worthwhile. shown: whether a result is on screen; the work sets
+    it. speculative: nobody has requested it yet (prefetching).
     """
 
-    def __init__(self, worker: "Worker", live: bool = True, answered: bool = False, ahead: bool = False):
-        self.worker, self.live, self.answered, self.ahead = worker, live, answered or ahead, ahead
+    def __init__(self, worker: "Worker", live: bool = True, shown: bool = False, speculative: bool = False):
+        self.worker, self.live, self.shown, self.speculative = worker, live, shown or speculative, speculative
 
     @property
     def outdated(self) -> bool:
-        """Whether a newer request waits, or nobody waits at all."""
-        if self.ahead and self.worker.pause():
+        """Whether a newer request is pending, or the worker is closed."""
+        if self.speculative and self.worker.pause():
             return True
-        return self.live and (self.worker.closed or self.worker.waiting)
+        return self.live and (self.worker.closed or self.worker.pending)
 
     def check(self) -> None:
-        """Between two steps: raises `Outdated` when something newer was asked for, and this has shown something."""
-        if self.answered and self.outdated:
+        """Between two steps: raise `Outdated` when a newer request is pending and this one has shown something."""
+        if self.shown and self.outdated:
             raise Outdated
 
     @contextlib.contextmanager
     def within(self, model: nn.Module) -> Iterator[None]:
-        """Check inside of a model, too, whenever this thread enters one of its blocks.
+        """Check inside a model, too, whenever this thread enters one of its blocks.
 
-        A step with guidance asks the network for twice as many pictures: nearly 0.1 s that a hand would wait. Not for a
-        compiled model, which would be compiled again.
+        A guided step evaluates twice as many images, nearly 0.1 s: too long to wait for its end. A compiled model gets
+        no hooks, because it would be compiled again.
         """
         thread = threading.get_ident()
 
@@ -73,26 +76,22 @@ class Job:
             for hook in hooks:
                 hook.remove()
 
-    def rest(self, seconds: float) -> None:
-        """Wait for the hand to rest: raises `Outdated` when a newer request comes meanwhile."""
-        if self.answered:
+    def debounce(self, seconds: float) -> None:
+        """Wait until the slider rests: raise `Outdated` when a newer request comes meanwhile."""
+        if self.shown:
             self.worker.wait(seconds)
             self.check()
 
 
-TIDY_EVERY = 16  # requests; each leaves up to 10 MB in the C library's hands
-
-
 class Worker:
-    """A thread for the newest request.
+    """A thread that serves the newest request.
 
-    work: called with a `Job` for each request that is not overtaken. It finds out by itself what is wanted (the newest
-        is what the controls say by then), shows its answers, and calls `job.check()` between its steps.
-    idle: called with a `Job` after work that nothing newer has followed, to compute ahead.
-    rest: seconds without a request until `idle` is called.
+    work: called with a `Job` for each request that is not superseded. It reads the state of the controls itself, shows
+        its results, and calls `job.check()` between its steps.
+    idle: called with a speculative `Job` once no request has followed for `idle_after` seconds: it prefetches.
     failed: called with what `work` raises; what `idle` raises is dropped.
-    pause: whether something else needs the processor, such as a running cell: then nothing is computed ahead.
-    Gradients are off in both. The thread starts with the first request, and ends when nothing comes for a while.
+    pause: whether something else needs the processor, such as a running cell: then nothing is prefetched.
+    Gradients are off in both. The thread starts with the first request, and ends `THREAD_TIMEOUT` after the last.
     """
 
     def __init__(
@@ -100,116 +99,113 @@ class Worker:
         work: Callable[[Job], None],
         idle: Callable[[Job], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
-        rest: float = REST,
+        idle_after: float = IDLE_AFTER,
         pause: Callable[[], bool] = lambda: False,
     ):
-        self.work, self.idle, self.failed, self.rest, self.pause = work, idle, failed, rest, pause
+        self.work, self.idle, self.failed, self.idle_after, self.pause = work, idle, failed, idle_after, pause
         self.closed = False
-        self._news = threading.Condition()
-        self._hands = threading.RLock()  # of whoever works
+        self._condition = threading.Condition()
+        self._working = threading.RLock()  # held by the thread that runs `work`
         self._thread: threading.Thread | None = None
         self._busy = False
-        self.waiting = False  # whether there is a request that was not taken yet
-        self._roused = False
+        self.pending = False  # whether there is a request that was not taken yet
+        self._awake = False
 
-    def ask(self) -> None:
-        """Ask for the newest; returns at once."""
-        self._start(waiting=True)
+    def request(self) -> None:
+        """File a request; returns at once."""
+        self._start(pending=True)
 
-    def rouse(self) -> None:
-        """Compute ahead without being asked for anything; returns at once."""
-        self._start(waiting=False)
+    def prefetch(self) -> None:
+        """Prefetch without a request; returns at once."""
+        self._start(pending=False)
 
-    def _start(self, waiting: bool) -> None:
-        with self._news:
+    def _start(self, pending: bool) -> None:
+        with self._condition:
             if self.closed:
                 return
-            self.waiting, self._roused = self.waiting or waiting, True
+            self.pending, self._awake = self.pending or pending, True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, daemon=True, name="dit_course explorer")
                 self._thread.start()
-            self._news.notify_all()
+            self._condition.notify_all()
 
-    def now(self) -> None:
-        """Answer here, in the calling thread, in full and when the one in hand is done; errors are raised."""
-        self.settle()
-        with self._hands, torch.no_grad():
+    def run_now(self) -> None:
+        """Serve a request in the calling thread, to the end, once the current one is done; errors are raised."""
+        self.wait_idle()
+        with self._working, torch.no_grad():
             self.work(Job(self, live=False))
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something new is asked for, or so long. Returns whether it was."""
-        with self._news:
-            return self._news.wait_for(lambda: self.waiting or self.closed, seconds)
+        """Wait for a new request, at most so long. Returns whether there is one."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self.pending or self.closed, seconds)
 
-    def settle(self, timeout: float = 60.0) -> bool:
-        """Wait until all that was asked for is answered in full; False after `timeout` seconds."""
+    def wait_idle(self, timeout: float = 60.0) -> bool:
+        """Wait until no request is pending or in progress; False after `timeout` seconds."""
         if threading.current_thread() is self._thread:
             return True
-        with self._news:
-            return self._news.wait_for(lambda: not (self.waiting or self._busy) or self.closed, timeout)
+        with self._condition:
+            return self._condition.wait_for(lambda: not (self.pending or self._busy) or self.closed, timeout)
 
     def close(self) -> None:
-        """Drop all work; the thread ends after the step it is in."""
-        with self._news:
-            self.closed, self.waiting = True, False
-            self._news.notify_all()
+        """Drop all work; the thread ends after its current step."""
+        with self._condition:
+            self.closed, self.pending = True, False
+            self._condition.notify_all()
 
     def _take(self) -> Job | None:
-        """The next request, or None when there was none for a while: then the thread is no longer ours."""
-        with self._news:
-            self._news.wait_for(lambda: self._roused or self.closed, PATIENCE)
-            if self.closed or not self._roused:
+        """The next request; None after a while without one: then this thread is no longer the worker's."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._awake or self.closed, THREAD_TIMEOUT)
+            if self.closed or not self._awake:
                 self._thread = None
                 return None
-            job = Job(self, answered=not self.waiting)  # roused only: there is nothing to answer
-            self._busy, self.waiting, self._roused = self.waiting, False, False
+            job = Job(self, shown=not self.pending)  # prefetch only: there is no request to serve
+            self._busy, self.pending, self._awake = self.pending, False, False
             return job
 
-    @torch.no_grad()  # the mode belongs to the thread: what a cell has set does not hold here
+    @torch.no_grad()  # gradient mode belongs to the thread: what a cell has set does not apply here
     def _run(self) -> None:
         taken = 0
         while (job := self._take()) is not None:
             taken += 1
-            if taken % TIDY_EVERY == 0:  # a hand that never rests must not fill the memory
-                give_back()
+            if taken % TRIM_EVERY == 0:  # even while a slider never rests
+                trim_memory()
             try:
-                with self._hands:
-                    if not job.answered:
+                with self._working:
+                    if not job.shown:
                         self.work(job)
             except Outdated:
                 pass
             except Exception as error:  # what a thread raises is shown nowhere
-                self._complain(error)
+                self._report(error)
             finally:
-                with self._news:
+                with self._condition:
                     self._busy = False
-                    self._news.notify_all()
-            if self.idle is not None and not self.wait(self.rest) and not self.pause():
+                    self._condition.notify_all()
+            if self.idle is not None and not self.wait(self.idle_after) and not self.pause():
                 try:
-                    self.idle(Job(self, ahead=True))
-                except Exception:  # nobody has asked for it: when they do, they will see the error
+                    self.idle(Job(self, speculative=True))
+                except Exception:  # nobody has requested it: a later request will show the error
                     continue
-        give_back()
+        trim_memory()
 
-    def _complain(self, error: Exception) -> None:
-        if self.failed is not None and not self.closed and not self.waiting:
+    def _report(self, error: Exception) -> None:
+        if self.failed is not None and not self.closed and not self.pending:
             self.failed(error)
 
 
-def give_back() -> None:
-    """Give free memory back to the machine, where the C library can (glibc); by itself it keeps nearly all of it.
+def trim_memory() -> None:
+    """Give free memory back to the system, where the C library can (glibc); by itself it keeps nearly all of it.
 
-    200 drawings of the guidance explorer left 0.8 GB in its hands, of which 0.1 GB were in use.
+    After 200 updates of the guidance explorer it held 0.8 GB, of which 0.1 GB were in use.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class Cache:
-    """What was computed lately, up to a limit of memory; what was not used for longest goes first. For any thread.
-
-    limit: in bytes. An answer that is larger by itself is not kept.
-    """
+    """A thread-safe least-recently-used cache with a limit in bytes; a larger value is not kept."""
 
     def __init__(self, limit: int = 64 * 2**20):
         self.limit, self.size = limit, 0
@@ -217,7 +213,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Any:
-        """What was kept under this key, or None."""
+        """The value of this key, or None."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -225,7 +221,7 @@ class Cache:
             return self._kept[key][0]
 
     def put(self, key: Hashable, value: Any) -> None:
-        """Keep something that knows its size: tensors, arrays, bytes, or tuples, lists and objects of them."""
+        """Keep a value whose size is known: tensors, arrays, bytes, or tuples, lists and objects of them."""
         size = bytes_of(value)
         with self._lock:
             if key in self._kept:
@@ -238,7 +234,7 @@ class Cache:
                 self.size -= self._kept.popitem(last=False)[1][1]
 
     def items(self) -> list[tuple[Hashable, Any]]:
-        """All that is kept, what was used last at the end."""
+        """All keys and values, the most recently used last."""
         with self._lock:
             return [(key, value) for key, (value, _) in self._kept.items()]
 
@@ -250,7 +246,7 @@ class Cache:
 
 
 def bytes_of(value: Any) -> int:
-    """How much memory something takes, about: tensors, arrays and bytes inside of tuples, lists and objects."""
+    """About how many bytes a value takes: tensors, arrays and bytes inside tuples, lists and objects."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if hasattr(value, "nbytes"):
@@ -265,10 +261,10 @@ def bytes_of(value: Any) -> int:
 
 
 class Weights:
-    """A copy of a model to draw with, renewed whenever the model has learned something.
+    """A copy of a model to sample with, renewed whenever the model's weights have changed.
 
-    A cell may train the model while a slider moves: every drawing then uses the weights of one moment, in eval mode,
-    and the model itself is only read. version: grows with every new copy.
+    A cell may train the model while a slider moves: each update then uses the weights of one training step, in eval
+    mode, and the model itself is only read. version: grows with every new copy.
     """
 
     def __init__(self, model: nn.Module):
@@ -278,23 +274,23 @@ class Weights:
         self._lock = threading.Lock()
 
     def copy(self, tries: int = 60) -> nn.Module:
-        """The copy, as new as the model. Raises RuntimeError when the weights never hold still for a moment.
+        """The copy, up to date. Raises RuntimeError when the weights change all the time.
 
-        A weight that is written shortly before, while or shortly after they are copied was part of a step.
+        A write shortly before, during or shortly after the copy means that it falls into a training step: try again.
         """
         with self._lock:
             seen = fingerprint(self.model)
             if seen == self._seen:
                 return self._copy
             for attempt in range(tries):
-                moment = STILL if attempt < tries // 2 else 0.0  # very fast training leaves no long pauses
-                time.sleep(moment)
+                pause = STILL if attempt < tries // 2 else 0.0  # very fast training leaves no long pauses
+                time.sleep(pause)
                 before = fingerprint(self.model)
                 if before != seen:
                     seen = before
                     continue
                 fresh = deepcopy(self.model).eval().requires_grad_(False)
-                time.sleep(moment)
+                time.sleep(pause)
                 seen = fingerprint(self.model)
                 if before == seen:
                     self._copy, self._seen = fresh, seen
@@ -310,9 +306,9 @@ class Weights:
 
 @torch.no_grad()
 def fingerprint(model: nn.Module) -> tuple:
-    """What changes when the model learns: where its weights are, how often they were written, and some of each.
+    """What changes with the weights: their addresses, their write counts, and a sample of their values.
 
-    The sample is for what leaves no other trace, such as `weight.data -= step`. Costs about a millisecond.
+    The sample catches what leaves no other trace, such as `weight.data -= step`. Costs about a millisecond.
     """
     tensors = [*model.parameters(), *model.buffers()]
     versions = [0 if tensor.is_inference() else tensor._version for tensor in tensors]

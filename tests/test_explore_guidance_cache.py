@@ -1,4 +1,4 @@
-"""Drawing with a memory: the walk is the sampler's, and what is foreseen is nearer to the truth than what was shown."""
+"""Cached trajectories: they are the sampler's, and an extrapolation is nearer to the truth than what was on screen."""
 
 from dataclasses import replace
 
@@ -30,16 +30,16 @@ def wrong(a, b):
 
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 2.5])
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.7)])
-def test_a_walk_ends_where_the_sampler_does(model, cfg, interval):
-    asked = Request((3, 1, 1), 5, cfg, 6, interval)
+def test_a_trajectory_ends_where_the_sampler_does(model, cfg, interval):
+    request = Request((3, 1, 1), 5, cfg, 6, interval)
     drawn = Sampler(model, 6, "ab2", cfg, interval).sample(3, [3, 1, 1], seed=5)
-    path = integrate(model, asked)
+    path = integrate(model, request)
     assert torch.equal(path.pictures, (drawn * 255).round().byte())
     assert path.times == pytest.approx([1 - k / 6 for k in range(6)])
-    assert all((a is not None) or (b is not None) for a, b in zip(path.with_label, path.without, strict=True))
+    assert all((a is not None) or (b is not None) for a, b in zip(path.with_label, path.without_label, strict=True))
 
 
-def test_on_the_way_there_is_a_picture_for_every_step_and_an_error_ends_it(model):
+def test_there_is_a_prediction_for_every_step_and_an_error_ends_it(model):
     seen = []
     integrate(model, Request((1,), 0, 2.0, 5), lambda t, pixels: seen.append((round(t, 3), pixels.shape)))
     assert seen == [(t, (1, 3, 8, 8)) for t in (0.8, 0.6, 0.4, 0.2)]
@@ -51,39 +51,39 @@ def test_on_the_way_there_is_a_picture_for_every_step_and_an_error_ends_it(model
         integrate(model, Request((1,), 0, 2.0, 5), stop)
 
 
-def test_a_known_way_is_foreseen_exactly(model):
-    for asked in (Request((1, 2), 0, 2.0, 5), Request((1, 2), 0, 1.0, 5), Request((1, 2), 0, 3.0, 7, (0.2, 0.6))):
-        path = integrate(model, asked)
-        assert (extrapolate(path, asked).int() - path.pictures.int()).abs().max() <= 1
+def test_a_cached_trajectory_is_extrapolated_exactly(model):
+    for request in (Request((1, 2), 0, 2.0, 5), Request((1, 2), 0, 1.0, 5), Request((1, 2), 0, 3.0, 7, (0.2, 0.6))):
+        path = integrate(model, request)
+        assert (extrapolate(path, request).int() - path.pictures.int()).abs().max() <= 1
 
 
-def test_what_is_not_known_is_not_foreseen(model):
+def test_what_was_not_recorded_is_not_extrapolated(model):
     assert extrapolate(integrate(model, Request((1,), 0, 1.0, 3)), Request((1,), 0, 2.0, 3)) is None
     assert extrapolate(integrate(model, Request((1,), 0, 0.0, 3)), Request((1,), 0, 2.0, 3)) is None
     assert extrapolate(integrate(model, Request((1,), 0, 2.0, 3, (0.5, 0.8))), Request((1,), 0, 2.0, 9)) is not None
 
 
-def test_foreseeing_asks_the_network_nothing(model):
+def test_extrapolation_needs_no_evaluation(model):
     path = integrate(model, Request((1,), 0, 2.0, 3))
-    model.register_forward_pre_hook(lambda *_: pytest.fail("the network was asked"))
+    model.register_forward_pre_hook(lambda *_: pytest.fail("the network was evaluated"))
     assert extrapolate(path, Request((1,), 0, 4.0, 3)).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("change", [{"cfg": 3.0}, {"cfg": 2.0}, {"cfg": 5.0}, {"cfg": 0.5}, {"interval": (0.2, 0.8)}])
-def test_what_is_foreseen_is_nearer_than_what_was_shown(trained, change):
-    asked = Request(EVERY, 2, 2.5, 8)
-    path, there = integrate(trained, asked), replace(asked, **change)
+def test_an_extrapolation_is_nearer_than_what_was_on_screen(trained, change):
+    request = Request(EVERY, 2, 2.5, 8)
+    path, there = integrate(trained, request), replace(request, **change)
     truth = integrate(trained, there).pictures
     assert wrong(extrapolate(path, there), truth) < 0.92 * wrong(path.pictures, truth)
 
 
-def test_a_first_guess_costs_one_evaluation_and_looks_like_the_answer(trained):
-    guesser, asked = Guesser(), Request(EVERY, 2, 2.5, 8)
-    before = integrate(trained, asked)
+def test_a_first_guess_costs_one_evaluation_and_looks_like_the_result(trained):
+    guesser, request = Guesser(), Request(EVERY, 2, 2.5, 8)
+    before = integrate(trained, request)
     guesser.learn(before)
     counted = []
     hook = trained.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
-    there = replace(asked, seed=5)
+    there = replace(request, seed=5)
     guess = guesser.guess(trained, there)
     hook.remove()
     assert counted == [10]
@@ -92,14 +92,14 @@ def test_a_first_guess_costs_one_evaluation_and_looks_like_the_answer(trained):
 
 
 @pytest.mark.parametrize("cfg", [0.0, 1.0, 4.0])
-def test_a_guess_is_made_with_and_without_memory(model, cfg):
-    guesser, asked = Guesser(), Request((4, 4), 1, cfg, 3)
-    assert guesser.guess(model, asked).shape == (2, 3, 8, 8)
-    guesser.learn(integrate(model, asked))
-    assert guesser.guess(model, replace(asked, seed=2)).shape == (2, 3, 8, 8)
+def test_a_guess_is_made_with_and_without_cached_means(model, cfg):
+    guesser, request = Guesser(), Request((4, 4), 1, cfg, 3)
+    assert guesser.guess(model, request).shape == (2, 3, 8, 8)
+    guesser.learn(integrate(model, request))
+    assert guesser.guess(model, replace(request, seed=2)).shape == (2, 3, 8, 8)
 
 
-def test_the_nearest_road_has_the_same_noise_and_classes(model):
+def test_the_nearest_trajectory_has_the_same_noise_and_classes(model):
     base = Request((1, 2), 0, 2.0, 3)
     trajectories = [
         integrate(model, replace(base, **change)) for change in ({"cfg": 6.0}, {"seed": 1}, {"cfg": 3.0}, {"steps": 1})
