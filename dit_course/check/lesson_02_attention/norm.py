@@ -103,7 +103,7 @@ NORM_TIMES = "you multiply by the root of the mean square: dividing by it brings
 
 RMSNorm = Exercise(
     "RMSNorm",
-    reference=by_hand,  # the lesson goes on to the package's, which is fused
+    reference=by_hand,  # the lesson goes on to the package's, fused on a GPU
     lesson="02",
     partly=OTHERWISE,
     cases=norm_cases,
