@@ -41,8 +41,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., width). Returns the same shape and dtype; the mean square is taken in float32."""
         weight = None if self.weight is None else self.weight.to(x.dtype)
-        if x.device.type != "cpu":
-            with torch.autocast(x.device.type, enabled=False):  # it would copy half precision to float32 first
+        if x.is_cuda:
+            with torch.autocast("cuda", enabled=False):  # it would copy half precision to float32 first
                 return F.rms_norm(x, x.shape[-1:], weight, self.eps)
         mean_square = x.float().square().mean(dim=-1, keepdim=True)  # (..., 1)
         x = x * torch.rsqrt(mean_square + self.eps).to(x.dtype)
