@@ -12,6 +12,8 @@ from torch import nn
 from dit_course.attention import MLP, RMSNorm, SelfAttention, attention_weights, merge_heads, split_heads
 from dit_course.check import stretch_solutions
 
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 33))
 def test_rmsnorm_is_torchs(batch, tokens, width):
@@ -51,33 +53,34 @@ def test_rmsnorm_keeps_the_dtype_and_takes_the_mean_in_float32(dtype):
     torch.testing.assert_close(normed, torch.ones(1, 8, dtype=dtype), atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("scale", [True, False])
-def test_rmsnorm_is_the_one_built_by_hand(scale):
+def test_rmsnorm_is_the_one_built_by_hand(scale, device):
     torch.manual_seed(0)
-    x = (3 * torch.randn(2, 5, 24) + 1).requires_grad_()
+    x = (3 * torch.randn(2, 5, 24, device=device) + 1).requires_grad_()
     outputs, gradients = [], []
     for kind in (RMSNorm, stretch_solutions.RMSNorm):
-        norm = kind(24, scale=scale)
+        norm = kind(24, scale=scale).to(device)
         if scale:
-            norm.weight.data = torch.linspace(0.5, 2, 24)
+            norm.weight.data = torch.linspace(0.5, 2, 24, device=device)
         outputs.append(norm(x))
         gradients.append(torch.autograd.grad(outputs[-1].square().sum(), [x, *norm.parameters()]))
     torch.testing.assert_close(*outputs, atol=1e-6, rtol=0)
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("autocast", [True, False])
 @pytest.mark.parametrize("scale", [1e-3, 1, 300])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_rmsnorm_in_half_precision_is_exact_up_to_its_last_rounding(dtype, scale, autocast):
+def test_rmsnorm_in_half_precision_is_exact_up_to_its_roundings(dtype, scale, autocast, device):
     """In its own dtype under autocast, too: float32 would be copied to and fro for nothing."""
-    x = (scale * torch.randn(4, 7, 192)).to(dtype)
+    x = (scale * torch.randn(4, 7, 192)).to(device, dtype)
     exact = F.rms_norm(x.double(), (192,), eps=1e-6)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        normed, weighted = RMSNorm(192, scale=False)(x), RMSNorm(192)(x)
+    with torch.autocast(device, torch.bfloat16, enabled=autocast):
+        normed, weighted = RMSNorm(192, scale=False)(x), RMSNorm(192).to(device)(x)
     assert normed.dtype == weighted.dtype == dtype
-    half_a_digit = torch.finfo(dtype).eps / 2
-    torch.testing.assert_close(normed.double(), exact, rtol=1.01 * half_a_digit, atol=1e-7)
+    torch.testing.assert_close(normed.double(), exact, rtol=1.01 * torch.finfo(dtype).eps, atol=1e-7)  # two roundings
     torch.testing.assert_close(weighted, normed, rtol=0, atol=0)
 
 

@@ -30,7 +30,7 @@ def shift(t: Tensor, factor: float) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """Divide each vector by the root of its mean square, by hand (lesson 02); the package's own is fused."""
+    """Divide each vector by the root of its mean square, by hand (lesson 02); the package's own is fused on a GPU."""
 
     def __init__(self, width: int, eps: float = 1e-6, scale: bool = True):
         super().__init__()

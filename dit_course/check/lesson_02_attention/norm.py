@@ -99,7 +99,7 @@ NORM_ERRORS = {
 
 RMSNorm = Exercise(
     "RMSNorm",
-    reference=by_hand,  # the lesson goes on to the package's, which is fused
+    reference=by_hand,  # the lesson goes on to the package's, fused on a GPU
     lesson="02",
     partly=OTHERWISE,
     cases=norm_cases,
