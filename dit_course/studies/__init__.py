@@ -1,0 +1,1 @@
+"""Measurements that take their time: what the lessons' numbers come from."""
