@@ -163,9 +163,7 @@ class SelfConsistency:
     def __init__(self, teacher: DiT, target: nn.Module | None = None, base: float = 0.25, shortest: int = 7):
         self.teacher, self.target, self.base, self.shortest = teacher, target, base, shortest
 
-    def loss(
-        self, model: nn.Module, x: Tensor, y: Tensor | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Mean squared error to the target: a scalar. x: (batch, ...) in [-1, 1]. y: (batch,) labels or None."""
         n, device = len(x), x.device
         noise = torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
@@ -175,7 +173,7 @@ class SelfConsistency:
         with torch.no_grad():
             b = round(self.base * n)  # the first b learn the velocity
             rest = None if y is None else y[b:]
-            average = (self.target or model)
+            average = self.target or model
             target = torch.cat([
                 guided_velocity(self.teacher, x_t[:b], t[:b], None if y is None else y[:b], cfg[:b]),
                 shortcut_target(lambda x, t, s: average(x, t, rest, s, cfg[b:]), x_t[b:], t[b:], t_next[b:]),

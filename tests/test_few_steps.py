@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dit_course.checkpoints import load_pretrained, save_pretrained
 from dit_course.dit import DiT, DiTConfig
 from dit_course.few_steps import (
     FewStepDiT,
@@ -165,3 +166,13 @@ def test_steps_lie_between_noise_and_data():
 def test_settings_that_make_no_sense(setting, words):
     with pytest.raises(ValueError, match=words):
         FewStepSampler(FewStepDiT.from_teacher(perturbed()), **setting)
+
+
+def test_a_student_is_saved_and_loaded_as_one(tmp_path):
+    student = FewStepDiT.from_teacher(perturbed()).eval()
+    torch.nn.init.normal_(student.span_embed.output.weight)
+    save_pretrained(tmp_path / "model", student, training={"teacher": "one"})
+    loaded = load_pretrained(tmp_path)
+    assert isinstance(loaded, FewStepDiT)
+    x, t, y = inputs()
+    torch.testing.assert_close(loaded(x, t, y, t / 2), student(x, t, y, t / 2))

@@ -5,10 +5,12 @@ noise and dropped labels in the same order; uniform and logit-normal times come 
 """
 
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from dit_course.checkpoints import load_classifier
 from dit_course.data import to_float
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
@@ -96,7 +98,7 @@ def trained(variant: str, seed: int, total: int, train, args, stop_after: float 
     _start_again(optimizer, position)
     torch.manual_seed(1000 + seed)
     say(f"colour: {variant}, seed {seed}: ready after {time.perf_counter() - start:.0f} s")
-    wait_for(args.gate, 120)
+    wait_for(args.gate)
     torch.cuda.synchronize() if DEVICE.type == "cuda" else None
     start, shown, done = time.perf_counter(), time.perf_counter(), 0
     while done < total:
@@ -145,22 +147,37 @@ def judged(model: DiT, judge: nn.Module, test, args) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and judge the variants of one seed, a row of the table each; or, with --speed, only time them."""
-    args = options("colour", steps=0, minutes=1.5, samples=2000, seed=0, judge="", speed=0.0, stop_after=1e9)
+    """Train and judge what no other process has claimed yet, a table of one row each; or, with --speed, only time them.
+
+    deadline: seconds from now after which no run is begun that would not end in time.
+    """
+    args = options("colour", steps=0, minutes=1.0, samples=2000, judge="", speed=0.0, deadline=1e9)
+    begun = time.perf_counter()
     train = load("cifar10", "train", args.cifar10)
     if args.speed:
         return measure_speed(train, args)
     total = 2 if args.dry else args.steps or agreed_steps(train, args)
-    rows, test = [], load("cifar10", "test", args.cifar10)
-    for variant in VARIANTS:
-        model, seconds, done = trained(variant, args.seed, total, train, args, args.stop_after)
-        row = {"variant": variant, "seed": args.seed, "steps": done, "planned": total, "seconds_per_step": seconds}
+    test, longest = load("cifar10", "test", args.cifar10), 0.0
+    for seed, variant in ((seed, variant) for seed in (0, 1) for variant in VARIANTS):
+        name = f"colour-{variant.replace(' ', '-')}-{seed}"
+        start = time.perf_counter()
+        if start - begun + longest > args.deadline or not claimed(args.out / f"{name}.claim"):
+            continue
+        model, seconds, done = trained(variant, seed, total, train, args, args.deadline + begun - start)
+        row = {"variant": variant, "seed": seed, "steps": done, "planned": total, "seconds_per_step": seconds}
         row |= judged(model, find_judge(args), test, args) | {"machine": machine()}
-        rows.append(row)
-        write_rows(args.out / f"colour-seed-{args.seed}.csv", rows)
-        say(f"colour: {variant}, seed {args.seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in list(row.items())[4:12]))
-        if done < total:
-            raise SystemExit("colour: the time was over before the steps: no fair comparison")
+        write_rows(args.out / f"{name}.csv", [row])
+        say(f"colour: {variant}, seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in list(row.items())[4:14]))
+        longest = max(longest, time.perf_counter() - start)
+
+
+def claimed(file: Path) -> bool:
+    """Whether this process was the first to ask for it."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def agreed_steps(train, args) -> int:
@@ -170,7 +187,10 @@ def agreed_steps(train, args) -> int:
         with file.open("x"):  # fails where it is there
             _, seconds, _ = trained("baseline", 0, 100_000, train, args, 6.0)
         partial = file.with_suffix(".partial")
-        partial.write_text(str(max(500, int(60 * args.minutes / seconds / 100) * 100)))
+        steps = (
+            int(0.7 * 60 * args.minutes / seconds / 100) * 100
+        )  # once all lanes run, a step takes up to 1.7 times as long
+        partial.write_text(str(max(500, steps)))
         partial.replace(file)
     except FileExistsError:
         end = time.monotonic() + 150
@@ -183,10 +203,6 @@ def agreed_steps(train, args) -> int:
 
 def find_judge(args) -> nn.Module:
     """The judge of this session once it is there, else the shipped one."""
-    from pathlib import Path
-
-    from dit_course.checkpoints import load_classifier
-
     try:
         wait_for(Path(f"{args.judge}-classifier.json"), 60)
         judge = load_classifier(Path(args.judge))

@@ -97,7 +97,7 @@ def main() -> None:
     out, end = args.out.resolve(), args.seconds
     (out / "logs").mkdir(parents=True, exist_ok=True)
     cifar10, gate, judge = args.work / "cifar10.pt", out / "gate", out / "cifar10"
-    for old in (cifar10, gate, out / "norms-ready", out / "norms-done", out / "colour-steps.txt"):
+    for old in (cifar10, gate, out / "quiet", out / "colour-steps.txt", *out.glob("*.claim")):
         old.unlink(missing_ok=True)
     environment = os.environ | {
         "TORCHINDUCTOR_CACHE_DIR": str(args.work / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "4",
@@ -119,34 +119,35 @@ def main() -> None:
         run(Part("cifar10", "cifar10", options, end, retry=False), out, environment)
 
     def norms() -> None:
-        compiled = ("(a) RMSNorm written out, compiled", "(b) RMSNorm by F.rms_norm, compiled")
-        ahead = [] if args.dry else compiled
-        warm = [
-            threading.Thread(target=run, args=(
-                Part(f"norms-{i}", "norms", [*shared, "--only", name], 100, retry=False), out, environment))
-            for i, name in enumerate(ahead)
+        warm = [] if args.dry else [
+            ("a", "(a) RMSNorm written out, compiled"), ("b", "(b) RMSNorm by F.rms_norm, compiled"),
         ]  # fmt: skip
-        for thread in warm:
+        ahead = [
+            threading.Thread(target=run, args=(
+                Part(f"norms-{key}", "norms", [*shared, "--only", name], 100, retry=False), out, environment))
+            for key, name in warm
+        ]  # fmt: skip
+        for thread in ahead:
             thread.start()
-        for thread in warm:
-            thread.join()
-        run(Part("norms", "norms", shared, 135 if not args.dry else end, retry=False), out, environment)
+        wait = ["--wait-for", ",".join(f"norms-compiled-{key}" for key, _ in warm)] if warm else []
+        run(Part("norms", "norms", shared + wait, 125 if not args.dry else end, retry=False), out, environment)
         gate.touch()
         say("the gate is open")
 
-    colour = ["--judge", str(judge), "--minutes", str((0.62 * end - 60) / 3 / 60 * 0.65)]
-    fashion = ["--teacher", "fashion-mnist", "--data", "fashion-mnist", "--seconds", str(0.22 * end)]
+    last, open_at = end - 27, 85  # when the lanes must end, and about when they begin
+    trained = {"fashion-mnist": 0.21 * end, "judge": 0.27 * end, "cifar10": 0.5 * end}
+    each = (2 * (last - open_at) - trained["fashion-mnist"] - trained["judge"] - 100) / 6 - 25  # of the colour runs
+    colour = ["--judge", str(judge), "--minutes", str(each / 60)]
+    fashion = ["--teacher", "fashion-mnist", "--data", "fashion-mnist", "--seconds", str(trained["fashion-mnist"])]
     cifar = [
-        "--teacher", str(args.colour_teacher), "--data", "cifar10", "--judge", str(judge), "--seconds", str(0.5 * end),
-        "--batch", "256", "--pool", "32768", "--first", "4096", "--path-steps", "16", "--steps-per-chunk", "120",
-        "--samples", "2000",
+        "--teacher", str(args.colour_teacher), "--data", "cifar10", "--judge", str(judge),
+        "--seconds", str(trained["cifar10"]), "--batch", "256", "--pool", "32768", "--first", "4096",
+        "--path-steps", "16", "--steps-per-chunk", "120", "--samples", "2000",
     ]  # fmt: skip
-    last = end - 50
     lanes = [
-        [Part("students-fashion-mnist", "students", gated + fashion, last),
-         Part("colour-seed-0", "colour", [*shared, *colour, "--seed", "0"], last)],
-        [Part("judge", "judge", [*shared, "--seconds", str(0.25 * end)], 0.5 * end),
-         Part("colour-seed-1", "colour", [*shared, *colour, "--seed", "1"], last)],
+        [Part("students-fashion-mnist", "students", gated + fashion, last), Part("colour-a", "colour", shared, last)],
+        [Part("judge", "judge", [*gated, "--seconds", str(trained["judge"])], 0.6 * end),
+         Part("colour-b", "colour", shared, last)],
         [Part("students-cifar10", "students", gated + cifar, last)],
     ]  # fmt: skip
 
@@ -154,6 +155,8 @@ def main() -> None:
         if parts[0].name == "students-cifar10":
             arrived()
         for part in parts:
+            if part.module == "colour":
+                part.options = [*shared, *colour, "--deadline", str(max(1.0, last - now() - 12))]
             run(part, out, environment | mps)
 
     threads = [threading.Thread(target=decode), threading.Thread(target=norms)]
@@ -163,10 +166,22 @@ def main() -> None:
     threads += [threading.Thread(target=lane, args=(parts,)) for parts in lanes]
     for thread in threads[2:]:
         thread.start()
+    quiet = out / "quiet"
+    speed = Part(
+        "colour-speed",
+        "colour",
+        [*shared, "--speed", "0.1" if args.dry else "4", "--gate", str(quiet)],
+        end,
+        retry=False,
+    )
+    timed = threading.Thread(target=run, args=(speed, out, environment))
+    while not args.dry and now() < last - 30 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.5)
+    timed.start()  # compiles, and waits until the others are done
     for thread in threads:
         thread.join()
-    speed = [*shared, "--speed", "0.1" if args.dry else "5"]
-    run(Part("colour-speed", "colour", speed, end, retry=False), out, environment)
+    quiet.touch()
+    timed.join()
     (out / "session-done").touch()
     say("all done")
 
