@@ -30,6 +30,7 @@ ROOMS = {
     "trainer": ("train",),
     "ema": ("EMA",),
     "sampling": ("Sampler", "ab2", "euler", "guided", "heun"),
+    "few_steps": ("FewStepDiT", "FewStepSampler"),
     "evaluation": (
         "Classifier",
         "class_accuracy",

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dit_course.data import atomic_write, data_root
 from dit_course.dit import DiT, DiTConfig
-from dit_course.evaluation import Classifier
+from dit_course.few_steps import FewStepDiT
+from dit_course.studies.judges import make_classifier
 from dit_course.wrappers import unwrap, without_prefixes
 
 
@@ -87,6 +88,7 @@ def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) ->
     learned = without_prefixes(dict(model.named_parameters()))  # buffers hold frequencies: rounding would detune them
     state = {name: x.half() if half and name in learned else x for name, x in state.items()}
     names = {"class_names": model.class_names} if model.class_names else {}
+    names |= {"kind": "few-steps"} if isinstance(model, FewStepDiT) else {}
     eps = model.blocks[0].norm_2.eps  # weights that came from diffusers have another
     names |= {"mlp_norm_eps": eps} if eps != 1e-6 else {}
     about = {"config": asdict(model.config), **names, **about}
@@ -113,7 +115,8 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
 def _restored(state: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> DiT:
     """The model that a pair of files describes."""
     try:
-        model = DiT(DiTConfig(**about["config"]))
+        kind = FewStepDiT if about.get("kind") == "few-steps" else DiT
+        model = kind(DiTConfig(**about["config"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}.json describes no DiT of this course ({error}): take another file") from error
     load_state(model, state, f"{path}.safetensors")
@@ -123,7 +126,7 @@ def _restored(state: Mapping[str, Tensor], about: Mapping[str, Any], path: Path)
     return model
 
 
-def load_classifier(name: str | Path) -> Classifier:
+def load_classifier(name: str | Path) -> nn.Module:
     """The shipped judge of a data set, "fashion-mnist" or "cifar10", in eval mode."""
     path = _resolve(f"{name}-classifier")
     if not _pair(path)[0].exists():
@@ -132,7 +135,7 @@ def load_classifier(name: str | Path) -> Classifier:
             "one for cifar10, and `python -m dit_course classifier` trains others"
         )
     state, about = load_tensors(path)
-    classifier = Classifier(**about["config"])
+    classifier = make_classifier(about["config"])
     load_state(classifier, state, f"{path}.safetensors")
     return classifier.eval()
 
