@@ -8,6 +8,8 @@ threads wait politely.
 import importlib
 import os
 
+from dit_course import interop  # noqa: F401 (from here on, old import paths lead to the new places)
+
 # Idle threads sleep instead of spinning: with a browser on the other core this trains 2.5 times as fast. OpenMP reads
 # it once, when torch is imported, so it is set here first; whoever has chosen otherwise is left alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -21,10 +23,11 @@ ROOMS = {
     "attention": ("MLP", "RMSNorm", "SelfAttention"),
     "conditioning": ("LabelEmbedder", "TimestepEmbedder", "modulate"),
     "blocks": ("DiTBlock", "FinalLayer"),
-    "dit": ("DiT", "DiTConfig", "append_registers", "count_multiply_adds", "count_parameters", "drop_registers"),
+    "dit": ("DiT", "DiTConfig", "append_registers", "drop_registers"),
     "flow": ("RectifiedFlow", "interpolate", "logit_normal", "uniform", "velocity_target"),
     "distributed.train_config": ("NonFiniteLoss", "Step", "TrainConfig"),
-    "training": ("learning_rate", "overfit", "train", "training_step"),
+    "training": ("learning_rate", "overfit", "training_loop", "training_step"),
+    "trainer": ("train",),
     "ema": ("EMA",),
     "sampling": ("Sampler", "ab2", "euler", "guided", "heun"),
     "evaluation": (
@@ -41,7 +44,15 @@ ROOMS = {
         "pixel_distance",
         "precision_recall",
     ),
-    "scaling": ("even_tokens", "fit_power_law", "gpu_hours", "to_bfloat16", "training_flops"),
+    "scaling": (
+        "count_multiply_adds",
+        "count_parameters",
+        "even_tokens",
+        "fit_power_law",
+        "gpu_hours",
+        "to_bfloat16",
+        "training_flops",
+    ),
     "checkpoints": ("load_classifier", "load_pretrained", "save_pretrained"),
     "data": ("load_dataset", "to_float"),
 }

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     if arguments == ["doctor"]:  # before anything else is imported: it must work where nothing else does
         return Doctor().run()
 
-    from dit_course.training import NonFiniteLoss
+    from dit_course.distributed.train_config import NonFiniteLoss
 
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _speaks(error: Exception) -> bool:
-    """Whether this process reports an error: in a team of processes mostly all have the same one."""
+    """Whether this process reports an error: mostly all processes of a group have the same one."""
     from dit_course.distributed.single import PeerLost
 
     rank = int(os.environ.get("RANK", 0))

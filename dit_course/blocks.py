@@ -2,7 +2,7 @@
 
 Peebles & Xie 2023, arXiv 2212.09748, figure 3: the condition (time + class) decides for every layer how to scale and
 shift what goes in, and with a gate how much of what comes out is kept. The gates start at zero, so at first every
-block is the identity. Nothing may initialise these weights again later: that would silently undo the zeros.
+block is the identity. Nothing may initialize these weights again later: that would silently undo the zeros.
 """
 
 import torch.nn.functional as F

@@ -16,15 +16,20 @@ from torch import Tensor, nn
 from dit_course.data import atomic_write, data_root
 from dit_course.dit import DiT, DiTConfig
 from dit_course.evaluation import Classifier
+from dit_course.wrappers import unwrap, without_prefixes
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], proof: Callable | None = None
+) -> None:
     """Write PATH.safetensors, then PATH.json: who finds the JSON may trust the tensors.
 
-    path: without ending. about: what JSON can hold. Raises OSError, one line, and leaves nothing
-        half-written.
+    path: without ending. about: what JSON can hold. proof: called with the tensors as they are read back, before they
+    take the place of an older file; if it raises, that one stays.
+    Raises OSError, one line, and leaves nothing half-written.
     """
     weights, description = _pair(path)
+    json.dumps(about)  # what JSON cannot hold should not cost the old weights
     # save_file wants each tensor in memory of its own
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
@@ -33,6 +38,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
             save_file(contiguous, file)
         except SafetensorError as error:  # its word for a full disk
             raise OSError(str(error)) from error
+        if proof is not None:
+            proof(load_file(file))
 
     atomic_write(weights, write)
     about = {**about, "bytes": weights.stat().st_size}
@@ -64,15 +71,33 @@ def load_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
 def save_pretrained(path: Path, model: DiT, half: bool = False, **about: Any) -> None:
     """Write a DiT to PATH.safetensors and PATH.json, for `load_pretrained`.
 
+    model: a DiT, or an `EMA`, DataParallel, DDP or torch.compile around one: the network inside is saved.
     half: weights as float16, half the size. about: further facts for the JSON (how it was trained, class
         names, ...).
+    An older file is replaced only once the new one was read back into a model.
+    Raises TypeError for what is no DiT, ValueError for one that is split among processes.
     """
-    learned = {name for name, _ in model.named_parameters()}  # buffers hold frequencies: rounding would detune them
-    state = {name: x.half() if half and name in learned else x for name, x in model.state_dict().items()}
+    model = unwrap(model)
+    if not isinstance(model, DiT):
+        raise TypeError(f"save_pretrained takes a DiT, or an EMA or wrapper of one, not {type(model).__name__}")
+    state = model.state_dict()
+    if any(hasattr(tensor, "full_tensor") for tensor in state.values()):
+        raise ValueError(
+            "this model is split among processes (FSDP): save what `gather_model` of the group gathers"
+        )
+    state = without_prefixes(state)  # parts may be wrapped, too
+    learned = without_prefixes(dict(model.named_parameters()))  # buffers hold frequencies: rounding would detune them
+    state = {name: x.half() if half and name in learned else x for name, x in state.items()}
     names = {"class_names": model.class_names} if model.class_names else {}
     eps = model.blocks[0].norm_2.eps  # weights that came from diffusers have another
     names |= {"mlp_norm_eps": eps} if eps != 1e-6 else {}
-    save_tensors(path, state, {"config": asdict(model.config), **names, **about})
+    about = {"config": asdict(model.config), **names, **about}
+
+    def proof(saved: Mapping[str, Tensor]) -> None:
+        with torch.random.fork_rng(devices=[]):  # a new model draws its first weights
+            _restored(saved, about, path)
+
+    save_tensors(path, state, about, proof)
 
 
 def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
@@ -84,7 +109,11 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
     not fit.
     """
     path = _resolve(name)
-    state, about = load_tensors(path)
+    return _restored(*load_tensors(path), path).to(device).eval()
+
+
+def _restored(state: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> DiT:
+    """The model that a pair of files describes."""
     try:
         model = DiT(DiTConfig(**about["config"]))
     except (KeyError, TypeError) as error:
@@ -93,7 +122,7 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
     model.class_names = tuple(about["class_names"]) if "class_names" in about else None
     for block in model.blocks if "mlp_norm_eps" in about else ():
         block.norm_2.eps = about["mlp_norm_eps"]
-    return model.to(device).eval()
+    return model
 
 
 def load_classifier(name: str | Path) -> Classifier:
@@ -116,8 +145,13 @@ def weights_file(name: str | Path) -> Path:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load weights; a misfit becomes one line that names the first difference instead of all of them."""
-    own = model.state_dict()
+    """Load weights; a misfit becomes one line that names the first difference instead of all of them.
+
+    Wrappers are seen through on both sides: the model may be one, and names may begin with `module.` or `_orig_mod.`.
+    """
+    inner, state = unwrap(model), without_prefixes(state)
+    places = inner.state_dict()
+    own = without_prefixes(places)
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} has no place in this model" for name in state if name not in own]
     problems += [
@@ -128,7 +162,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     if problems:
         more = f" (and {len(problems) - 1} more differences)" if len(problems) > 1 else ""
         raise ValueError(f"{source} does not fit the model's configuration: {problems[0]}{more}; use the matching one")
-    model.load_state_dict(dict(state))
+    inner.load_state_dict({place: state[name] for place, name in zip(places, own, strict=True)})
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -157,9 +191,9 @@ def save_checkpoint(
 
     gather: makes whole tensors of those that are split among processes; None in return: another process writes.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in unwrap(model).state_dict().items()}
     if ema is not None:
-        tensors |= {f"ema.{name}": tensor for name, tensor in ema.state_dict().items()}
+        tensors |= {f"ema.{name}": tensor for name, tensor in unwrap(ema).state_dict().items()}
         about = {**about, "ema_updates": ema.updates}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -187,7 +221,7 @@ def load_checkpoint(
         if not parts["ema"]:
             raise ValueError(f"{path} holds no EMA weights: it was trained without; give ema=None, or another folder")
         load_state(ema.model, parts["ema"], f"{path}.safetensors")
-        ema.load_state_dict(parts["ema"], about["ema_updates"])
+        ema.updates = about["ema_updates"]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, key = name.partition(".")

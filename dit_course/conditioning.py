@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dit_course.guards import check_labels
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Scale and shift the features of every token; zero shift and zero scale change nothing.
@@ -48,8 +50,8 @@ class TimestepEmbedder(nn.Module):
 class LabelEmbedder(nn.Module):
     """One learned vector a class, and one more, the last, for "no label".
 
-    While training, a label is dropped with probability `dropout`, so that one network learns the conditional and the
-    unconditional velocity, as classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598).
+    With labels dropped now and then in training, one network learns the conditional and the unconditional velocity, as
+    classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598).
     """
 
     def __init__(self, num_classes: int, width: int, dropout: float = 0.1):
@@ -62,21 +64,11 @@ class LabelEmbedder(nn.Module):
     def forward(self, labels: Tensor) -> Tensor:
         """labels: (batch,) int64 in 0..num_classes, where num_classes means "no label". Returns (batch, width)."""
         check_labels(labels, self.num_classes)
+        return self.table(self.drop_labels(labels))
+
+    def drop_labels(self, labels: Tensor) -> Tensor:
+        """In training, each label becomes "no label" with probability `dropout`: (batch,) -> (batch,)."""
         if self.training and self.dropout > 0:
             dropped = torch.rand(labels.shape, device=labels.device) < self.dropout
             labels = labels.masked_fill(dropped, self.num_classes)
-        return self.table(labels)
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise TypeError or ValueError and say what is wrong, before `nn.Embedding` says it in its own way."""
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64, these are {labels.dtype}: use labels.long()")
-    # on a GPU looking at the values would stop the pipeline at every step
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and labels.numel():
-        low, high = labels.aminmax()
-        if low < 0 or high > num_classes:
-            raise ValueError(
-                f"labels reach from {int(low)} to {int(high)}, but this model knows 0 to {num_classes - 1} "
-                f'(and {num_classes} for "no label")'
-            )
+        return labels

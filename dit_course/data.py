@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import operator
 import os
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 SPLITS = ("train", "test")
+PACKED = Path(__file__).resolve().parent / "_data"  # only in a wheel: models, judges and tables (see hatch_build.py)
 
 
 class Dataset(tuple):
@@ -41,9 +43,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set into memory: images uint8 (N, C, H, W) and labels int64 (N,).
 
-    name: "fashion-mnist" (ships with the course), "cifar10" (the pictures of data/cifar10/SPLIT/CLASS/ if they are
-        there, else torchvision's, downloaded when it is missing), or "folder:PATH", one sub-folder a class. When PATH
-        holds folders "train" and "test", `split` chooses between them.
+    name: "fashion-mnist" (in the course's repository; a package without it downloads it), "cifar10" (the pictures of
+        data/cifar10/SPLIT/CLASS/ if they are there, else torchvision's, downloaded when it is missing), or
+        "folder:PATH", one sub-folder a class. When PATH holds folders "train" and "test", `split` chooses between them.
     image_size, channels: for folders only: every picture is cropped to this shape around its middle and scaled to
         image_size (32 unless told); channels is 1 (gray) or 3 (colour).
     Raises ValueError for an unknown name, FileNotFoundError when data is missing, OSError when it is damaged; each
@@ -60,8 +62,18 @@ def load_dataset(
 
 
 def data_root() -> Path:
-    """The folder of data sets and checkpoints: $DIT_COURSE_DATA, or `data/` of the course's repository."""
-    return Path(os.environ.get("DIT_COURSE_DATA") or Path(__file__).resolve().parent.parent / "data")
+    """The folder of data sets and checkpoints: $DIT_COURSE_DATA, `data/` of the course's repository, or the wheel's."""
+    repository = Path(__file__).resolve().parent.parent / "data"
+    return Path(os.environ.get("DIT_COURSE_DATA") or (PACKED if PACKED.is_dir() else repository))
+
+
+def cache_root() -> Path:
+    """Where data goes that is unpacked or downloaded, when its usual folder is no place to write to."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dit_course"
+
+
+def _download_root() -> Path:
+    return cache_root() if data_root() == PACKED else data_root()
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -81,7 +93,12 @@ FASHION_MNIST = {
 def _fashion_mnist(split: str) -> Dataset:
     from torchvision.datasets import FashionMNIST
 
-    root = _unpacked(data_root())
+    if data_root() == PACKED:  # 30 MB: no part of the package
+        root = cache_root()
+        advice = "or set DIT_COURSE_DATA to the folder data/ of the course's repository"
+        _downloaded(FashionMNIST, root, split, "Fashion-MNIST", advice)
+    else:
+        root = _unpacked(data_root())
     try:
         source = FashionMNIST(root, train=split == "train")
         if len(source.data) != len(source.targets):
@@ -101,17 +118,16 @@ def _fashion_mnist(split: str) -> Dataset:
 
 def _unpacked(shipped: Path) -> Path:
     """Unpack the .gz files once; returns the root folder in which torchvision finds them."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dit_course"
     folder = shipped / "FashionMNIST" / "raw"
     complete = all((folder / name).exists() for name in FASHION_MNIST)
     # a teacher's copy of the course may be read-only
-    root = shipped if complete or not folder.exists() or os.access(folder, os.W_OK) else cache
+    root = shipped if complete or not folder.exists() or os.access(folder, os.W_OK) else cache_root()
+    advice = "it is part of the course's repository: get it again with `git checkout -- data`"
     for name, size in FASHION_MNIST.items():
         unpacked = root / "FashionMNIST" / "raw" / name
         if unpacked.exists() and unpacked.stat().st_size == size:
             continue
         archive = folder / f"{name}.gz"
-        advice = "it is part of the course's repository: get it again with `git checkout -- data`"
         if not archive.exists():
             raise FileNotFoundError(f"{archive} is missing: {advice}, or set DIT_COURSE_DATA to your data's folder")
         try:
@@ -170,7 +186,7 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 def _cifar10(split: str) -> Dataset:
     from torchvision.datasets import CIFAR10
 
-    root = data_root()
+    root = _download_root()
     if (root / "cifar10").is_dir():
         pictures = _folder(root / "cifar10", split, 32, 3)
         if pictures.class_names != CIFAR10_CLASSES:
@@ -179,42 +195,45 @@ def _cifar10(split: str) -> Dataset:
                 f"{', '.join(CIFAR10_CLASSES)}: rename that folder, and use --data folder:PATH for your own pictures"
             )
         return Dataset(*pictures, CIFAR10_CLASSES, "cifar10")
-    try:
-        source = CIFAR10(root, train=split == "train", download=True)
-    except Exception as error:  # no network, a broken archive, a full disk: torchvision raises many kinds
-        raise FileNotFoundError(
-            f"CIFAR-10 is not in {root} and could not be downloaded ({type(error).__name__}: {_one_line(error)}): "
-            "connect to a network once, or put the folder cifar-10-batches-py there, "
-            "or use --data folder:PATH with pictures of your own"
-        ) from error
+    advice = "or put the folder cifar-10-batches-py there, or use --data folder:PATH with pictures of your own"
+    source = _downloaded(CIFAR10, root, split, "CIFAR-10", advice)
     images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()  # (n, h, w, c) -> (n, c, h, w)
     return Dataset(images, torch.tensor(source.targets), tuple(source.classes), "cifar10")
 
 
-def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels: int) -> Dataset:
-    from torchvision.datasets.folder import IMG_EXTENSIONS
+def _downloaded(kind: type, root: Path, split: str, name: str, advice: str):
+    """A data set of torchvision, downloaded into root where it is missing; FileNotFoundError when that fails."""
+    try:
+        return kind(root, train=split == "train", download=True)
+    except Exception as error:  # no network, a broken archive, a full disk: torchvision raises many kinds
+        raise FileNotFoundError(
+            f"{name} is not in {root} and could not be downloaded ({type(error).__name__}: {_one_line(error)}): "
+            f"connect to a network once, {advice}"
+        ) from error
 
-    suffixes = (*IMG_EXTENSIONS, ".gif", ".avif")
+
+def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels: int) -> Dataset:
     if channels not in (1, 3):
         raise ValueError(f"channels = {channels}: pictures from a folder are gray (1) or in colour (3)")
-    size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
-        raise ValueError(f"image_size = {image_size!r}, but it must be a whole number of pixels, or (height, width)")
+    size = _sides(image_size)
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder: give folder:PATH, where PATH holds one sub-folder a class")
     if (path / "train").is_dir() and (path / "test").is_dir():
-        odd = sorted(set(_classes(path / "train")) ^ set(_classes(path / "test")))
-        if odd:  # else the same number would mean different classes
+        of = {half: _pictures(path / half) for half in SPLITS}
+        filled = [{name for name, found in of[half].items() if found} for half in SPLITS]
+        if odd := sorted(filled[0] ^ filled[1]):  # else the same number would mean different classes
             raise ValueError(f"{path}: train and test must hold the same classes, but only one has {', '.join(odd)}")
-        path = path / split
+        path, files = path / split, of[split]
     elif split == "test":
         raise FileNotFoundError(
             f"{path} has no test split: it needs the sub-folders train and test, each with one folder a class"
         )
-    classes = _classes(path)
+    else:
+        files = _pictures(path)
+    classes = [name for name in files if files[name]]
     images, labels, skipped = [], [], []
     for label, name in enumerate(classes):
-        for file in sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in suffixes):
+        for file in files[name]:
             try:
                 images.append(_read_image(file, size, channels))
                 labels.append(label)
@@ -223,16 +242,42 @@ def _folder(path: Path, split: str, image_size: int | tuple[int, int], channels:
     if skipped:
         listed = "; ".join(skipped[:5]) + (f"; and {len(skipped) - 5} more" if len(skipped) > 5 else "")
         warnings.warn(f"skipped {len(skipped)} unreadable file(s): {listed}", stacklevel=3)
-    empty = sorted(set(range(len(classes))) - set(labels))
-    if not images or empty:
-        where = f"the folder(s) {', '.join(classes[i] for i in empty)} of {path}" if images else str(path)
+    unreadable = [name for label, name in enumerate(classes) if label not in set(labels)]
+    if not images or unreadable:
+        where = f"the folder(s) {', '.join(unreadable)} of {path}" if images else str(path)
         raise FileNotFoundError(f"no readable picture in {where}: expected PATH/class/picture.png (or jpg, webp, ...)")
+    if empty := [name for name in files if not files[name]]:
+        warnings.warn(f"{path} has no picture in {', '.join(empty)}: left out of the classes", stacklevel=3)
     return Dataset(torch.stack(images), torch.tensor(labels), classes, f"folder:{path.name}")
 
 
-def _classes(path: Path) -> list[str]:
-    """The names of the sub-folders, in alphabetical order: a class's number is its place here."""
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _sides(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size that was given as one number or as two; ValueError for what is neither."""
+    sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    try:
+        height, width = (operator.index(side) for side in sides)  # numpy's whole numbers are welcome
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(f"image_size = {image_size!r}, but it must be a whole number of pixels, or (height, width)")
+    return height, width
+
+
+def _pictures(path: Path) -> dict[str, list[Path]]:
+    """The picture files of each sub-folder, both in alphabetical order: a class's number is its place here.
+
+    Hidden folders are left out, and those that a Mac leaves in archives.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    def shown(folder: str) -> bool:
+        return not folder.startswith(".") and folder != "__MACOSX"
+
+    def pictures(folder: Path) -> list[Path]:
+        found = (f for f in folder.rglob("*") if f.suffix.lower() in (*IMG_EXTENSIONS, ".gif", ".avif"))
+        return sorted(f for f in found if all(map(shown, f.relative_to(folder).parent.parts)))
+
+    return {entry.name: pictures(entry) for entry in sorted(path.iterdir()) if entry.is_dir() and shown(entry.name)}
 
 
 def _one_line(error: Exception) -> str:

@@ -57,30 +57,15 @@ def warmup_decays(decay: float, updates: int) -> Tensor:
     return ((1 + n) / (10 + n)).clamp(max=decay)
 
 
-class Checkpointed:
-    """What a checkpoint keeps of an average: the weights of its `model`, and the number of `updates` beside them."""
-
-    model: nn.Module
-    updates: int
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights, for a checkpoint. The number of updates is kept beside them: `ema.updates`."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Go on from a checkpoint."""
-        self.model.load_state_dict(state)
-        self.updates = updates
-
-
-class EMA(Checkpointed):
+class EMA:
     """Exponential moving average of a model's weights, with warm-up.
 
     After n updates the next one keeps min(decay, (1 + n) / (10 + n)) of the average. Without this warm-up a decay of
     0.9999 would still hold 37 % of the random start after 10,000 updates. (The warm-up is a power-function average in
     the sense of Karras et al. 2023, arXiv 2312.02696, section 3.1.)
 
-    `ema.model` is the averaged model: in eval mode, without gradients, ready to sample from.
+    `ema.model` is the averaged model: in eval mode, without gradients, ready to sample from. A checkpoint keeps its
+    weights and the number of `updates`.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, warmup: bool = True):

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dit_course.guards import check_features
+
 MOST_NEIGHBOURS = 5000  # of each kind in precision and recall: beyond that the tables of distances fill the memory
 
 
 class Classifier(nn.Module):
-    """A small convolutional network that judges pictures; trained on real ones only, it has never seen a
-    sample.
+    """A small convolutional network that judges pictures; trained on real ones only, it has never seen a sample.
 
-    Takes pictures (batch, channels, height, width) in [0, 1]. `features` are what the Frechet distance
-    compares.
+    Takes pictures (batch, channels, height, width) in [0, 1]. `features` are what the Frechet distance compares.
     """
 
     def __init__(self, channels: int, num_classes: int, width: int = 32):
@@ -57,7 +57,7 @@ def in_batches(function: Callable[[Tensor], Tensor], images: Tensor, batch_size:
 
 
 def class_accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The share of images, uint8 or floats in [0, 1], that the classifier puts into the class asked for."""
+    """The share of images, uint8 or floats in [0, 1], that the classifier puts into the class of their label."""
     classifier.eval()
     return (in_batches(classifier, images).argmax(dim=1) == labels).float().mean().item()
 
@@ -86,13 +86,9 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Distance between two Gaussians fitted to features (n, d) and (m, d): 0 when mean and covariance agree.
 
     It shrinks as n and m grow: compare only distances with the same features and the same numbers of samples.
-    Raises ValueError for fewer than two rows, or features of two sizes.
+    Raises ValueError for fewer than two rows, or for features of two sizes.
     """
-    if features_a.shape[1:] != features_b.shape[1:] or min(len(features_a), len(features_b)) < 2:
-        raise ValueError(
-            f"features of shape {tuple(features_a.shape)} and {tuple(features_b.shape)}: "
-            "expected (n, d) and (m, d), the same d and at least two rows"
-        )
+    check_features(features_a, features_b, least=2)
     # float64: with fewer samples than features most eigenvalues are zero, and rounding must not hide that
     fitted = [(x.mean(dim=0), torch.cov(x.T)) for x in (features_a.double(), features_b.double())]
     return max(gaussian_distance(*fitted[0], *fitted[1]).item(), 0.0)
@@ -101,7 +97,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 def extrapolate(counts: Sequence[int], distances: Sequence[float]) -> tuple[float, float]:
     """Fit distance(N) = limit + slope / N, by least squares: (limit, slope).
 
-    The limit is the distance that endlessly many samples would have (Chong & Forsyth 2020, arXiv 1911.07023).
+    The limit is the distance for infinitely many samples (Chong & Forsyth 2020, arXiv 1911.07023).
     counts: at least two different numbers of samples. distances: one for each.
     """
     if len(counts) != len(distances) or len(set(counts)) < 2:
@@ -119,13 +115,9 @@ def precision_recall(real: Tensor, drawn: Tensor, k: int = 3) -> Tensor:
     A point lies among others when it is inside of a ball around one of them that reaches as far as that one's k-th
     nearest neighbour among its own kind (Kynkaanniemi et al. 2019, arXiv 1904.06991, section 2).
     real, drawn: features (n, d) and (m, d). Compare only numbers made with the same n, m and k.
-    Raises ValueError when there are not more than k of each.
+    Raises ValueError when there are not more than k of each, or for features of two sizes.
     """
-    if real.shape[1:] != drawn.shape[1:] or min(len(real), len(drawn)) <= k:
-        raise ValueError(
-            f"features of shape {tuple(real.shape)} and {tuple(drawn.shape)}: "
-            f"expected (n, d) and (m, d), the same d and more than k = {k} rows"
-        )
+    check_features(real, drawn, least=k + 1)
     real, drawn = real.double(), drawn.double()
     reach_of_real = torch.cdist(real, real).kthvalue(k + 1, dim=1).values  # (n,): each is its own nearest, so + 1
     reach_of_drawn = torch.cdist(drawn, drawn).kthvalue(k + 1, dim=1).values  # (m,)
@@ -157,13 +149,13 @@ def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
 def measure(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
     """Class accuracy, Frechet distance, precision and recall of drawn pictures: (4,) float64.
 
-    judge: a `Classifier`. drawn: (n, c, h, w) with labels (n,), the classes asked for. real: (m, c, h, w), in random
-    order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures, precision and recall among as
-    many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
+    judge: a `Classifier`. drawn: (n, c, h, w) with labels (n,), the classes they were sampled for. real: (m, c, h, w),
+    in random order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures, precision and recall
+    among as many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
     """
     judge.eval()
-    accuracy = class_accuracy(judge, drawn, labels)
     features, real_features = in_batches(judge.features, drawn), in_batches(judge.features, real)
+    accuracy = class_accuracy(judge.head, features, labels)  # from features to classes: the judge looks only once
     distance = frechet_distance(features, real_features)
     count = min(len(drawn), len(real), MOST_NEIGHBOURS)
     precision, recall = precision_recall(real_features[:count], features[:count]).tolist()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dit_course.conditioning import check_labels
+from dit_course.guards import check_labels, whole
 from dit_course.wrappers import unwrap
 
 Callback = Callable[[int, float, Tensor], None]
@@ -40,11 +40,8 @@ def start(noise: Tensor, ts: Tensor, callback: Callback | None = None) -> tuple[
 
 def whole_number(value, problem: str, low: int = 1, high: float = math.inf) -> int:
     """A whole number as an int, those of numpy and torch too. Raises ValueError(problem) when it is none in range."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not low <= number <= high:
+    number = whole(value, low)
+    if number is None or number > high:
         raise ValueError(problem)
     return number
 

@@ -32,12 +32,9 @@ def unpatchify(tokens: Tensor, patch_size: int, channels: int, height: int, widt
     Raises ValueError when the tokens do not fill the image exactly.
     """
     rows, columns = patch_grid(height, width, patch_size)
-    expected = (rows * columns, channels * patch_size**2)
-    if tuple(tokens.shape[1:]) != expected:
-        raise ValueError(
-            f"tokens of shape {tuple(tokens.shape)} do not make a {channels}x{height}x{width} image: "
-            f"in patches of {patch_size} it needs (batch, {expected[0]}, {expected[1]})"
-        )
+    n, d = rows * columns, channels * patch_size**2
+    if tokens.shape[1:] != (n, d):
+        raise ValueError(f"{channels}x{height}x{width} images take tokens (batch, {n}, {d}), not {tuple(tokens.shape)}")
     x = tokens.reshape(-1, rows, columns, channels, patch_size, patch_size)  # (b, r * q, c * p * p) -> 6 axes
     x = x.permute(0, 3, 1, 4, 2, 5)  # (b, r, q, c, p, p) -> (b, c, r, p, q, p)
     return x.reshape(-1, channels, height, width)  # -> (b, c, r * p, q * p)
@@ -47,14 +44,18 @@ def patch_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
     """How many rows and columns of patches an image has; ValueError when it cannot be cut evenly."""
     for side in (height, width):
         if patch_size < 1 or side % patch_size:
-            fitting = [p for p in range(2, min(height, width) + 1) if height % p == 0 and width % p == 0]
-            nearest = sorted(sorted(fitting, key=lambda p: abs(p - patch_size))[:2])
-            advice = " or ".join(map(str, nearest)) or "1"
             raise ValueError(
                 f"a {height}x{width} image cannot be cut into patches of {patch_size}: "
-                f"{side} is not a multiple of {patch_size} (try {advice})"
+                f"{side} is not a multiple of {patch_size} (try {_fitting(height, width, patch_size)})"
             )
     return height // patch_size, width // patch_size
+
+
+def _fitting(height: int, width: int, patch_size: int) -> str:
+    """The patch sizes that fit, and are nearest to this one: "4 or 7"."""
+    fitting = [p for p in range(2, min(height, width) + 1) if height % p == 0 and width % p == 0]
+    nearest = sorted(fitting, key=lambda p: abs(p - patch_size))[:2]
+    return " or ".join(map(str, sorted(nearest))) or "1"
 
 
 class PatchEmbed(nn.Module):

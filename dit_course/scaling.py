@@ -1,6 +1,6 @@
-"""What it costs to grow: FLOPs, power laws, cheaper numbers, parts of a batch (lesson 10).
+"""What a network costs, and what it costs to grow: parameters, FLOPs, power laws, bfloat16 (lessons 04 and 10).
 
-Several processes live in `parallel.py`; the experiment in `data/experiments/scaling.csv` is made by
+Several processes live in `distributed/`; the experiment in `data/experiments/scaling.csv` is made by
 `python -m dit_course scaling`.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dit_course.dit import DiTConfig, count_multiply_adds
+from dit_course.dit import DiTConfig
 
 # the networks of the scaling experiment; each has more features than a patch of 7 has pixels, or noise would not fit in
 SIZES = {
@@ -30,6 +30,49 @@ def scaled_config(size: str, patch_size: int) -> DiTConfig:
         raise ValueError(f"unknown size {size!r}: take one of {', '.join(SIZES)}")
     shared = {"image_size": 28, "channels": 1, "registers": 0, "qk_norm": False, "norm": "layer"}
     return DiTConfig(patch_size=patch_size, **shared, **SIZES[size])
+
+
+def count_parameters(config: DiTConfig) -> dict[str, int]:
+    """How many numbers a DiT learns, part by part; together as many as `DiT(config)` has."""
+    width, hidden = config.width, int(config.width * config.mlp_ratio)
+    pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
+    classes = 0 if config.num_classes is None else config.num_classes + 1
+    ends = {
+        "patches in and out": (pixels + 1) * width + (width + 1) * outputs,
+        "last modulation": (width + 1) * 2 * width,
+        "time and class": (256 + 1) * width + (width + 1) * width + classes * width,
+        "registers": config.registers * width,
+    }
+    scales = 2 * width // config.heads if config.qk_norm else 0
+    attention = (width + 1) * 3 * width + (width + 1) * width + scales
+    mlp = (width + 1) * hidden + (hidden + 1) * width
+    modulation = (width + 1) * 6 * width
+    blocks = {"attention": attention, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends
+
+
+def count_multiply_adds(config: DiTConfig) -> dict[str, int]:
+    """The work of one forward pass of one picture, part by part, in multiply-adds.
+
+    Counted are matrix products, as in the paper's Gflops; norms, softmax and additions are small beside them. FLOPs in
+    the strict sense, a multiplication and an addition each, are twice as many.
+    """
+    width, hidden = config.width, int(config.width * config.mlp_ratio)
+    pixels, outputs = (c * config.patch_size**2 for c in (config.channels, config.out_channels or config.channels))
+    rows, columns = config.grid
+    patches = rows * columns
+    ends = {
+        "patches in and out": patches * (pixels + outputs) * width,
+        "last modulation": 2 * width**2,
+        "time and class": 256 * width + width**2,
+    }
+    tokens = patches + config.registers
+    linear = tokens * 4 * width**2
+    pairs = 2 * tokens**2 * width
+    mlp = tokens * 2 * width * hidden
+    modulation = 6 * width**2  # once a picture, not once a token
+    blocks = {"attention": linear, "pairs of tokens": pairs, "MLP": mlp, "adaLN": modulation}
+    return {part: config.depth * count for part, count in blocks.items()} | ends
 
 
 def training_flops(config: DiTConfig, pictures: int) -> int:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dit_course.attention import MLP, RMSNorm, SelfAttention, attention_weights, merge_heads, split_heads
+from dit_course.check import stretch_solutions
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 33))
@@ -50,6 +51,36 @@ def test_rmsnorm_keeps_the_dtype_and_takes_the_mean_in_float32(dtype):
     torch.testing.assert_close(normed, torch.ones(1, 8, dtype=dtype), atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_rmsnorm_is_the_one_built_by_hand(scale):
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 5, 24) + 1).requires_grad_()
+    outputs, gradients = [], []
+    for kind in (RMSNorm, stretch_solutions.RMSNorm):
+        norm = kind(24, scale=scale)
+        if scale:
+            norm.weight.data = torch.linspace(0.5, 2, 24)
+        outputs.append(norm(x))
+        gradients.append(torch.autograd.grad(outputs[-1].square().sum(), [x, *norm.parameters()]))
+    torch.testing.assert_close(*outputs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("scale", [1e-3, 1, 300])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rmsnorm_in_half_precision_is_exact_up_to_its_last_rounding(dtype, scale, autocast):
+    """In its own dtype under autocast, too: float32 would be copied to and fro for nothing."""
+    x = (scale * torch.randn(4, 7, 192)).to(dtype)
+    exact = F.rms_norm(x.double(), (192,), eps=1e-6)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        normed, weighted = RMSNorm(192, scale=False)(x), RMSNorm(192)(x)
+    assert normed.dtype == weighted.dtype == dtype
+    half_a_digit = torch.finfo(dtype).eps / 2
+    torch.testing.assert_close(normed.double(), exact, rtol=1.01 * half_a_digit, atol=1e-7)
+    torch.testing.assert_close(weighted, normed, rtol=0, atol=0)
+
+
 def slow_rmsnorm(vector, weight, eps=1e-6):
     return vector / torch.sqrt(sum(v * v for v in vector) / len(vector) + eps) * weight
 
@@ -88,7 +119,7 @@ def test_attention_is_the_slow_one(perturbed, qk_norm, batch, tokens, heads, siz
     with torch.no_grad():
         expected, weights = slow_attention(attention, x, qk_norm)
         torch.testing.assert_close(attention(x), expected, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(attention.weights(x), weights, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(attention.attention_map(x), weights, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("batch", "tokens", "width", "heads"), [(2, 5, 12, 3), (3, 1, 8, 1), (1, 7, 16, 4)])
@@ -103,14 +134,14 @@ def test_attention_without_qk_norm_is_torchs(perturbed, batch, tokens, width, he
     x = torch.randn(batch, tokens, width, dtype=torch.float64)
     expected, weights = theirs(x, x, x, average_attn_weights=False)
     torch.testing.assert_close(ours(x), expected)
-    torch.testing.assert_close(ours.weights(x), weights)
+    torch.testing.assert_close(ours.attention_map(x), weights)
 
 
 @pytest.mark.parametrize("qk_norm", [True, False])
 def test_weights_sum_to_one_and_reproduce_forward(perturbed, qk_norm):
     attention = perturbed(SelfAttention(12, 3, qk_norm).double())
     x = torch.randn(2, 5, 12, dtype=torch.float64)
-    weights = attention.weights(x)
+    weights = attention.attention_map(x)
     assert weights.shape == (2, 3, 5, 5)
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 5, dtype=torch.float64))
@@ -134,7 +165,7 @@ def test_qk_norm_bounds_the_logits():
 def test_qk_norm_ignores_how_long_queries_and_keys_are():
     attention = SelfAttention(24, 3, qk_norm=True)
     x = torch.randn(2, 9, 24)
-    torch.testing.assert_close(attention.weights(x), attention.weights(10 * x), atol=1e-4, rtol=0)
+    torch.testing.assert_close(attention.attention_map(x), attention.attention_map(10 * x), atol=1e-4, rtol=0)
 
 
 def test_qk_norm_learns_one_scale_for_each_feature_of_a_head():

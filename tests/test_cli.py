@@ -14,6 +14,7 @@ from PIL import Image
 
 from dit_course.__main__ import main
 from dit_course.checkpoints import load_pretrained
+from dit_course.commands.train import default_out
 
 TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
 TINY += ["--sample-steps", "2", "--checkpoint-every", "3"]
@@ -41,9 +42,9 @@ def test_train_leaves_weights_a_log_grids_and_gifs_at_three_scales(run: Path):
         for kind in ("raw", "ema"):
             for cfg in ("1.0", "2.5", "5.0"):
                 stem = run / "samples" / f"step-{step:07d}-{kind}-cfg-{cfg}"
-                with Image.open(f"{stem}.png") as grid, Image.open(f"{stem}.gif") as film:
+                with Image.open(f"{stem}.png") as grid, Image.open(f"{stem}.gif") as gif:
                     assert grid.width > 10 * 28
-                    assert film.n_frames >= 3
+                    assert gif.n_frames >= 3
     model = load_pretrained(run)
     assert model.class_names[7] == "sneaker"
     assert not model.training
@@ -99,8 +100,8 @@ def test_sample_writes_grid_gif_and_mp4_and_honours_the_seed(run: Path, tmp_path
         assert main(["sample", *arguments, *more]) == 0
         return (tmp_path / name).read_bytes()
 
-    films = ["--gif", str(tmp_path / "a.gif"), "--mp4", str(tmp_path / "a.mp4")]
-    first = sample("a.png", "--seed", "4", *films)
+    animations = ["--gif", str(tmp_path / "a.gif"), "--mp4", str(tmp_path / "a.mp4")]
+    first = sample("a.png", "--seed", "4", *animations)
     assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF8")
     assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:32]
     assert first == sample("b.png", "--seed", "4")
@@ -121,6 +122,20 @@ def test_training_on_a_folder_of_pictures_and_without_classes(tmp_path: Path):
     grid, model = str(tmp_path / "free.png"), str(tmp_path / "free")
     assert main(["sample", "--model", model, "--steps", "2", "--per-class", "1", "--out", grid]) == 0
     assert Path(grid).exists()
+
+
+@pytest.mark.parametrize("written", ["photos", "photos/", "./photos", "photos/.", "album/../photos", "C:\\photos"])
+def test_a_run_is_named_after_its_folder_of_pictures(written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert default_out(f"folder:{written}") == Path("runs/photos")
+
+
+def test_a_run_has_a_name_wherever_its_pictures_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "shoes").mkdir()
+    monkeypatch.chdir(tmp_path / "shoes")
+    assert default_out("folder:.") == Path("runs/shoes")
+    assert default_out(f"folder:{tmp_path.anchor}") == Path("runs/pictures")
+    assert default_out("fashion-mnist") == Path("runs/fashion-mnist")
 
 
 def test_patch_sizes_that_fit_the_data_are_taken(tmp_path: Path):

@@ -5,15 +5,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dit_course.dit import (
-    SIZES,
-    DiT,
-    append_registers,
-    count_multiply_adds,
-    count_parameters,
-    drop_registers,
-    named_config,
-)
+from dit_course.dit import SIZES, DiT, append_registers, drop_registers, named_config
+from dit_course.scaling import count_multiply_adds, count_parameters
 
 CHANGES = [
     {},

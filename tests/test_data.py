@@ -221,6 +221,35 @@ def test_from_a_folder_that_cannot_be_written_data_is_unpacked_into_the_cache(ra
     assert (tmp_path / "cache" / "dit_course" / "FashionMNIST" / "raw" / IMAGES).exists()
 
 
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """As in a package that was installed from a wheel, without the repository; returns the user's cache."""
+    monkeypatch.delenv("DIT_COURSE_DATA", raising=False)
+    monkeypatch.setattr(dit_course.data, "PACKED", tmp_path / "site-packages" / "_data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "site-packages" / "_data").mkdir(parents=True)
+    return tmp_path / "cache" / "dit_course"
+
+
+def test_a_wheel_takes_fashion_mnist_from_the_cache_once_it_is_there(wheel, socket_disabled, fashion_test):
+    shipped = Path(dit_course.data.__file__).parents[1] / "data/FashionMNIST/raw"
+    for archive in shipped.glob("*.gz"):
+        atomic_write(wheel / "FashionMNIST/raw" / archive.stem, gzip.decompress(archive.read_bytes()))
+    assert torch.equal(load_dataset("fashion-mnist", "test").images, fashion_test.images)
+    assert not list(data_root().iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:A test tried to use socket")
+@pytest.mark.parametrize(
+    ("name", "known", "advice"),
+    [("fashion-mnist", "Fashion-MNIST", "DIT_COURSE_DATA"), ("cifar10", "CIFAR-10", "cifar-10-batches-py")],
+)
+def test_a_wheel_without_a_network_says_what_to_do(wheel, socket_disabled, name, known, advice, one_line_error):
+    with one_line_error(FileNotFoundError, known, wheel, "network", advice):
+        load_dataset(name)
+    assert not list(data_root().iterdir())
+
+
 @pytest.mark.parametrize("name", ["mnist", "", "fashion_mnist", "cifar100"])
 def test_unknown_data_sets_are_named(name, one_line_error):
     with one_line_error(ValueError, repr(name), "fashion-mnist", "cifar10", "folder:PATH"):
@@ -407,7 +436,13 @@ def test_pictures_are_cropped_around_their_middle(tmp_path):
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (640, 480)])
 def test_pictures_of_any_size_become_the_size_asked_for(tmp_path, size):
     save(tmp_path / "class" / "a.png", plain(size=size))
-    for image_size, expected in ((8, (8, 8)), ((6, 10), (6, 10)), ([6, 10], (6, 10)), (None, (32, 32))):
+    for image_size, expected in (
+        (8, (8, 8)),
+        (np.int64(8), (8, 8)),
+        ((6, 10), (6, 10)),
+        ([6, 10], (6, 10)),
+        (None, (32, 32)),
+    ):
         dataset = load(tmp_path, image_size=image_size)
         assert dataset.images.shape == (1, 3, *expected)
         assert colour_of(dataset) == RED
@@ -530,11 +565,44 @@ def test_folders_without_pictures_are_errors(tmp_path, one_line_error):
         load(picture)
     save(tmp_path / "cat" / "a.png", plain())
     (tmp_path / "dog").mkdir()
-    with one_line_error(FileNotFoundError, "dog", "no readable picture"):
-        load(tmp_path)
     (tmp_path / "dog" / "broken.png").write_bytes(b"hello")
     with pytest.warns(UserWarning, match=r"broken\.png"), one_line_error(FileNotFoundError, "dog"):
         load(tmp_path)
+
+
+def test_an_empty_class_is_named_and_left_out(tmp_path, one_line_error):
+    for name in ("ant", "dog"):
+        (tmp_path / name).mkdir()
+    with one_line_error(FileNotFoundError, tmp_path, "no readable picture"):
+        load(tmp_path)
+    save(tmp_path / "cat" / "a.png", plain((1, 0, 0)))
+    save(tmp_path / "emu" / "a.png", plain((2, 0, 0)))
+    with pytest.warns(UserWarning, match=r"has no picture in ant, dog: left out") as caught:
+        dataset = load(tmp_path)
+    assert len(caught) == 1
+    assert dataset.class_names == ("cat", "emu")
+    assert dataset.labels.tolist() == [0, 1]
+
+
+def test_empty_classes_of_two_splits(tmp_path, one_line_error):
+    for split in ("train", "test"):
+        save(tmp_path / split / "cat" / "a.png", plain())
+        (tmp_path / split / "ant").mkdir()
+    for split in ("train", "test"):
+        with pytest.warns(UserWarning, match="no picture in ant"):
+            assert load(tmp_path, split=split).class_names == ("cat",)
+    save(tmp_path / "train" / "ant" / "a.png", plain())  # now the test split alone has none
+    with one_line_error(ValueError, "same classes", "ant"):
+        load(tmp_path)
+
+
+def test_folders_that_a_mac_or_an_editor_leaves_are_no_classes(tmp_path, recwarn):
+    for place in ("cat", "__MACOSX/cat", ".thumbnails", "cat/.thumbnails", "cat/__MACOSX", "cat/kittens"):
+        save(tmp_path / place / "a.png", plain())
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("cat",)
+    assert len(dataset.images) == 2
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4, "3", None])

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -387,6 +388,20 @@ def test_configurations_survive_json():
     assert config.image_shape == (24, 32)
     assert config.grid == (6, 8)
     assert DiTConfig(image_size=24).image_shape == (24, 24)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor])
+def test_whole_numbers_of_any_kind_are_taken_and_kept_as_int(number):
+    names = ("patch_size", "channels", "width", "depth", "heads", "registers", "num_classes", "out_channels")
+    values = {name: number(4) for name in names}
+    config = DiTConfig(
+        image_size=(number(8), number(12)), mlp_ratio=np.float32(2), label_dropout=np.float64(0.5), **values
+    )
+    assert {type(getattr(config, name)) for name in names} == {int}
+    assert config == DiTConfig(**json.loads(json.dumps(dataclasses.asdict(config))))
+    assert DiTConfig(image_size=number(8)).image_shape == (8, 8)
+    with pytest.raises(ValueError, match="depth"):
+        DiTConfig(depth=number(0))
 
 
 def test_configurations_cannot_be_changed():

@@ -15,14 +15,16 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+import dit_course.data
+from dit_course.data import data_root
 from dit_course.setup import doctor
 
 ROOT = Path(__file__).parents[1]
 
 
 def finding(name: str) -> doctor.Finding:
-    """What the doctor says about one thing, with its fence."""
-    return doctor._fenced(name, doctor.CHECKS[name])
+    """What the doctor says about one thing, whatever its check raises."""
+    return doctor.examine_one(name, doctor.CHECKS[name])
 
 
 def write_checkpoint(folder: Path) -> Path:
@@ -76,7 +78,7 @@ def test_report_lines_up_and_fails_only_for_problems(capsys):
         "PROBLEM  bad     gone",
         "                 -> do that",
         "",
-        "1 problem. Mend the first one first, then ask the doctor again.",
+        "1 problem. Mend the first one first, then run the doctor again.",
     ]
     assert doctor.report(findings[:2]) == 0
     assert doctor.report([]) == 0
@@ -328,7 +330,30 @@ def test_runs_that_cannot_be_written(monkeypatch, tmp_path):
     assert "--out" in found.mend
 
 
-def test_the_package_need_not_import(monkeypatch, data):
-    """The data are looked at even when the package's own modules cannot be imported."""
-    monkeypatch.setitem(sys.modules, "dit_course.data", None)
+def test_it_looks_for_data_where_the_package_does(data, monkeypatch):
+    """It knows the folder by itself, because the package needs torch to import."""
+    assert doctor._data_root() == data_root() == data
+    monkeypatch.delenv("DIT_COURSE_DATA")
+    assert doctor._data_root() == data_root() == ROOT / "data"
+    assert dit_course.data.PACKED == doctor.PACKED
+
+
+def test_in_a_wheel_its_advice_needs_no_repository(tmp_path, monkeypatch):
+    monkeypatch.delenv("DIT_COURSE_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(doctor, "PACKED", tmp_path / "_data")
+    monkeypatch.setattr(sys, "version_info", (3, 10, 9))
+    write_checkpoint(tmp_path / "_data")
+    assert finding("model").ok is True
+    assert finding("data").ok is None
+    assert "downloads 30 MB" in finding("data").mend
+    for name in doctor.FASHION_MNIST:
+        file = tmp_path / "cache/dit_course/FashionMNIST/raw" / name.removesuffix(".gz")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     assert finding("data").ok is True
+    (tmp_path / "_data/checkpoints/fashion-mnist.json").unlink()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    advice = [doctor.examine_one(name, check).mend for name, check in doctor.CHECKS.items()]
+    assert sum("pip install --force-reinstall WHEEL" in line for line in advice) == 2  # torch and model
+    assert not [line for line in advice if "make" in line or "git" in line or "requirements" in line]

@@ -161,11 +161,12 @@ def test_going_on_from_a_checkpoint_is_going_on(small_config, perturbed):
     first = EMA(model)
     run(model, first, range(3))
     again = EMA(DiT(small_config()))  # another start, which must leave no trace
-    again.load_state_dict({name: tensor.clone() for name, tensor in first.state_dict().items()}, first.updates)
+    again.model.load_state_dict({name: tensor.clone() for name, tensor in first.model.state_dict().items()})
+    again.updates = first.updates
     run(model, again, range(3, 6))
     assert again.updates == straight.updates == 6
-    for name, tensor in straight.state_dict().items():
-        assert torch.equal(again.state_dict()[name], tensor), name
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("decay", [1, 1.0, -0.1, 2, float("nan"), float("inf")])

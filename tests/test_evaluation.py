@@ -66,7 +66,7 @@ def test_frechet_distance_with_fewer_points_than_features_is_finite():
 
 @pytest.mark.parametrize(("a", "b"), [((1, 3), (4, 3)), ((4, 3), (4, 2))])
 def test_frechet_distance_says_what_it_needs(a: tuple, b: tuple):
-    with pytest.raises(ValueError, match="at least two rows"):
+    with pytest.raises(ValueError, match="at least 2 rows"):
         frechet_distance(torch.zeros(a), torch.zeros(b))
 
 
@@ -167,7 +167,7 @@ def test_precision_and_recall_of_clouds_that_are_known():
     assert recall == pytest.approx(len(half) / 400, abs=0.03)
     assert torch.equal(precision_recall(half, ring), torch.stack([recall, precision]))
     assert precision_recall(ring, ring + 10).tolist() == [0, 0]
-    with pytest.raises(ValueError, match="more than k = 3 rows"):
+    with pytest.raises(ValueError, match="at least 4 rows"):
         precision_recall(ring, ring[:3])
 
 

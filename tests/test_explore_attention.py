@@ -50,7 +50,7 @@ def test_the_maps_are_those_of_the_modulated_inputs(model):
             modulation = block.modulation(torch.nn.functional.silu(condition))[:, None]
             shift, scale = modulation.chunk(6, dim=-1)[:2]
             inside = modulate(block.norm_1(tokens), shift, scale)
-            torch.testing.assert_close(seen, block.attention.weights(inside))
+            torch.testing.assert_close(seen, block.attention.attention_map(inside))
             tokens = block(tokens, condition)
 
 

@@ -59,7 +59,7 @@ def test_the_looks_are_the_attention_of_patches_to_registers(model):
     looks = look_inside(model, x, t, y).looks
     weights = []
     hooks = [
-        block.attention.register_forward_pre_hook(lambda module, args: weights.append(module.weights(args[0])))
+        block.attention.register_forward_pre_hook(lambda module, args: weights.append(module.attention_map(args[0])))
         for block in model.blocks
     ]
     with torch.no_grad():

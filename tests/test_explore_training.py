@@ -13,12 +13,11 @@ import pytest
 import torch
 from canvas_pixels import decoded, pasted
 
-from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, TrainConfig, explore, train
+from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, Step, TrainConfig, explore, train
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.training import ROWS, SHARE, Training, chosen, clock, hear_while_busy
 from dit_course.sampling import Sampler
-from dit_course.training import Step
 
 MODULE = sys.modules["dit_course.explore.training"]
 CONFIG = DiTConfig(image_size=8, channels=1, width=16, depth=1, heads=2, num_classes=3)

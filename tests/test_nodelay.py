@@ -43,10 +43,10 @@ def test_another_ones_choice_is_left_alone(nodelay):
 
 @pytest.mark.parametrize("works", [True, False])
 def test_it_sets_the_option_and_connects_in_any_case(nodelay, works, monkeypatch):
-    asked = []
+    requested = []
 
     def set_nodelay(value):
-        asked.append(value)
+        requested.append(value)
         if not works:
             raise OSError("no such option")
 
@@ -56,7 +56,7 @@ def test_it_sets_the_option_and_connects_in_any_case(nodelay, works, monkeypatch
     monkeypatch.setattr(kind, "websocket_handler", handler, raising=False)
     monkeypatch.setattr(kind, "log", logging.getLogger("test"), raising=False)
     assert kind.__new__(kind).connect() == "connected"
-    assert asked == [True]
+    assert requested == [True]
 
 
 def test_the_package_ships_what_switches_it_on_and_keeps_jupyterlab_quiet():

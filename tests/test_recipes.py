@@ -6,12 +6,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from dit_course import TrainConfig
 from dit_course.__main__ import main, parse
 from dit_course.commands.train import Train
 from dit_course.data import Dataset
 from dit_course.dit import DiT, DiTConfig
 from dit_course.studies.recipes import RECIPES, find_recipe
-from dit_course.training import TrainConfig
 
 LESSON = Path(__file__).resolve().parent.parent / "notebooks" / "06_training.ipynb"
 

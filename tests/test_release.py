@@ -143,8 +143,12 @@ def bare(node):
 
 
 def drifted(notebook, package, others):
-    """Names of the lesson's solutions that are not the package's own code."""
-    lesson = definitions(cell.source for cell in graded(notebook, "solution"))
+    """Solutions, and whatever else the package has, whose last definition in the lesson is not the package's code."""
+    solved = definitions(cell.source for cell in graded(notebook, "solution"))
+    final = {
+        name: tree for name, tree in definitions(cell.source for cell in code_of(notebook)).items() if name in package
+    }
+    lesson = solved | final
     return [name for name, tree in lesson.items() if tree not in (package.get(name), others.get(name), EXTENDS)]
 
 
@@ -371,6 +375,7 @@ def test_code_that_drifts_from_the_package_is_found():
     same = ast.unparse(node).replace('"""Cut images', '"""Slice images')
     assert drifted(change(patchify="# a comment\n" + same), package, {}) == []
     assert drifted(change(patchify=same.replace("0, 2, 4, 1", "0, 2, 1, 4")), package, {}) == ["patchify"]
+    assert drifted(change(patchify=same, use="def patchify(): pass"), package, {}) == ["patchify"]
 
 
 def test_a_class_may_be_solved_in_part():

@@ -12,10 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, overfit, train, training_step
+from dit_course import (
+    EMA,
+    DiT,
+    DiTConfig,
+    NonFiniteLoss,
+    RectifiedFlow,
+    TrainConfig,
+    overfit,
+    train,
+    training_loop,
+    training_step,
+)
 from dit_course.checkpoints import checkpoints_in
-from dit_course.distributed.batching import batch_indices, randomness
-from dit_course.training import StepBudget
+from dit_course.trainer import StepBudget, Throughput, make_batch
+from dit_course.training import batch_indices, randomness
 
 CONFIG = DiTConfig(image_size=8, patch_size=4, channels=1, width=16, depth=2, heads=2, num_classes=3)
 
@@ -66,6 +77,54 @@ def test_a_step_is_adamw_on_the_gradient_of_the_flow_loss():
     assert done.loss == loss.item()
     assert done.gradient_norm == pytest.approx(norm.item())
     torch.testing.assert_close(weights(trained), weights(by_hand))
+
+
+def test_the_bare_loop_takes_the_same_steps():
+    config = TrainConfig(steps=12, batch_size=8)
+    bare, trained = new_model(), new_model()
+    ema, other = EMA(bare), EMA(trained)
+    losses = [loss.item() for loss in training_loop(bare, RectifiedFlow(), *small_data(), 12, batch_size=8, ema=ema)]
+    assert losses == pytest.approx([step.loss for step in train(trained, small_data(), config, ema=other)], rel=1e-5)
+    torch.testing.assert_close(weights(ema.model), weights(other.model))
+
+
+def test_a_compiled_model_trains_and_its_checkpoint_is_the_models_own(tmp_path: Path):
+    config, calls = TrainConfig(steps=3, batch_size=8), []
+
+    def backend(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    plain, model = new_model(), new_model()
+    compiled = torch.compile(model, backend=backend)
+    losses = [step.loss for step in train(compiled, small_data(), config, folder=tmp_path)]
+    assert calls
+    assert losses == pytest.approx([step.loss for step in train(plain, small_data(), config)], rel=1e-5)
+    resumed = new_model()
+    assert list(train(resumed, small_data(), config, folder=tmp_path)) == []  # finished: its weights are loaded
+    assert torch.equal(weights(resumed), weights(model))
+
+
+def test_a_data_parallel_model_is_refused_with_what_to_hand_over():
+    for wrapped in (torch.nn.DataParallel(new_model()), torch.compile(torch.nn.DataParallel(new_model()))):
+        with pytest.raises(
+            ValueError, match=r"^train wants the model itself, not DataParallel .*: hand over model\.module"
+        ):
+            next(train(wrapped, small_data(), TrainConfig(steps=1)))
+
+
+def test_images_per_second_is_the_true_rate_where_only_some_steps_wait_for_the_gpu():
+    """24 steps that return at once, and one that waits until the GPU has done all 25."""
+    throughput = Throughput(batch_size=64)
+    rates = [
+        throughput.update(seconds, waits)
+        for _ in range(4)
+        for seconds, waits in [(0.005, False)] * 24 + [(0.130, True)]
+    ]
+    assert rates[24:] == pytest.approx([64 * 25 / 0.250] * 76)
+    for _ in range(300):  # a machine that grows slower, and waits in every step
+        slow = throughput.update(0.1, True)
+    assert slow == pytest.approx(640, rel=1e-3)
 
 
 def test_a_seed_decides_everything_and_the_callers_randomness_is_left_alone():
@@ -326,9 +385,7 @@ def test_an_unconditional_model_trains():
 def test_flip_mirrors_about_half_of_the_pictures():
     images = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
     images[..., 0] = 255
-    from dit_course.distributed.batching import prepare
-
-    x, _ = prepare(images, torch.zeros(200, dtype=torch.int64), torch.arange(200), flip=True)
+    x, _ = make_batch(images, torch.zeros(200, dtype=torch.int64), torch.arange(200), flip=True)
     left = (x[:, 0, 0, 0] == 1).sum().item()
     assert 60 < left < 140
     assert ((x[:, 0, 0, 0] == 1) ^ (x[:, 0, 0, 7] == 1)).all()

@@ -33,9 +33,11 @@ MOST_BYTES = 1_500_000
 def sources(lessons: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
     """The authors' notebooks, of all lessons or of some: "01", or the beginning of a name.
 
-    Raises ValueError for a lesson that is not there.
+    Raises ValueError for a lesson that is not there, FileNotFoundError where none is: in an installed package.
     """
     found = sorted((Path(folder) / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    if not found and not lessons:
+        raise FileNotFoundError(f"{Path(folder) / 'solutions'} holds no lessons: release works in the repository")
     for lesson in lessons:
         if not any(path.name.startswith(lesson) for path in found):
             there = ", ".join(path.stem for path in found) or "none"
@@ -107,7 +109,7 @@ def _derived(cells: Sequence) -> list:
         elif WHY in tags:
             _demand(check, cell, "this reason has no check cell before it")
             _demand(hints >= 2, cell, f"this exercise has {hints} cells tagged {HINT!r}, and needs two")
-            cell.source = folded("Solution", _fenced("\n\n\n".join(code)) + "\n\n" + cell.source)
+            cell.source = folded("Solution", _code_block("\n\n\n".join(code)) + "\n\n" + cell.source)
             code, check = [], None
         else:
             _demand(BEGIN not in cell.source, cell, f"{BEGIN!r} stands in a cell without nbgrader's `solution: true`")
@@ -154,7 +156,7 @@ def folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text.strip()}\n\n</details>"
 
 
-def _fenced(code: str) -> str:
+def _code_block(code: str) -> str:
     return f"```python\n{code}\n```"
 
 

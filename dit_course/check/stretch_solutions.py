@@ -1,4 +1,4 @@
-"""The course's own answers to stretch exercises, which no room of the package needs."""
+"""The course's own answers that no room of the package needs: to stretch exercises, and RMSNorm by hand."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -27,6 +27,21 @@ def shift(t: Tensor, factor: float) -> Tensor:
     t: times in [0, 1], any shape; 0 and 1 stay. Resolution shift of Stable Diffusion 3 (arXiv 2403.03206, 5.3.2).
     """
     return factor * t / (1 + (factor - 1) * t)
+
+
+class RMSNorm(nn.Module):
+    """Divide each vector by the root of its mean square, by hand (lesson 02); the package's own is fused."""
+
+    def __init__(self, width: int, eps: float = 1e-6, scale: bool = True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width)) if scale else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., width). Returns the same shape and dtype; the mean square is taken in float32."""
+        mean_square = x.float().square().mean(dim=-1, keepdim=True)  # (..., 1)
+        x = x * torch.rsqrt(mean_square + self.eps).to(x.dtype)
+        return x if self.weight is None else x * self.weight.to(x.dtype)
 
 
 def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:

@@ -65,7 +65,7 @@ def _is_before(row: dict[str, str], next_step: int) -> bool:
 
 
 def progress_bar(config: TrainConfig, shown: bool = True) -> tqdm:
-    """A bar of steps or of minutes; in one process of a team it is enough."""
+    """A bar of steps or of minutes; one process of several shows it."""
     options = {"file": sys.stdout, "dynamic_ncols": True, "mininterval": 0.5, "disable": not shown}
     if config.minutes is None:
         return tqdm(total=config.steps, unit="step", **options)

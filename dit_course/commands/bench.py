@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from dit_course.commands._network import Network
 from dit_course.distributed.train_config import TrainConfig
-from dit_course.dit import DiT, DiTConfig, count_multiply_adds
+from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.sampling import Sampler
-from dit_course.training import train
+from dit_course.scaling import count_multiply_adds
+from dit_course.trainer import train
 
 FIELDS = ("what", "threads", "images_per_second", "slowest", "fastest", "share_of_peak", "peak_memory_mb")
 LIKE_DIFFUSERS = {"width": 128, "depth": 6, "registers": 0, "qk_norm": False, "norm": "layer"}

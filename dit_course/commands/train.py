@@ -1,4 +1,4 @@
-"""`python -m dit_course train`: the generator of `training.py` with a progress bar, pictures on the way, and a log."""
+"""`python -m dit_course train`: the generator of `trainer.py` with a progress bar, pictures on the way, and a log."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal
 
 import torch
@@ -18,13 +18,14 @@ from dit_course.commands._network import Network, named_device
 from dit_course.commands._progress import Gallery, Log, advance, progress_bar
 from dit_course.commands._tracking import make_tracker
 from dit_course.data import Dataset, atomic_write, load_dataset
-from dit_course.distributed.single import SingleProcess, graceful_interrupt, process_group
+from dit_course.distributed import graceful_interrupt, process_group
+from dit_course.distributed.single import SingleProcess
 from dit_course.distributed.train_config import Step, TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.flow import RectifiedFlow
 from dit_course.studies.recipes import find_recipe
-from dit_course.training import train
+from dit_course.trainer import train
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Train:
     data: str = "fashion-mnist"
     """fashion-mnist, cifar10, or folder:PATH with one sub-folder of pictures a class."""
     out: Path | None = None
-    """The run's folder; runs/DATA unless told."""
+    """The run's folder; runs/DATA, or runs/NAME of a folder of pictures, unless told."""
     fresh: bool = False
     """Start again, even if the folder holds a run."""
     image_size: int = 32
@@ -84,15 +85,15 @@ class Train:
         )
 
     def run(self) -> None:
-        """Train, draw, save. In a team of processes, process 0 alone prints, draws and writes."""
+        """Train, draw, save. Of several processes, process 0 alone prints, samples and writes."""
         if self.sample_every < 1:
             raise ValueError(f"sample_every = {self.sample_every}, but it must be at least 1")
         dataset = load_dataset(self.data, "train", image_size=self.image_size, channels=self.channels)
         config = self.model.config_for(dataset)
         group = process_group(named_device(self.device), self.train.shard)
-        if group.world == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        if group.world_size == 1 and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             print("note: accelerate launch --cpu has started one process; for several: --multi_gpu in its place")
-        out = self.out or Path("runs") / self.data.rpartition("/")[2].replace("folder:", "")
+        out = self.out or default_out(self.data)
         try:
             with group.peer_errors(lambda: next(map(str, checkpoints_in(out)), "none was written")):
                 self._run(out, group, dataset, config)
@@ -100,13 +101,13 @@ class Train:
             group.close()
 
     def _run(self, out: Path, group: SingleProcess, dataset: Dataset, config: DiTConfig) -> None:
-        if self.fresh and group.main:
+        if self.fresh and group.is_main:
             _forget(out)
-        group.wait()
+        group.barrier()
         facts = {"data": self.data, "model": asdict(config), "timesteps": self.timesteps}
         _require_same_run(out / "config.json", facts)
-        group.wait()  # all have looked
-        if group.main:
+        group.barrier()  # all have looked
+        if group.is_main:
             atomic_write(out / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
         torch.manual_seed(self.train.seed)  # the first weights; `train` seeds each step by itself
@@ -115,45 +116,45 @@ class Train:
         ema = EMA(model, self.ema_decay)
         flow = RectifiedFlow(self.timesteps)
         gallery = Gallery(out, self.sample_steps, self.sample_cfg, self.train.seed)
-        if group.main:
+        if group.is_main:
             millions = sum(p.numel() for p in model.parameters()) / 1e6
-            together = f" in {group.world} processes" if group.world > 1 else ""
+            together = f" in {group.world_size} processes" if group.world_size > 1 else ""
             print(f"{self.data}: {len(dataset.images)} images; {millions:.2f} M parameters; run in {out}{together}")
 
         options = {**asdict(config), **asdict(self.train), "data": self.data}
-        tracker = make_tracker(self.track if group.main else "none", out, options)
+        tracker = make_tracker(self.track if group.is_main else "none", out, options)
 
         def draw(index: int) -> None:
-            networks = group.whole(model), group.whole(ema.model)
-            if group.main:
+            networks = group.gather_model(model), group.gather_model(ema.model)
+            if group.is_main:
                 tracker.images(index, gallery.draw(*networks, index))
 
         with tracker, graceful_interrupt(group):
-            with progress_bar(self.train, group.main) as bar:
+            with progress_bar(self.train, group.is_main) as bar:
                 about = {"model": asdict(config), "class_names": model.class_names, **self._facts()}
                 steps = train(model, dataset, self.train, flow=flow, ema=ema, folder=out, about=about, group=group)
-                for step in self._watched(steps, out, bar, tracker) if group.main else steps:
+                for step in self._watched(steps, out, bar, tracker) if group.is_main else steps:
                     if step.index % self.sample_every == 0 and step.index != step.total:
                         draw(step.index)
                     if group.stopping:
                         steps.close()  # saves
                         break
-            group.wait()  # until process 0 has written its checkpoint
+            group.barrier()  # until process 0 has written its checkpoint
             newest = json.loads(Path(f"{checkpoints_in(out)[0]}.json").read_text())
             if group.stopping:
-                if group.main:
+                if group.is_main:
                     print(f"stopped and saved after step {newest['step']}; the same command goes on from there")
             elif (out / "model.json").exists():
-                if group.main:
+                if group.is_main:
                     print(f"{out} holds a finished run: --fresh starts again, --out takes another folder")
                     print(f"draw from it: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
             else:
-                if group.main:
+                if group.is_main:
                     print("drawing grids and GIFs ...", flush=True)
-                group.wait()  # all have seen that there is no model.json yet
+                group.barrier()  # all have seen that there is no model.json yet
                 draw(newest["step"])
-                average = group.whole(ema.model)
-                if group.main:
+                average = group.gather_model(ema.model)
+                if group.is_main:
                     self._finish(out, model, average, newest)
 
     def _watched(self, steps: Iterator[Step], out: Path, bar: tqdm, tracker) -> Iterator[Step]:
@@ -212,6 +213,14 @@ class Train:
         print(f"draw more: python -m dit_course sample --model {out} --cfg 2.5 --out {out}/grid.png")
         if self.train.minutes is not None:
             print(f"the same run, bit for bit: {again}, no --minutes")
+
+
+def default_out(data: str) -> Path:
+    """runs/NAME, after the data set or the folder of pictures, whether written `photos/`, `.` or `C:\\photos`."""
+    if data.startswith("folder:"):
+        path = str(Path(data.removeprefix("folder:")).expanduser().resolve())
+        data = PureWindowsPath(path).name or "pictures"  # a Windows path splits at / and at \\; a root has no name
+    return Path("runs") / data
 
 
 def _forget(out: Path) -> None:

@@ -29,17 +29,17 @@ class Distributed(SingleProcess):
                 f"several processes need the package accelerate: pip install 'dit-course[scale]' ({error})"
             ) from error
         if cpu:
-            _stay_on_this_machine()
+            _use_loopback()
             if "OMP_NUM_THREADS" not in os.environ:  # as torchrun does; a forked process hangs with more
                 os.environ["OMP_NUM_THREADS"] = "1"
                 torch.set_num_threads(1)
-        # while process 0 draws, the others wait in the next step: longer than the ten minutes that NCCL grants
+        # while process 0 samples, the others wait in the next step: longer than the ten minutes that NCCL grants
         options = [InitProcessGroupKwargs(timeout=timedelta(hours=2))]
         options += [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
         self.sharded = os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true" or shard
-        self.engine = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=options)
-        self.rank, self.world = self.engine.process_index, self.engine.num_processes
-        self.main, self.device = self.engine.is_main_process, self.engine.device
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=options)
+        self.rank, self.world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.is_main, self.device = self.accelerator.is_main_process, self.accelerator.device
         self._stopping = False
 
     @property
@@ -47,67 +47,67 @@ class Distributed(SingleProcess):
         """Whether all processes know that they stop after this step."""
         return self._stopping
 
-    def prepare_training(
+    def prepare(
         self, model: nn.Module, optimizer: Optimizer, ema: Any, bf16: bool = False
     ) -> tuple[nn.Module, Optimizer]:
-        """DDP copies of the model, or FSDP2 shards of model, optimizer and average; what was loaded stays."""
+        """DDP replicas of the model, or FSDP2 shards of model, optimizer and average; what was loaded stays."""
         self.model = model
         if not self.sharded:
-            self.learner = self.engine.prepare(model)
+            self.learner = self.accelerator.prepare(model)
             return self.learner, optimizer
         states = optimizer.state_dict()["state"]
-        self.learner = split(model, bf16)
+        self.learner = shard_model(model, bf16)
         if ema is not None:
-            split(ema.model)
+            shard_model(ema.model)
         settings = {name: optimizer.defaults[name] for name in ("lr", "betas", "weight_decay", "fused")}
         optimizer = type(optimizer)(model.parameters(), **settings)
         owners = list(model.parameters())
-        states = {i: {key: _like(x, owners[i]) for key, x in state.items()} for i, state in states.items()}
+        states = {i: {key: _shard_like(x, owners[i]) for key, x in state.items()} for i, state in states.items()}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
         return self.learner, optimizer
 
-    def no_sync(self, inside: bool):
-        """A context in which gradients are only collected, and not yet exchanged."""
+    def no_sync(self, enabled: bool):
+        """A context in which gradients are only accumulated, and not yet exchanged."""
         if not self.sharded:
-            return self.learner.no_sync() if inside else nullcontext()
-        self.learner.set_requires_gradient_sync(not inside)
+            return self.learner.no_sync() if enabled else nullcontext()
+        self.learner.set_requires_gradient_sync(not enabled)
         return nullcontext()
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes: the shape of value."""
-        return self.engine.reduce(value, "mean")
+        return self.accelerator.reduce(value, "mean")
 
-    def update(self, ema: Any, model: nn.Module) -> None:
-        """Move the average, whole or in shards."""
+    def update_ema(self, ema: Any, model: nn.Module) -> None:
+        """Update the average, whole or in shards."""
         if not self.sharded:
             return ema.update(model)
-        whole = ema.model
-        ema.model = LocalShards(whole)
+        full = ema.model
+        ema.model = LocalShards(full)
         try:
             ema.update(LocalShards(model))
         finally:
-            ema.model = whole
+            ema.model = full
 
     def sync_clock_and_stop(self, seconds: float, now: bool = True) -> float:
         """Process 0's clock for all; and whether any of them wants to stop, which sets `stopping`."""
         if not now:
             return seconds
-        news = torch.tensor([seconds * self.main, self.stop_wanted], dtype=torch.float64, device=self.device)
-        seconds, stops = self.engine.reduce(news, "sum").tolist()
+        news = torch.tensor([seconds * self.is_main, self.stop_requested], dtype=torch.float64, device=self.device)
+        seconds, stops = self.accelerator.reduce(news, "sum").tolist()
         self._stopping = stops > 0
         return seconds
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Go on when all processes are here."""
-        self.engine.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
 
     def require_same(self, number: int, problem: str) -> None:
         """Raise ValueError with this problem where processes hold different numbers."""
-        if len(set(self.engine.gather(torch.tensor([number], device=self.device)).tolist())) > 1:
+        if len(set(self.accelerator.gather(torch.tensor([number], device=self.device)).tolist())) > 1:
             raise ValueError(problem)
 
-    def whole(self, model: nn.Module) -> nn.Module:
-        """The model with all its weights in process 0, to draw with or to save. Every process has to ask."""
+    def gather_model(self, model: nn.Module) -> nn.Module:
+        """The model with all its weights in process 0, to sample with or to save. Every process has to call it."""
         if not self.sharded:
             return model
         state = self.gather(model.state_dict())
@@ -119,13 +119,13 @@ class Distributed(SingleProcess):
         return copy.to(self.device).eval()
 
     def gather(self, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """All tensors in full, for process 0 to write; None in the others. Every process has to ask."""
+        """All tensors in full, for process 0 to write; None in the others. Every process has to call it."""
         full = {}
         for name, tensor in tensors.items():
             tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-            if self.main:
+            if self.is_main:
                 full[name] = tensor.cpu() if self.sharded else tensor  # one after the other: all may not fit on a GPU
-        return full if self.main else None
+        return full if self.is_main else None
 
     def close(self) -> None:
         """Leave the group."""
@@ -134,11 +134,11 @@ class Distributed(SingleProcess):
 
     @contextmanager
     def peer_errors(self, last_checkpoint: Callable[[], str]) -> Iterator[None]:
-        """Inside, a process that has gone becomes PeerLost, one line that names the last checkpoint."""
+        """Inside, the loss of another process becomes PeerLost, one line that names the last checkpoint."""
         try:
             yield
         except RuntimeError as error:
-            if not _speaks_of_a_peer(error):
+            if not _is_peer_error(error):
                 raise
             raise PeerLost(
                 f"another process of this training has gone; the last checkpoint is {last_checkpoint()}; "
@@ -147,7 +147,7 @@ class Distributed(SingleProcess):
 
 
 class LocalShards:
-    """What this process holds of a sharded model, as plain tensors: an average moves each of them by itself."""
+    """What this process holds of a sharded model, as plain tensors: an average updates each of them by itself."""
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -161,10 +161,10 @@ class LocalShards:
         return self.model.buffers()
 
 
-def split(model: nn.Module, bf16: bool = False) -> nn.Module:
-    """Shard a DiT in place, block by block, so that the whole of it is never in one place; returns it.
+def shard_model(model: nn.Module, bf16: bool = False) -> nn.Module:
+    """Shard a DiT in place, block by block, so that all of it is never in one place; returns it.
 
-    bf16: weights travel as bfloat16; what each process keeps, and the sums of gradients, stay float32.
+    bf16: weights are exchanged as bfloat16; what each process keeps, and the sums of gradients, stay float32.
     """
     empty = {p for p in model.parameters() if not p.numel()}  # no registers: there is nothing to split
     for parameter in empty:
@@ -177,20 +177,20 @@ def split(model: nn.Module, bf16: bool = False) -> nn.Module:
     return fully_shard(model, mp_policy=policy, ignored_params=empty)
 
 
-def _like(tensor: Tensor, owner: Tensor) -> Tensor:
+def _shard_like(tensor: Tensor, owner: Tensor) -> Tensor:
     """The own shard of an optimizer's tensor, split as its parameter is; counters stay whole."""
     if not isinstance(owner, DTensor) or tensor.shape != owner.shape:
         return tensor
     return distribute_tensor(tensor, owner.device_mesh, owner.placements, src_data_rank=None)
 
 
-def _speaks_of_a_peer(error: RuntimeError) -> bool:
+def _is_peer_error(error: RuntimeError) -> bool:
     """Whether an error says that another process no longer answers."""
     words = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
     return isinstance(error, dist.DistNetworkError | dist.DistBackendError) or any(word in str(error) for word in words)
 
 
-def _stay_on_this_machine() -> None:
+def _use_loopback() -> None:
     """gloo looks for this machine's name on the network, unless it is told the interface; one machine needs none."""
     if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
         loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]

@@ -1,4 +1,4 @@
-"""What a training is told, and what it tells after each step (lesson 06)."""
+"""The settings of a training, and what it yields after each step (lesson 06)."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class TrainConfig:
     batch_size: int = 64
     """Pictures a step, of all processes together."""
     accumulate: int = 1
-    """Go through each process's share of a batch in so many parts: less memory, the same result."""
+    """Gradient accumulation: compute each process's shard of a batch in so many parts; less memory, same result."""
     shard: bool = False
     """Split weights, gradients and optimizer among the processes (FSDP): for a model that does not fit on one GPU."""
     lr: float = 2e-3
@@ -31,7 +31,7 @@ class TrainConfig:
     warmup: int = 100
     """Steps until the highest learning rate is reached."""
     decay: float = 0.4
-    """The share of the training, at its end, in which the learning rate falls to 0 in a straight line."""
+    """The fraction of the training, at its end, in which the learning rate decays linearly to 0."""
     decay_steps: int | None = None
     """The same as a number of steps; comes first when given."""
     stop_after: int | None = None
@@ -41,7 +41,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's memory of gradients and of their squares."""
     clip: float = 1.0
-    """The longest gradient (its norm) that is let through."""
+    """Gradient clipping: the largest norm that is let through."""
     flip: bool = False
     """Mirror every second picture (not for clothes: all shoes point left)."""
     seed: int = 0
@@ -80,7 +80,7 @@ class Step:
 
     index: steps done, from 1. loss: of this step's batch. learning_rate: used in it. images_per_second: over the last
     steps. seconds: training time so far, without what happens between the steps. total: how many steps are planned,
-    None while `minutes` leaves it open. progress: the share of the training that is done, in [0, 1].
+    None while `minutes` leaves it open. progress: the fraction of the training that is done, in [0, 1].
     """
 
     index: int
@@ -99,7 +99,7 @@ class Step:
 
     @cached_property
     def gradient_norm(self) -> float:
-        """The length of the gradient before clipping."""
+        """The norm of the gradient before clipping."""
         return self.gradient_norm_tensor.item()
 
     @property

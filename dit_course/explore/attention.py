@@ -66,7 +66,7 @@ def attention_maps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = No
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    return torch.stack([layer.weights(caught[number]).float() for number, layer in enumerate(layers)])
+    return torch.stack([layer.attention_map(caught[number]).float() for number, layer in enumerate(layers)])
 
 
 class Drawing:

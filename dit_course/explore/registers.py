@@ -65,7 +65,8 @@ def look_inside(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None)
     seen, looks = [tokens], []
     for block in model.blocks:
         shift, scale, *_ = block.modulation(F.silu(condition))[:, None].chunk(6, dim=-1)  # 6 x (b, 1, width)
-        weights = block.attention.weights(modulate(block.norm_1(tokens), shift, scale))  # (b, heads, tokens, tokens)
+        attended = modulate(block.norm_1(tokens), shift, scale)  # (b, tokens, width): what attention sees
+        weights = block.attention.attention_map(attended)  # (b, heads, tokens, tokens)
         looks.append(weights.mean(dim=1)[:, :patches, patches:])  # -> (b, patches, registers)
         tokens = block(tokens, condition)
         seen.append(tokens)

@@ -18,6 +18,7 @@ import ipywidgets as widgets
 import traitlets
 from torch import Tensor, nn
 
+from dit_course.distributed.train_config import Step
 from dit_course.explore.engine.canvas import Canvas
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.engine.view import Live
@@ -25,7 +26,6 @@ from dit_course.sampling import Sampler
 from dit_course.show import Picture, to_bytes
 from dit_course.show.lesson_06_training import ROWS
 from dit_course.show.lesson_06_training import training as draw_training
-from dit_course.training import Step
 
 MOST_PICTURES = 10
 SHARE = 0.04  # of the time that drawing may take

@@ -19,6 +19,7 @@ except ImportError as error:
 
 from dit_course.checkpoints import load_pretrained, save_pretrained
 from dit_course.dit import DiT, DiTConfig
+from dit_course.wrappers import unwrap
 
 FILES = ("model.safetensors", "model.json")
 
@@ -35,7 +36,11 @@ class HubDiT(DiT, ModelHubMixin, library_name="dit_course", tags=["diffusion", "
 
     @classmethod
     def of(cls, model: DiT, **about: Any) -> "HubDiT":
-        """A copy of this model, with its weights, class names, mode, device and precision, that knows the Hub."""
+        """A copy of this model, with its weights, class names, mode, device and precision, that knows the Hub.
+
+        model: a DiT, or an `EMA` or wrapper of one.
+        """
+        model = unwrap(model)
         weight = next(model.parameters())
         copy = cls(model.config).to(weight.device, weight.dtype)
         copy.load_state_dict(model.state_dict())
@@ -121,7 +126,7 @@ def _card(model: HubDiT, repo_id: str, text: str) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in asdict(config).items())
     classes = f"\nClasses, from 0 on: {', '.join(model.class_names)}.\n" if model.class_names else ""
     facts = "".join(f"\n{name}: `{json.dumps(value)}`\n" for name, value in model.about.items())
-    room, sampler = ("diffusion", "DiffusionSampler") if noise else ("sampling", "Sampler")
+    room, sampler = ("pretrained.ddpm", "DiffusionSampler") if noise else ("sampling", "Sampler")
     return f"""# {repo_id.rpartition("/")[2] if repo_id != "FOLDER" else "A Diffusion Transformer"}
 
 A Diffusion Transformer (Peebles & Xie 2023, arXiv 2212.09748) with {learned / 1e6:.2f} M parameters, from the course

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dit_course.dit import DiT, DiTConfig
 from dit_course.patches import sincos_position_embedding
+from dit_course.wrappers import unwrap, without_prefixes
 
 Weights = dict[str, Tensor]
 
@@ -79,6 +80,7 @@ def config_of_official(state_dict: Weights, heads: int, image_size: int | None =
     num_classes: the rows of the label table without the last one, "no label".
     Raises ValueError when the state dict is no complete DiT, or heads or image_size do not fit it.
     """
+    state_dict = without_prefixes(state_dict)
     facts = _facts(state_dict, _sources(state_dict, _OFFICIAL))
     if image_size is None:
         tokens = state_dict["pos_embed"].shape[1]
@@ -94,12 +96,14 @@ def config_of_diffusers(state_dict: Weights, heads: int, image_size: int) -> DiT
     heads, image_size: `num_attention_heads` and `sample_size` of the config.json beside the weights.
     Raises ValueError when the state dict is no complete DiT, or heads or image_size do not fit it.
     """
+    state_dict = without_prefixes(state_dict)
     facts = _facts(state_dict, _sources(state_dict, _DIFFUSERS))
     return DiTConfig(**facts, heads=heads, image_size=image_size)
 
 
 def _load(model: DiT, state_dict: Weights, layout: _Layout, norm_eps: float) -> DiT:
     """Check everything, then copy: no model is left half loaded."""
+    wrapped, model, state_dict = model, unwrap(model), without_prefixes(state_dict)
     sources = _sources(state_dict, layout)
     _check_config(model.config, _facts(state_dict, sources), layout)
     for name in sources.pop("positions", []):  # ours are computed, not loaded
@@ -113,7 +117,7 @@ def _load(model: DiT, state_dict: Weights, layout: _Layout, norm_eps: float) -> 
         frequencies.copy_(_frequencies(len(frequencies), layout.frequency_shift))
     for block in model.blocks:
         block.norm_2.eps = norm_eps
-    return model
+    return wrapped
 
 
 def _translated(state_dict: Weights, ours: str, theirs: list[str], patch_size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Released weights of DiT, from a file to a model (lesson 10): the official checkpoint, or a folder of diffusers.
 
-The network is `interop`'s business, the sampler that these weights need is `diffusion.DiffusionSampler`'s.
+What the weights are called is the business of `layouts`, the sampler that they need is `ddpm.DiffusionSampler`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dit_course.dit import SIZES, DiT
 from dit_course.pretrained.layouts import config_of_diffusers, config_of_official, load_diffusers, load_official
+from dit_course.wrappers import without_prefixes
 
 Weights = dict[str, Tensor]
 
@@ -93,7 +94,7 @@ def read_weights(path: str | Path) -> Weights:
         raise FileNotFoundError(f"{path} does not exist: give the file of the weights")
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return without_prefixes(load_file(file))
         with torch.serialization.safe_globals([argparse.Namespace]):  # official checkpoints keep their options so
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
@@ -108,10 +109,10 @@ def read_weights(path: str | Path) -> Weights:
         raise OSError(f"{problem}: get it again") from error
     for part in ("ema", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(part), Mapping):
-            return dict(content[part])
+            return without_prefixes(content[part])
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a state dict: names and tensors")
-    return dict(content)
+    return without_prefixes(content)
 
 
 def imagenet_names() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Looks at this machine and says what works, what does not, and how to mend it: `python -m dit_course doctor`.
 
-Nothing is imported here that may be missing: every check imports what it looks at, inside a fence that turns whatever
-goes wrong into a finding. Where not even the package can be imported, `python dit_course/setup/doctor.py` still runs.
+Nothing is imported here that may be missing: each check imports what it looks at, and whatever goes wrong becomes a
+finding. Where not even the package can be imported, `python dit_course/setup/doctor.py` still runs.
 """
 
 import hashlib
@@ -19,10 +19,17 @@ from pathlib import Path
 from types import ModuleType
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PACKED = REPOSITORY / "dit_course/_data"  # only in a wheel: then there is no repository, and no `make`
 PYTHONS = ((3, 11), (3, 15))  # from, and the first that is too new; as in pyproject.toml
 ENOUGH_DISK = 10**9
 
-AGAIN = "make clean setup  (without make: python -m pip install --force-reinstall -r requirements.txt)"
+
+def again() -> str:
+    """How to install everything anew, in the way in which it was installed."""
+    if PACKED.is_dir():
+        return "python -m pip install --force-reinstall WHEEL  (the file that you installed the course from)"
+    return "make clean setup  (without make: python -m pip install --force-reinstall -r requirements.txt)"
+
 
 FASHION_MNIST = {
     "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
@@ -54,7 +61,7 @@ class NotChecked(Exception):
 
 def examine() -> list[Finding]:
     """Run all checks, in an order in which the first problem is the one to mend first. Never raises."""
-    return [_fenced(name, check) for name, check in CHECKS.items()]
+    return [examine_one(name, check) for name, check in CHECKS.items()]
 
 
 def report(findings: Sequence[Finding]) -> int:
@@ -63,18 +70,18 @@ def report(findings: Sequence[Finding]) -> int:
     width = max((len(finding.name) for finding in findings), default=0)
     for finding in findings:
         print(f"{words[finding.ok]:<8} {finding.name:<{width}}  {finding.found}")
-        if finding.mend:
-            print(f"{'':<8} {'':<{width}}  -> {finding.mend}")
+        print(f"{'':<8} {'':<{width}}  -> {finding.mend}\n" * bool(finding.mend), end="")
     problems = sum(finding.ok is False for finding in findings)
     print()
     if problems:
-        print(f"{problems} problem{'s' * (problems > 1)}. Mend the first one first, then ask the doctor again.")
+        print(f"{problems} problem{'s' * (problems > 1)}. Mend the first one first, then run the doctor again.")
     else:
         print("This machine is ready for the course.")
     return int(problems > 0)
 
 
-def _fenced(name: str, check: Callable[[], Result]) -> Finding:
+def examine_one(name: str, check: Callable[[], Result]) -> Finding:
+    """Run one check; whatever it raises becomes a finding."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters in them shows up as a finding
@@ -82,7 +89,7 @@ def _fenced(name: str, check: Callable[[], Result]) -> Finding:
     except NotChecked as reason:
         return Finding(name, None, f"not checked: {reason}")
     except (Exception, SystemExit) as error:  # a broken package may raise anything while it is imported
-        return Finding(name, False, _line(error), AGAIN)
+        return Finding(name, False, _line(error), again())
 
 
 def _line(error: BaseException) -> str:
@@ -100,9 +107,10 @@ def _python() -> Result:
     found = f"{platform.python_version()} at {sys.prefix}"
     if not oldest <= sys.version_info[:2] < too_new:
         wanted = f"{oldest[0]}.{oldest[1]} to {too_new[0]}.{too_new[1] - 1}"
-        return False, found, f"the course needs Python {wanted}: make clean, then make setup PYTHON=python3.12"
+        how = "install it there again" if PACKED.is_dir() else "make clean, then make setup PYTHON=python3.12"
+        return False, found, f"the course needs Python {wanted}: {how}"
     if sys.maxsize < 2**32:
-        return False, f"{found}, 32 bit", "torch needs a 64-bit Python: install one, then make clean setup"
+        return False, f"{found}, 32 bit", "torch needs a 64-bit Python: take one, and install the course there"
     return True, found, ""
 
 
@@ -110,10 +118,10 @@ def _torch() -> Result:
     try:
         torch = importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        return False, _line(error), AGAIN
+        return False, _line(error), again()
     except (Exception, SystemExit) as error:
         windows = "install Microsoft's Visual C++ Redistributable; if it is there, " * (os.name == "nt")
-        return False, f"installed, but cannot be loaded: {_line(error)}", windows + AGAIN
+        return False, f"installed, but cannot be loaded: {_line(error)}", windows + again()
     return True, torch.__version__, ""
 
 
@@ -130,14 +138,14 @@ def _torchvision() -> Result:
     try:
         torchvision = importlib.import_module("torchvision")
     except ModuleNotFoundError as error:
-        return False, _line(error), AGAIN
+        return False, _line(error), again()
     except (Exception, SystemExit) as error:
-        return False, f"does not match torch {torch.__version__}: {_line(error)}", AGAIN
+        return False, f"does not match torch {torch.__version__}: {_line(error)}", again()
     found = torchvision.__version__
     try:  # a compiled operator: this is what breaks when the two were built for different versions
         torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
     except Exception as error:
-        return False, f"{found} does not match torch {torch.__version__}: {_line(error)}", AGAIN
+        return False, f"{found} does not match torch {torch.__version__}: {_line(error)}", again()
     return True, f"{found}, matches torch", ""
 
 
@@ -151,7 +159,7 @@ def _threads() -> Result:
         return None, found, "OMP_NUM_THREADS holds torch back: unset it, then start again"
     if os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
         # read once, by the OpenMP library that torch loads
-        return None, found, "waiting threads keep cores busy: set OMP_WAIT_POLICY=PASSIVE, or start with make lab"
+        return None, found, "waiting threads keep cores busy: set OMP_WAIT_POLICY=PASSIVE"
     return True, f"{found}, idle ones sleep", ""
 
 
@@ -199,7 +207,7 @@ def _video() -> Result:
     importlib.import_module("moviepy")
     run = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=60, errors="replace")
     if run.returncode:
-        return False, f"{ffmpeg} ends with status {run.returncode}", AGAIN
+        return False, f"{ffmpeg} ends with status {run.returncode}", again()
     return True, " ".join(run.stdout.split()[:3]), ""
 
 
@@ -220,7 +228,7 @@ def _widgets() -> Result:
     folders += map(Path, importlib.import_module("jupyter_core.paths").jupyter_path("labextensions"))
     for extension in ("@jupyter-widgets/jupyterlab-manager", "anywidget"):
         if not any((folder / extension / "package.json").is_file() for folder in folders):
-            return False, f"JupyterLab's extension {extension} is not installed: sliders stay text", AGAIN
+            return False, f"JupyterLab's extension {extension} is not installed: sliders stay text", again()
     return True, ", ".join(versions), ""
 
 
@@ -228,18 +236,23 @@ def _widgets() -> Result:
 
 
 def _data_root() -> Path:
-    try:
-        return importlib.import_module("dit_course.data").data_root()
-    except (Exception, SystemExit):  # torch is missing: the data can be looked at all the same
-        return Path(os.environ.get("DIT_COURSE_DATA") or REPOSITORY / "data")
+    """As `dit_course.data.data_root`, which needs torch."""
+    return Path(os.environ.get("DIT_COURSE_DATA") or (PACKED if PACKED.is_dir() else REPOSITORY / "data"))
 
 
 def _restore() -> str:
     elsewhere = "point DIT_COURSE_DATA at the right folder, or unset it, or: "
-    return elsewhere * bool(os.environ.get("DIT_COURSE_DATA")) + "git checkout -- data  (or fetch the course again)"
+    how = again() if PACKED.is_dir() else "git checkout -- data  (or fetch the course again)"
+    return elsewhere * bool(os.environ.get("DIT_COURSE_DATA")) + how
 
 
 def _data() -> Result:
+    if _data_root() == PACKED:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dit_course/FashionMNIST/raw"
+        if all((cache / name.removesuffix(".gz")).is_file() for name in FASHION_MNIST):
+            return True, f"Fashion-MNIST in {cache}", ""
+        later = "its first use downloads 30 MB; offline, point DIT_COURSE_DATA at data/ of the course's repository"
+        return None, f"Fashion-MNIST is no part of the package, and not in {cache}", later
     folder = _data_root() / "FashionMNIST/raw"
     for name, digest in FASHION_MNIST.items():
         file = folder / name
@@ -265,7 +278,8 @@ def _model() -> Result:
 
 
 def _disk() -> Result:
-    return _space(REPOSITORY, "free at least 1 GB; old folders in runs/ and wandb/ are good places to look")
+    folder = Path.cwd() if PACKED.is_dir() else REPOSITORY
+    return _space(folder, "free at least 1 GB; old folders in runs/ and wandb/ are good places to look")
 
 
 def _temporary() -> Result:
@@ -290,21 +304,10 @@ def _runs() -> Result:
 
 
 CHECKS: dict[str, Callable[[], Result]] = {
-    "Python": _python,
-    "torch": _torch,
-    "torchvision": _torchvision,
-    "threads": _threads,
-    "device": _device,
-    "compiler": _compiler,
-    "video": _video,
-    "JupyterLab": _jupyterlab,
-    "widgets": _widgets,
-    "data": _data,
-    "model": _model,
-    "disk": _disk,
-    "temporary": _temporary,
-    "runs": _runs,
-}
+    "Python": _python, "torch": _torch, "torchvision": _torchvision, "threads": _threads, "device": _device,
+    "compiler": _compiler, "video": _video, "JupyterLab": _jupyterlab, "widgets": _widgets, "data": _data,
+    "model": _model, "disk": _disk, "temporary": _temporary, "runs": _runs,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.path[0] = str(REPOSITORY)  # the package's own folder would hide modules with the names of its rooms

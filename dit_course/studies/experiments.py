@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from dit_course.checkpoints import load_classifier
 from dit_course.data import atomic_write, data_root, load_dataset, to_float
+from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
 from dit_course.flow import RectifiedFlow, interpolate, velocity_target
 from dit_course.sampling import Sampler
-from dit_course.training import TrainConfig, train
+from dit_course.trainer import train
 
 TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test pictures is measured: the middles of ten bins
 # the 97.5 % quantile of Student's t distribution, by degrees of freedom

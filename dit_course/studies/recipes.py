@@ -5,7 +5,7 @@ A recipe sets what `train` starts from; every option given beside it still count
 
 from dataclasses import dataclass, field
 
-from dit_course.training import TrainConfig
+from dit_course.distributed.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from statistics import mean
 import torch
 
 from dit_course.data import load_dataset
-from dit_course.dit import DiT, count_multiply_adds, count_parameters
+from dit_course.distributed.train_config import TrainConfig
+from dit_course.dit import DiT
 from dit_course.ema import EMA
-from dit_course.scaling import PATCH_SIZES, SIZES, scaled_config, training_flops
+from dit_course.scaling import PATCH_SIZES, SIZES, count_multiply_adds, count_parameters, scaled_config, training_flops
 from dit_course.studies.experiments import Settings, measure, read_table, write_table
-from dit_course.training import TrainConfig, train
+from dit_course.trainer import train
 
 
 @dataclass(frozen=True)

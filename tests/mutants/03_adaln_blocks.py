@@ -335,6 +335,16 @@ class StandardInit(Table):
         self.table = nn.Embedding(num_classes + 1, width)
 
 
+@mutant(exercise="LabelEmbedder", hint="`drop_labels` returns nothing")
+class NothingReturned(Table):
+    def forward(self, labels):
+        return self.table(self.drop_labels(labels))
+
+    def drop_labels(self, labels):
+        if self.training:
+            labels = labels.masked_fill(self.dropped(labels), self.num_classes)
+
+
 @mutant(exercise="LabelEmbedder", hint="looks for the table as `self.table`")
 class OtherName(nn.Module):
     def __init__(self, num_classes, width, dropout=0.1):

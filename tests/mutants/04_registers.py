@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from dit_course import dit
+from dit_course import dit, scaling
 from dit_course.patches import sincos_position_embedding, unpatchify
 from mutants import mutant, right_answer
 
@@ -386,7 +386,7 @@ class MoreParameters(Network):
 
 @right_answer(exercise="count_parameters")
 def from_the_network(config):
-    counts = dict.fromkeys(dit.count_parameters(config), 0)
+    counts = dict.fromkeys(scaling.count_parameters(config), 0)
     for name, parameter in dit.DiT(config).named_parameters():
         part = (
             "attention"
@@ -410,7 +410,7 @@ def from_the_network(config):
 def counted(config, attention=None, mlp=None, adaln=None):
     """The right counts, some of them replaced: numbers for one block."""
     w, hidden = config.width, int(config.width * config.mlp_ratio)
-    counts = dit.count_parameters(config)
+    counts = scaling.count_parameters(config)
     scales = 2 * (w // config.heads) if config.qk_norm else 0
     attention = 4 * (w * w + w) + scales if attention is None else attention(w, w // config.heads, scales)
     mlp = 2 * w * hidden + w + hidden if mlp is None else mlp(w, hidden)
@@ -427,22 +427,22 @@ def multiplied_out(config):
 
 @mutant(exercise="count_parameters", hint="your count is a Tensor")
 def tensors(config):
-    return {part: torch.tensor(count) for part, count in dit.count_parameters(config).items()}
+    return {part: torch.tensor(count) for part, count in scaling.count_parameters(config).items()}
 
 
 @mutant(exercise="count_parameters", hint="is the right count, but a float")
 def floats(config):
-    return {part: count / 1 for part, count in dit.count_parameters(config).items()}
+    return {part: count / 1 for part, count in scaling.count_parameters(config).items()}
 
 
 @mutant(exercise="count_parameters", hint="attention: that is one block")
 def one_block_of_parameters(config):
-    return {part: dit.count_parameters(replace(config, depth=1))[part] for part in dit.count_parameters(config)}
+    return {part: scaling.count_parameters(replace(config, depth=1))[part] for part in scaling.count_parameters(config)}
 
 
 @mutant(exercise="count_parameters", hint="lack the part 'patches in and out'")
 def only_blocks(config):
-    return {part: dit.count_parameters(config)[part] for part in ("attention", "MLP", "adaLN")}
+    return {part: scaling.count_parameters(config)[part] for part in ("attention", "MLP", "adaLN")}
 
 
 @mutant(exercise="count_parameters", hint="times as many")
@@ -452,17 +452,17 @@ def for_two_blocks(config):
 
 @mutant(exercise="count_parameters", hint="lack the part 'attention'")
 def other_words(config):
-    return {part.upper(): count for part, count in dit.count_parameters(config).items()}
+    return {part.upper(): count for part, count in scaling.count_parameters(config).items()}
 
 
 @mutant(exercise="count_parameters", hint="a part that is not asked for")
 def one_part_more(config):
-    return {**dit.count_parameters(config), "positions": 0}
+    return {**scaling.count_parameters(config), "positions": 0}
 
 
 @mutant(exercise="count_parameters", hint="plain number")
 def the_sum(config):
-    return sum(dit.count_parameters(config).values())
+    return sum(scaling.count_parameters(config).values())
 
 
 # -- count_multiply_adds ---------------------------------------------------------------------------
@@ -474,7 +474,7 @@ def worked(config, tokens=None, linear=None, pairs=None, mlp=None, adaln=None):
     height, width = config.image_shape
     n = height * width // config.patch_size**2 + config.registers
     n = n if tokens is None else tokens(config)
-    counts = dit.count_multiply_adds(config)
+    counts = scaling.count_multiply_adds(config)
     counts["attention"] = config.depth * (4 * n * w * w if linear is None else linear(n, w))
     counts["pairs of tokens"] = config.depth * (2 * n * n * w if pairs is None else pairs(n, w))
     counts["MLP"] = config.depth * (2 * n * w * hidden if mlp is None else mlp(n, w, hidden))
@@ -489,7 +489,7 @@ def layer_by_layer(config):
 
 @right_answer(exercise="count_multiply_adds")
 def from_the_layers(config):
-    model, counts = dit.DiT(config), dit.count_multiply_adds(config)
+    model, counts = dit.DiT(config), scaling.count_multiply_adds(config)
     tokens = len(model.positions) + config.registers
     block = model.blocks[0]
     counts["attention"] = config.depth * tokens * (block.attention.qkv.weight.numel() + config.width**2)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from dit_course.distributed.batching import randomness
+from dit_course.training import randomness
 from mutants import mutant, right_answer
 
 # -- overfit ---------------------------------------------------------------------------------------

@@ -98,11 +98,11 @@ def share(parts):
     @dataclass(frozen=True)
     class BatchShard:
         rank: int = 0
-        world: int = 1
+        world_size: int = 1
         accumulate: int = 1
 
         def parts(self, batch_size):
-            return parts(self.rank, self.world, self.accumulate, batch_size)
+            return parts(self.rank, self.world_size, self.accumulate, batch_size)
 
     return BatchShard
 

@@ -97,7 +97,7 @@ class AttentionCase(ModuleCase):
         except Exception:
             return False
         weights = attention.attention_weights(query, key)
-        return same(value, expected) and same(weights, self.module.weights(*self.given))
+        return same(value, expected) and same(weights, self.module.attention_map(*self.given))
 
 
 def attention_cases(draw: Draw) -> list[AttentionCase]:

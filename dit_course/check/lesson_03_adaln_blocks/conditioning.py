@@ -129,8 +129,10 @@ class LabelCase(ModuleCase):
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call; look at a new table, once the result is right."""
-        given = self.given[0].clone()
-        result = self.built(answer)(given)
+        given, embedder = self.given[0].clone(), self.built(answer)
+        if hasattr(embedder, "drop_labels") and embedder.drop_labels(given.clone()) is None:
+            raise AnswerError("`drop_labels` returns nothing: is the `return` missing?")
+        result = embedder(given)
         if not track and same(result, self.module(*self.given)):
             table = getattr(answer(100, 64, 0.1), "table", None)
             if not isinstance(table, nn.Embedding):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from dit_course import dit
+from dit_course import dit, scaling
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
 from dit_course.check.engine.mistakes import with_hints
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
@@ -51,11 +51,11 @@ class NetworkCase(ModuleCase):
     def _say_what_does_not_fit(self, error: str) -> None:
         config, batch = self.args[0], len(self.given[0])
         rows, columns = config.grid
-        if config.registers and f"shape ({batch}, {rows * columns + config.registers}, " in error:
+        if config.registers and f"not ({batch}, {rows * columns + config.registers}, " in error:
             raise AnswerError(f"{KEPT} ({error})") from None
-        if config.registers and f"shape ({batch}, {rows * columns - config.registers}, " in error:
+        if config.registers and f"not ({batch}, {rows * columns - config.registers}, " in error:
             raise AnswerError(f"{TOO_FEW} ({error})") from None
-        if config.out_channels and f"make a {config.channels}x" in error:
+        if config.out_channels and error.startswith(f"{config.channels}x"):
             raise AnswerError(f"{CHANNELS} ({error})") from None
 
     def _has_labels(self, _layer: torch.nn.Module, inputs: tuple) -> None:
@@ -94,7 +94,7 @@ FORWARD_ERRORS = {
     "'tuple' and 'int'": "an image_size may be a pair; `image_shape` always is one",
     "converted to an index": "`self.registers` is the table, `self.config.registers` says how many there are",
     "converted to Python scalars": "`self.registers` is the table, `self.config.registers` says how many there are",
-    "do not make a": "is it what the last layer returns that you put together?",
+    "images take tokens": "is it what the last layer returns that you put together?",
 }
 
 DiT = Exercise(
@@ -199,19 +199,19 @@ def count_cases(count, mistakes):
 
 count_parameters = Exercise(
     "count_parameters",
-    reference=dit.count_parameters,
+    reference=scaling.count_parameters,
     lesson="04",
     partly=OTHERWISE,
-    cases=count_cases(dit.count_parameters, PARAMETER_MISTAKES),
+    cases=count_cases(scaling.count_parameters, PARAMETER_MISTAKES),
     praise="Every part agrees with the network itself",
 )
 
 count_multiply_adds = Exercise(
     "count_multiply_adds",
-    reference=dit.count_multiply_adds,
+    reference=scaling.count_multiply_adds,
     lesson="04",
     partly=OTHERWISE,
-    cases=count_cases(dit.count_multiply_adds, WORK_MISTAKES),
+    cases=count_cases(scaling.count_multiply_adds, WORK_MISTAKES),
     praise="Every part agrees with what PyTorch counts",
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dit_course import dit
+from dit_course import dit, scaling
 from dit_course.dit import DiT, DiTConfig
 from dit_course.patches import unpatchify
 
@@ -80,7 +80,7 @@ SIX = "adaLN makes six vectors of `width` numbers in each block: shift, scale an
 PARAMETER_MISTAKES = {
     "attention": [
         ONE_BLOCK,
-        lambda c: dit.count_parameters(c)["attention"] // c.depth,
+        lambda c: scaling.count_parameters(c)["attention"] // c.depth,
         NO_BIAS,
         lambda c: attention(c, lambda w: 4 * w * w),
         lambda c: attention(c, lambda w: 4 * w * w, lambda w, head: 0),
@@ -101,7 +101,7 @@ PARAMETER_MISTAKES = {
     ],
     "MLP": [
         ONE_BLOCK,
-        lambda c: dit.count_parameters(c)["MLP"] // c.depth,
+        lambda c: scaling.count_parameters(c)["MLP"] // c.depth,
         NO_BIAS,
         lambda c: mlp(c, lambda w, hidden: 2 * w * hidden),
         MLP_ONCE,
@@ -158,7 +158,7 @@ def adaln_work(part: Callable) -> Callable:
 WORK_MISTAKES = {
     "attention": [
         ONE_BLOCK,
-        lambda c: dit.count_multiply_adds(c)["attention"] // c.depth,
+        lambda c: scaling.count_multiply_adds(c)["attention"] // c.depth,
         TOKENS,
         work(lambda n, patches, w, hidden, c: patches * 4 * w**2),
         FLOPS,
@@ -175,7 +175,7 @@ WORK_MISTAKES = {
     ],
     "pairs of tokens": [
         ONE_BLOCK,
-        lambda c: dit.count_multiply_adds(c)["pairs of tokens"] // c.depth,
+        lambda c: scaling.count_multiply_adds(c)["pairs of tokens"] // c.depth,
         TOKENS,
         work(lambda n, patches, w, hidden, c: 2 * patches**2 * w),
         FLOPS,
@@ -190,7 +190,7 @@ WORK_MISTAKES = {
     ],
     "MLP": [
         ONE_BLOCK,
-        lambda c: dit.count_multiply_adds(c)["MLP"] // c.depth,
+        lambda c: scaling.count_multiply_adds(c)["MLP"] // c.depth,
         FLOPS,
         work(lambda n, patches, w, hidden, c: n * 4 * w * hidden),
         MLP_ONCE,

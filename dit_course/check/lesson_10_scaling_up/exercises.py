@@ -7,7 +7,7 @@ from dit_course import scaling
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.lesson_10_scaling_up import mistakes as wrong
 from dit_course.check.lesson_10_scaling_up.cases import MeasuredCase, NumberCase, ShareCase
-from dit_course.distributed import single as parallel
+from dit_course.distributed import rows
 from dit_course.dit import DiTConfig
 
 # -- training_flops --------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def share_cases(draw: Draw) -> list[Case]:
 
 BatchShard = Exercise(
     "BatchShard",
-    reference=parallel.BatchShard,
+    reference=rows.BatchShard,
     lesson="10",
     partly=OTHERWISE,
     cases=share_cases,

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dit_course.dit import DiTConfig, count_multiply_adds, count_parameters
+from dit_course.dit import DiTConfig
+from dit_course.scaling import count_multiply_adds, count_parameters
 
 
 def work(config: DiTConfig) -> int:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from together import CONFIG, SIZES, run
+from two_processes import CONFIG, SIZES, run
 
 from dit_course import DiT, DiTConfig, RectifiedFlow, TrainConfig, train
 from dit_course.__main__ import main
 from dit_course.checkpoints import checkpoints_in, load_pretrained
-from dit_course.distributed.single import BatchShard
+from dit_course.distributed.rows import BatchShard
 
 TESTS = Path(__file__).parent
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "PORT"]
@@ -63,7 +63,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
     for name in ("of one", "of one, for shards"):
         run(folder / name, stop_at=3)
-    launched = start(TORCHRUN, str(TESTS / "together.py"), str(folder))
+    launched = start(TORCHRUN, str(TESTS / "two_processes.py"), str(folder))
     output, errors = launched.communicate(timeout=400)
     assert launched.returncode == 0, output + errors
     return folder
@@ -172,7 +172,7 @@ def test_flows_of_ones_own_are_asked(alone: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, as notebook_launcher does")
 def test_a_notebook_launches_two_processes(alone: Path, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    command = [sys.executable, str(TESTS / "together.py"), str(tmp_path / "run"), free_port()]
+    command = [sys.executable, str(TESTS / "two_processes.py"), str(tmp_path / "run"), free_port()]
     subprocess.run(command, check=True, timeout=300, env=environment, capture_output=True)
     run(alone / "for the notebook")
     same_weights(tmp_path / "run", alone / "for the notebook", 1e-4)

@@ -1,4 +1,4 @@
-"""What tests/test_parallel.py lets two processes do together: torchrun --nproc-per-node 2 tests/together.py FOLDER."""
+"""What test_distributed.py lets two processes do: torchrun --nproc-per-node 2 tests/two_processes.py FOLDER."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
-from dit_course.distributed.single import process_group
+from dit_course.distributed import process_group
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 1, "width": 16, "depth": 2, "heads": 2, "num_classes": 3}
 CONFIG = DiTConfig(**SIZES, label_dropout=0.3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from test_interop import CLASSES, CONFIGS, LABELS, SMALL, STEPS, diffusers_model, official_output, official_weights
+from test_layouts import CLASSES, CONFIGS, LABELS, SMALL, STEPS, diffusers_model, official_output, official_weights
 
 from dit_course.__main__ import main
 from dit_course.dit import DiT, DiTConfig
@@ -229,7 +229,7 @@ def sample(*arguments) -> int:
 
 
 def test_from_an_official_file_to_pictures(official_file, vae_folder, tmp_path, capsys):
-    out, film = tmp_path / "grid.png", tmp_path / "film.gif"
+    out, gif = tmp_path / "grid.png", tmp_path / "gif.gif"
     settings = ["--official", official_file, "--heads", 2, "--vae", vae_folder, "--seed", 1, "--steps", 3]
     settings += ["--classes", 3, 0, "--per-class", 2]
     assert sample(*settings, "--out", out) == 0
@@ -237,8 +237,8 @@ def test_from_an_official_file_to_pictures(official_file, vae_folder, tmp_path, 
     with Image.open(out) as grid:
         assert grid.width > 2 * 64
         drawn = grid.tobytes()
-    assert sample(*settings, "--out", out, "--gif", film) == 0
-    with Image.open(out) as grid, Image.open(film) as moments:
+    assert sample(*settings, "--out", out, "--gif", gif) == 0
+    with Image.open(out) as grid, Image.open(gif) as moments:
         assert grid.tobytes() == drawn
         assert moments.n_frames >= 2  # a random VAE draws alike frames, which a GIF joins
 

@@ -1,0 +1,85 @@
+"""Which rows of a batch a process computes, and their loss (lesson 10).
+
+Step i draws all its randomness from (seed, i) alone, and so does every process: all of them draw the whole batch, its
+times, its noise and the labels to drop, and each runs its network on its own rows only. Gradient accumulation is the
+same trick with rows that are computed one after the other. So the number of processes changes nothing but rounding, and
+a run that was stopped goes on with another number of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_course.conditioning import LabelEmbedder
+from dit_course.flow import RectifiedFlow
+
+
+@dataclass(frozen=True)
+class BatchShard:
+    """The rows of a batch of process `rank` of `world_size`, which computes them in `accumulate` parts."""
+
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+
+    def parts(self, batch_size: int) -> list[slice]:
+        """The rows of this process, part by part. Raises ValueError where the batch cannot be divided evenly."""
+        size, rest = divmod(batch_size, self.world_size * self.accumulate)
+        if rest or not size:
+            raise ValueError(
+                f"batch_size = {batch_size} cannot be divided among {self.world_size} processes in {self.accumulate} "
+                f"parts each: take a multiple of {self.world_size * self.accumulate}"
+            )
+        starts = [(part * self.world_size + self.rank) * size for part in range(self.accumulate)]
+        return [slice(start, start + size) for start in starts]
+
+
+def loss_of_rows(
+    flow: RectifiedFlow, model: Callable, x: Tensor, y: Tensor | None, rows: slice, drop_labels: Callable
+) -> Tensor:
+    """The mean loss of some rows of a batch, with the times and the noise that they have in the whole batch: a scalar.
+
+    x: (batch, C, H, W) in [-1, 1]. y: (batch,) labels, or None. drop_labels: labels -> labels, of the whole batch;
+    called when the network would do so, after times and noise are drawn. Custom flows work if their loss knows
+    reduction="none".
+    """
+
+    def own_rows(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+        labels = tuple(drop_labels(y)[rows] for y in labels)
+        velocity = model(x_t[rows], t[rows], *labels)
+        others = (0, 0) * (x_t.ndim - 1) + (rows.start, len(x_t) - rows.stop)
+        return F.pad(velocity, others)  # (rows, ...) -> (batch, ...), zeros for what others compute
+
+    return flow.loss(own_rows, x, y, reduction="none")[rows].mean()
+
+
+@contextmanager
+def fork_rng(device: torch.device) -> Iterator[None]:
+    """torch.random.fork_rng for one device: afterwards the next random numbers are the same again."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def dropout_disabled(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Inside, the model drops no labels by itself: it gives what it would do to the labels of a whole batch."""
+    embedders = [(part, part.dropout) for part in model.modules() if isinstance(part, LabelEmbedder)]
+
+    def drop_labels(labels: Tensor) -> Tensor:
+        for part, rate in embedders:
+            part.dropout = rate
+            labels = part.drop_labels(labels)
+            part.dropout = 0.0
+        return labels
+
+    for part, _ in embedders:
+        part.dropout = 0.0
+    try:
+        yield drop_labels
+    finally:
+        for part, rate in embedders:
+            part.dropout = rate
