@@ -13,7 +13,7 @@ import pytest
 
 import dit_course
 
-RENAMED = False  # turn this on once all names are the field's
+RENAMED = True  # turn this on once all names are the field's
 renamed = pytest.mark.skipif(not RENAMED, reason="names are being changed")
 
 HOUSE = Path(dit_course.__file__).parent
