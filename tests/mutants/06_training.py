@@ -223,7 +223,7 @@ def new_tensors(parameters, most):
 
 
 @mutant(exercise="clip_gradients", hint="a generator, which can be walked over only once")
-def generator_walked_twice(parameters, most):
+def generator_used_twice(parameters, most):
     norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()
     for p in parameters:
         if p.grad is not None:

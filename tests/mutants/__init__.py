@@ -226,7 +226,7 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
 
         def answer(*args):
             if reference.__name__ in MAKERS:
-                return lambda *asked: change(reference(*args), asked)
+                return lambda *inputs: change(reference(*args), inputs)
             return change(reference, args)
 
         answer.__name__ = name

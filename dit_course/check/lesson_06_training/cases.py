@@ -251,20 +251,20 @@ class Stepping(World):
         return [number(value, name) for value, name in zip(outcome, ("the loss", "the norm"), strict=True)]
 
     def guarded(self, answer: Callable, model: nn.Module, given: tuple) -> None:
-        """AnswerError when the guard is not asked, or too late."""
-        before, asked = flat(model.parameters()), []
+        """AnswerError when the guard is not guard_calls, or too late."""
+        before, guard_calls = flat(model.parameters()), []
 
         def guard(loss, norm):
-            asked.append((loss, norm))
+            guard_calls.append((loss, norm))
             raise Stop
 
         with contextlib.suppress(Stop):
             answer(model, *given, guard)
-        if not asked:
+        if not guard_calls:
             raise AnswerError("`guard` is never called: where one is given, it wants to see loss and norm")
         if not torch.equal(flat(model.parameters()), before):
             raise AnswerError(
-                "`guard` is asked too late: the weights have changed already, and it is there to prevent just that"
+                "`guard` is guard_calls too late: the weights have changed already, and it is there to prevent just that"
             )
 
 
@@ -294,7 +294,7 @@ class Accumulating(World):
         if not sizes or max(sizes) > math.ceil(batch / parts):
             largest = max(sizes, default=0)
             raise AnswerError(
-                f"the loss was asked for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
+                f"the loss was guard_calls for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
                 "into memory at a time"
             )
         if len(sizes) > 1 and before[1] == 0:

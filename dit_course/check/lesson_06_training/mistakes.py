@@ -113,13 +113,13 @@ def stepping(order: str = "back clip guard step zero", clipper: Callable | None 
             nonlocal norm
             norm = (clipper or nn.utils.clip_grad_norm_)(model.parameters(), clip)
 
-        def ask():
+        def call_guard():
             if guard is not None:
                 guard(loss, norm)
 
         deeds = {"back": loss.backward, "step": optimizer.step, "zero": optimizer.zero_grad}
         for word in order.split():
-            (deeds | {"clip": shorten, "guard": ask})[word]()
+            (deeds | {"clip": shorten, "guard": call_guard})[word]()
         return loss.detach(), said(norm, clip) if said else norm
 
     return wrong

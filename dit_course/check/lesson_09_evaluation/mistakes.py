@@ -82,8 +82,8 @@ def careless(mistakes: Sequence[str]):
             features, of_real = features[:count], of_real[:count]
         pair = precision_recall(of_real, features)
         pair = pair.flip(0) if "swapped" in mistakes else pair
-        asked = torch.arange(len(drawn)) % judge.config["num_classes"] if "labels" in mistakes else labels
-        accuracy = class_accuracy(judge, drawn.float() if "bytes again" in mistakes else drawn, asked)
+        wanted = torch.arange(len(drawn)) % judge.config["num_classes"] if "labels" in mistakes else labels
+        accuracy = class_accuracy(judge, drawn.float() if "bytes again" in mistakes else drawn, wanted)
         return torch.tensor([accuracy, distance, *pair.tolist()], dtype=torch.float64)
 
     return wrong
