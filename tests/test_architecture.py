@@ -324,7 +324,8 @@ SPOKEN = PRIVATE | {
     "trip",
 }
 ALLOWED = {
-    "walk": "ast.walk, os.walk and pkgutil.walk_packages",
+    "walk": "ast.walk and os.walk",
+    "walk_packages": "pkgutil's",
 }
 
 

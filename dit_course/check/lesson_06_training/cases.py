@@ -264,7 +264,7 @@ class Stepping(World):
             raise AnswerError("`guard` is never called: where one is given, it wants to see loss and norm")
         if not torch.equal(flat(model.parameters()), before):
             raise AnswerError(
-                "`guard` is guard_calls too late: the weights have changed already, and it is there to prevent just that"
+                "`guard` is called too late: the weights have changed already, and it is there to prevent just that"
             )
 
 
@@ -294,7 +294,7 @@ class Accumulating(World):
         if not sizes or max(sizes) > math.ceil(batch / parts):
             largest = max(sizes, default=0)
             raise AnswerError(
-                f"the loss was guard_calls for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
+                f"the loss was computed for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
                 "into memory at a time"
             )
         if len(sizes) > 1 and before[1] == 0:
