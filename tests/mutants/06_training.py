@@ -398,7 +398,7 @@ def unguarded(*args):
     return step_by("back clip step zero")(*args)
 
 
-@mutant(exercise="training_step", hint="`guard` is asked too late")
+@mutant(exercise="training_step", hint="`guard` is called too late")
 def guarded_late(*args):
     return step_by("back clip step guard zero")(*args)
 

@@ -251,7 +251,7 @@ class Stepping(World):
         return [number(value, name) for value, name in zip(outcome, ("the loss", "the norm"), strict=True)]
 
     def guarded(self, answer: Callable, model: nn.Module, given: tuple) -> None:
-        """AnswerError when the guard is not guard_calls, or too late."""
+        """AnswerError when the guard is not called, or called too late."""
         before, guard_calls = flat(model.parameters()), []
 
         def guard(loss, norm):
