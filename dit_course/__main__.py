@@ -67,7 +67,7 @@ def parse(arguments: list[str]):
     from dit_course.commands.bench import Bench
     from dit_course.commands.classifier import TrainClassifier
     from dit_course.commands.evaluate import Evaluate
-    from dit_course.commands.experiment import Experiment
+    from dit_course.commands.experiment import STUDIES, Experiment
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
@@ -86,9 +86,9 @@ def parse(arguments: list[str]):
         "release": Release,
         "doctor": Doctor,
     }
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        print(f"error: unknown command {arguments[0]!r}: take one of {', '.join(commands)}", file=sys.stderr)
-        raise SystemExit(2)
+    _require_known("command", arguments[:1], commands)
+    if arguments[:1] == ["experiment"]:
+        _require_known("experiment", arguments[1:2], STUDIES)
     starts = {"train": Train.of_recipe(*_recipe_in(arguments))} if arguments[:1] == ["train"] else {}
     kinds = [
         Annotated[command, tyro.conf.subcommand(name, prefix_name=False, **_default(starts.get(name)))]
@@ -108,6 +108,14 @@ def parse(arguments: list[str]):
         if stop.code:
             print(f"error: {_one_line(complaint.getvalue())}", file=sys.stderr)
         raise
+
+
+def _require_known(kind: str, names: list[str], known) -> None:
+    """Exit with one line when a name is unknown; options are tyro's business."""
+    for name in names:
+        if not name.startswith("-") and name not in known:
+            print(f"error: unknown {kind} {name!r}: take one of {', '.join(known)}", file=sys.stderr)
+            raise SystemExit(2)
 
 
 def _default(start) -> dict:

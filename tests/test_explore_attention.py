@@ -14,7 +14,7 @@ from PIL import Image
 from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.blocks import modulate
-from dit_course.explore.attention import AVERAGE, NO_CLASS, Drawing, attention_maps
+from dit_course.explore.attention import AVERAGE, NO_CLASS, AttentionLayout, attention_maps
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.flow import interpolate
 from dit_course.show.layout import PALETTE
@@ -75,7 +75,7 @@ def test_the_view_shows_what_the_sliders_say(model, image):
     x = interpolate(clean, noise, torch.tensor([0.25]))
     maps = attention_maps(model, x, torch.tensor([0.25]), torch.tensor([2]))[:, 0]
     seen = (255 * (x[0] / 2 + 0.5).clamp(0, 1)).round().byte()
-    drawing = Drawing((2, 3), 4, blocks=2, heads=3, tokens=8)
+    drawing = AttentionLayout((2, 3), 4, blocks=2, heads=3, tokens=8)
     assert np.array_equal(shown(view), drawing.paint(seen, maps, 1, 2, 4))
     row = maps[1, 2, 4]
     assert f"{float(row.max()):.0%}; equal shares would be 12%" in view.picture.alt
@@ -100,7 +100,7 @@ def test_every_slider_draws_again(model, image):
 
 
 def test_the_chosen_head_is_framed_in_the_overview(model, image):
-    drawing = Drawing((2, 3), 4, blocks=2, heads=3, tokens=8)
+    drawing = AttentionLayout((2, 3), 4, blocks=2, heads=3, tokens=8)
     maps, picture = torch.rand(2, 3, 8, 8), image
     orange = rgb(PALETTE["guidance"])
 

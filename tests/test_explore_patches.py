@@ -14,7 +14,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT, DiTConfig
 from dit_course.explore.engine.keyboard import Accessible
-from dit_course.explore.patches import MOST_TOKENS, _millions, block_cost, draw, fitting
+from dit_course.explore.patches import MOST_TOKENS, block_cost, draw, fitting
 
 MODULE = sys.modules["dit_course.explore.patches"]  # the name itself is the function
 
@@ -74,10 +74,6 @@ def test_the_drawing_has_one_size_and_counts_right(image):
     assert len({(picture.width, picture.height) for picture in pictures}) == 1
     assert "patches of 4 x 4, 15 tokens of 16, 3.01 M multiply-adds a block, 2% of them" in pictures[2].alt
     assert "1 token of 784," in draw(torch.zeros(1, 28, 28, dtype=torch.uint8), 28, 64).alt
-
-
-def test_numbers_are_short():
-    assert [_millions(x) for x in (2.0, 1500, 3.214e6, 4e9, 5.5e12)] == ["2", "1.5 k", "3.21 M", "4 G", "5.5 T"]
 
 
 def test_it_takes_what_a_learner_has(image):

@@ -141,8 +141,8 @@ def test_an_error_of_the_training_is_shown_and_raised(model, dataset):
 
 
 def test_drawing_takes_its_share_and_no_more(model, monkeypatch):
-    monkeypatch.setattr(MODULE, "LOOK", 0.0)
-    monkeypatch.setattr(Training, "_redraw", lambda self: time.sleep(0.02))
+    monkeypatch.setattr(MODULE, "REDRAW", 0.0)
+    monkeypatch.setattr(Training, "_plot", lambda self: time.sleep(0.02))
     view = Training(steps_of(400, after=lambda _: time.sleep(0.005)), model, 2.0, 1, 0)
     start = time.perf_counter()
     view.run()

@@ -124,7 +124,7 @@ def test_many_events_at_once_end_with_what_the_slider_says(model):
 
 def test_the_browser_has_all_frames_and_sends_the_kernel_nothing(model):
     view = explore.trajectory(model, "hat", n=2, steps=5)
-    frame = view.canvas.sequence
+    sequence = view.canvas.sequence
     grid = view.grid
     for frame in range(6):
         assert np.array_equal(pasted(view.canvas, frame), grid.paint(view.recording.frame(frame)))
@@ -133,7 +133,7 @@ def test_the_browser_has_all_frames_and_sends_the_kernel_nothing(model):
     view.canvas._handle_custom_msg({"acknowledged": 1}, [])  # a browser is there
     view.index.value = 3
     assert view.wait_idle()
-    assert (view.canvas.sequence, view.canvas.frame_index) == (frame, 0)  # it has moved on by itself
+    assert (view.canvas.sequence, view.canvas.frame_index) == (sequence, 0)  # it has moved on by itself
     view.close()
 
 

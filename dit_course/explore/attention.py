@@ -152,7 +152,7 @@ class Attention(View):
         self.noise = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(seed))
         tokens = count + model.config.registers
         self.drawing = AttentionLayout(grid, model.config.patch_size, blocks, heads, tokens)
-        self._seen = Cache()
+        self._maps = Cache()
         wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
         places = [(f"{i}: row {i // grid[1]}, column {i % grid[1]}", i) for i in range(count)]
         places += [(f"register {i}", count + i) for i in range(model.config.registers)]
@@ -183,19 +183,17 @@ class Attention(View):
     def maps_at(self, t: float, label: int | None) -> tuple[Tensor, Tensor]:
         """The model's input at t, (C, H, W) uint8, and all its attention weights, (blocks, heads, tokens, tokens)."""
         model = self.weights.copy()
-        key = (self.weights.version, round(t, 4), label)
-        found = self._seen.get(key)
-        if found is None:
+
+        def compute() -> tuple[Tensor, Tensor]:
             weight = next(model.parameters())
             x = interpolate(self.clean, self.noise, torch.tensor([t])).to(weight.device, weight.dtype)
             y = None
             if model.config.num_classes is not None:
                 y = torch.tensor([model.config.num_classes if label is None else label], device=weight.device)
             maps = attention_maps(model, x, torch.tensor([t]).to(weight), y)[:, 0].cpu()
-            seen = (255 * (x[0].float() / 2 + 0.5).clamp(0, 1)).round().byte().cpu()
-            found = seen, maps
-            self._seen.put(key, found)
-        return found
+            return (255 * (x[0].float() / 2 + 0.5).clamp(0, 1)).round().byte().cpu(), maps
+
+        return self._maps.fetch((self.weights.version, round(t, 4), label), compute)
 
     def render(self, job: Job, state: tuple) -> None:
         """Draw what the chosen patch attends to."""

@@ -148,36 +148,28 @@ class Average(View):
 
     def _chart(self, state: tuple[float, int, bool]) -> tuple[Tensor, str, np.ndarray]:
         """All but the samples: the shares, the title, and their chart."""
-        found = self._charts.get(state)
-        if found is None:
-            decay, step, warmup = state
-            title = f"decay {decay:g}, {'with' if warmup else 'no'} warm-up, step {step}"
-            shares = shares_of(step, decay, warmup)
-            found = shares, title, draw_shares(shares, title)
-            self._charts.put(state, found)
-        return found
+        decay, step, warmup = state
+        title = f"decay {decay:g}, {'with' if warmup else 'no'} warm-up, step {step}"
+        shares = shares_of(step, decay, warmup)
+        return shares, title, self._charts.fetch(state, lambda: draw_shares(shares, title))
 
     def _full(self, state: tuple[float, int, bool], job: Job) -> Tensor:
         return self._cached(state, lambda: self._average(state, STEPS, job))
 
     def _preview(self, state: tuple[float, int, bool], job: Job | None = None) -> Tensor:
-        pixels = self._samples.get(("preview", state))
-        if pixels is None:
-            pixels = self._average(state, PREVIEW_STEPS, job)
-            self._samples.put(("preview", state), pixels)
-        return pixels
+        return self._samples.fetch(("preview", state), lambda: self._average(state, PREVIEW_STEPS, job))
 
     def _raw(self, step: int, job: Job) -> Tensor:
         return self._cached(("raw", step), lambda: self._pictures(self.snapshots[step], STEPS, job))
 
     def _cached(self, key, sample: Callable[[], Tensor]) -> Tensor:
-        pixels = self._samples.get(key)
-        if pixels is None:
+        def timed() -> Tensor:
             start = time.perf_counter()
             pixels = sample()
             self._seconds = time.perf_counter() - start
-            self._samples.put(key, pixels)
-        return pixels
+            return pixels
+
+        return self._samples.fetch(key, timed)
 
     def _average(self, state: tuple[float, int, bool], steps: int, job: Job | None = None) -> Tensor:
         decay, step, warmup = state

@@ -163,11 +163,7 @@ class Guidance(View):
         job.debounce(DEBOUNCE if known else 0.0)
 
     def _guess(self, model: nn.Module, state: Request) -> Tensor:
-        pixels = self.guesses.get(state)
-        if pixels is None:
-            pixels = self.guesser.guess(model, state)
-            self.guesses.put(state, pixels)
-        return pixels
+        return self.guesses.fetch(state, lambda: self.guesser.guess(model, state))
 
     def _progress(self, job: Job, state: Request, t: float, pixels: Tensor) -> None:
         job.check()

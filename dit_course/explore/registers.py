@@ -103,12 +103,8 @@ class Registers(DrawnView):
 
     def inside(self, time: float, label: int | None) -> Inside:
         """The activations at one time, for one class; computed once for all blocks."""
-        model, key = self._model(), (time, label)
-        found = self._insides.get(key)
-        if found is None:
-            found = self._look(model, time, label)
-            self._insides.put(key, found)
-        return found
+        model = self._model()
+        return self._insides.fetch((time, label), lambda: self._look(model, time, label))
 
     def _look(self, model: nn.Module, time: float, label: int | None) -> Inside:
         index = self.t.options.index(time)

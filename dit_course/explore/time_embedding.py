@@ -75,7 +75,7 @@ class SinusoidChart:
 
     def __init__(self):
         figure = blank_figure(WIDTH, HEIGHT)
-        name = "the numbers of the vector: in each half the highest frequencies first"
+        name = "the vector: in each half high frequencies first"
         left = add_axes(figure, (0.06, 0.17, 0.42, 0.66), name, grid="y")
         half = FREQUENCIES // 2
         self.bars = [  # the cosines, the sines; a single line each, with gaps, is drawn much faster than 128

@@ -154,13 +154,12 @@ class DrawnView(View):
 
     def _cached(self, state: tuple) -> tuple[Picture, Patch | None]:
         """The picture of a state, and the patch that has to travel."""
-        key = (self.version, state)
-        found = self._drawings.get(key)
-        if found is None:
+
+        def draw() -> tuple[Picture, Patch | None]:
             picture = self.picture_of(state)
-            found = picture, self.canvas.patch_of(picture.pixels)
-            self._drawings.put(key, found)
-        return found
+            return picture, self.canvas.patch_of(picture.pixels)
+
+        return self._drawings.fetch((self.version, state), draw)
 
 
 def neighbors(controls: Sequence[widgets.Widget], state: tuple) -> list[tuple]:

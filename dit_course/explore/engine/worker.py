@@ -233,6 +233,14 @@ class Cache:
             while self.size > self.limit:
                 self.size -= self._kept.popitem(last=False)[1][1]
 
+    def fetch(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The value of this key, computed and kept if it is missing."""
+        value = self.get(key)
+        if value is None:
+            value = compute()
+            self.put(key, value)
+        return value
+
     def items(self) -> list[tuple[Hashable, Any]]:
         """All keys and values, the most recently used last."""
         with self._lock:
