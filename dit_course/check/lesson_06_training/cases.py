@@ -294,8 +294,8 @@ class Accumulating(World):
         if not sizes or max(sizes) > math.ceil(batch / parts):
             largest = max(sizes, default=0)
             raise AnswerError(
-                f"the loss was computed for {largest} pictures at once, of {batch} in {parts} parts: only one part fits "
-                "into memory at a time"
+                f"the loss was computed for {largest} pictures at once, of {batch} in {parts} parts: only one part "
+                "fits into memory at a time"
             )
         if len(sizes) > 1 and before[1] == 0:
             raise AnswerError(
