@@ -53,7 +53,7 @@ def function(*lines, head="def f(x, y):"):
         ("swapped", "return x.f(a=1, b=y)", {"return x.f(a=y, b=1)"}),
         ("sibling", "return x.sin()", {"return x.cos()"}),
         ("detached", "return x + y", {"return (x + y).detach()", "return x.detach() + y", "return x + y.detach()"}),
-        ("detached", "x.normal_(y); return len(x)", {"return len(x).detach()"}),
+        ("detached", "x.normal_(y); return x", {"return x.detach()"}),
         ("partly detached", "return x", {"return __partly_detached__(x)"}),
         ("in place", "return x - y", {"return x.sub_(y)"}),
         ("in place", "return x.exp()", {"return x.exp_()"}),

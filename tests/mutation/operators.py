@@ -204,6 +204,12 @@ def _lets_gradients_through(place: Place, kinds: Kinds) -> bool:
     return {"floats", "gradient"} <= kinds.get(place.node, set()) and not filled and not _is_measured(place)
 
 
+def _tests(place: Place) -> bool:
+    """Whether something is decided by this expression."""
+    decides = place.field == "test" or (place.field == "ifs" and isinstance(place.parent, ast.comprehension))
+    return decides and isinstance(place.node, ast.expr)
+
+
 def _is_squared(place: Place) -> bool:
     parent = place.parent
     return isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow) and ast.unparse(parent.right) == "2"
