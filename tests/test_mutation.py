@@ -55,6 +55,7 @@ def function(*lines, head="def f(x, y):"):
         ("detached", "return x + y", {"return (x + y).detach()", "return x.detach() + y", "return x + y.detach()"}),
         ("detached", "x.normal_(y); return x", {"return x.detach()"}),
         ("partly detached", "return x", {"return __partly_detached__(x)"}),
+        ("negated", "x.f(torch.zeros_like(x + y), len(x + y))", set()),
         ("in place", "return x - y", {"return x.sub_(y)"}),
         ("in place", "return x.exp()", {"return x.exp_()"}),
         ("clamped", "return x", {"return x.clamp(0.02, 0.98)", "return x.clamp(min=0)"}),
@@ -87,8 +88,8 @@ def test_an_operator_changes_one_place(operator, line, expected):
 
 def test_operators_of_modules():
     made = function("self.a = Linear(1)", head="def f(self):")
-    assert changed(made, "frozen", {"module"}) == {"self.a = Linear(1).requires_grad_(False)"}
-    assert changed(made, "initial values", {"module"}) == {f"self.a = __scaled__(Linear(1), {x})" for x in (0, 50)}
+    assert changed(made, "frozen", {"learned"}) == {"self.a = Linear(1).requires_grad_(False)"}
+    assert changed(made, "initial values", {"learned"}) == {f"self.a = __scaled__(Linear(1), {x})" for x in (0, 50)}
     assert changed(function("return x(y)"), "mode", {"module"}) == {
         f"{name}.{call}" for name in "xy" for call in ("eval()", "train()", "requires_grad_(False)", "zero_grad()")
     }

@@ -49,6 +49,8 @@ COMPARISONS = {
     ast.In: (ast.NotIn,),
     ast.NotIn: (ast.In,),
 }
+OF_VALUES = {"arithmetic", "doubled", "negated", "swapped sides", "clamped", "detached", "partly detached"}
+COMMUTE = {"transpose", "maximum", "minimum", "max", "min"}  # the order of their arguments does not matter
 IN_PLACE = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_", ast.Pow: "pow_"}
 SIBLINGS = {
     name: others.split()
@@ -59,7 +61,7 @@ SIBLINGS = {
         **{"zeros": "ones", "ones": "zeros", "zeros_": "ones_", "zeros_like": "ones_like", "randn": "rand"},
         **{"rand": "randn", "sigmoid": "tanh", "tanh": "sigmoid", "silu": "gelu", "gelu": "relu", "eval": "train"},
         **{"train": "eval", "normal_": "uniform_", "xavier_uniform_": "kaiming_uniform_", "floor": "ceil"},
-        **{"float32": "float16 float64", "float64": "float32", "float": "half double", "int32": "int64", "any": "all"},
+        **{"float32": "float16 float64", "float64": "float32", "float": "half", "int32": "int64", "any": "all"},
         **{
             "all": "any",
             "cumprod": "cumsum",
@@ -114,7 +116,9 @@ def mutants(program, kinds: Kinds) -> list[Mutant]:
     found = {plain: None}
     for place in places(program.tree, program.given):
         guard = is_guard(place.node) and place.node.lineno in program.given
-        for name, change in OPERATORS.items() if not guard else [("dropped statement", dropped_statement)]:
+        for name, change in OPERATORS.items():
+            if (guard and name != "dropped statement") or (place.measured and name in OF_VALUES):
+                continue
             for new in change(place, kinds):
                 if isinstance(place.parent, ast.Expr) and not isinstance(new, ast.Call):
                     continue  # a line that does nothing: "dropped statement" makes that
@@ -185,15 +189,9 @@ def _short(lines: list[str]) -> str:
 def _is_part(place: Place) -> bool:
     """Whether an expression is an operand, or what is assigned or returned as a whole."""
     assigned = place.field == "value" and isinstance(place.parent, ast.stmt) and not isinstance(place.parent, ast.Expr)
+    if isinstance(place.node, ast.Call) and ast.unparse(place.node.func).startswith("torch.zeros"):
+        return False
     return place.field in ("left", "right") or assigned
-
-
-def _is_measured(place: Place) -> bool:
-    """Whether only a tensor's shape is looked at."""
-    parent = place.parent
-    if isinstance(parent, ast.Attribute):
-        return parent.attr in ("shape", "dtype", "device", "ndim")
-    return isinstance(parent, ast.Call) and place.field == "args" and ast.unparse(parent.func) == "len"
 
 
 def _lets_gradients_through(place: Place, kinds: Kinds) -> bool:
@@ -201,7 +199,7 @@ def _lets_gradients_through(place: Place, kinds: Kinds) -> bool:
     parent = place.parent
     name = parent.func if isinstance(parent, ast.Call) else parent
     filled = isinstance(parent, ast.Expr) or (isinstance(name, ast.Attribute) and name.attr.endswith("_"))
-    return {"floats", "gradient"} <= kinds.get(place.node, set()) and not filled and not _is_measured(place)
+    return {"floats", "gradient"} <= kinds.get(place.node, set()) and not filled
 
 
 def _tests(place: Place) -> bool:
@@ -217,8 +215,9 @@ def _is_squared(place: Place) -> bool:
 
 def _is_made(place: Place, kinds: Kinds) -> bool:
     """Whether a module or a parameter is made here, and kept."""
-    made = isinstance(place.node, ast.Call) and {"module", "parameter"} & kinds.get(place.node, set())
-    return bool(made) and not isinstance(place.parent, ast.Expr | ast.Attribute)
+    made = isinstance(place.node, ast.Call) and "learned" in kinds.get(place.node, ())
+    converts = made and ast.unparse(place.node.func).endswith(".to")
+    return made and not converts and not isinstance(place.parent, ast.Expr | ast.Attribute)
 
 
 # -- operators of expressions ----------------------------------------------------------------------
@@ -287,7 +286,8 @@ def negated(place, kinds):
 @operator
 def constant(place, kinds):
     """Numbers one up and one down, large and broken ones doubled and halved, eps tenfold; other words and truths."""
-    if isinstance(place.node, ast.Constant) and not isinstance(place.parent, ast.arguments):
+    strict = isinstance(place.parent, ast.keyword) and place.parent.arg == "strict"
+    if isinstance(place.node, ast.Constant) and not isinstance(place.parent, ast.arguments) and not strict:
         yield from map(ast.Constant, _near(place.node.value))
 
 
@@ -355,6 +355,8 @@ def dropped_keyword(place, kinds):
     """f(x, dim=1) becomes f(x)."""
     if isinstance(place.node, ast.Call):
         for index in range(len(place.node.keywords)):
+            if place.node.keywords[index].arg == "strict":
+                continue  # it only says when sizes differ
             yield _with(place.node, keywords=place.node.keywords[:index] + place.node.keywords[index + 1 :])
 
 
@@ -382,7 +384,8 @@ def swapped(place, kinds):
     """f(x, y) becomes f(y, x); elements of a list, targets of an assignment, and values of keywords trade places."""
     node = place.node
     if isinstance(node, ast.Call):
-        for args in _traded(node.args):
+        commutes = ast.unparse(node.func).rpartition(".")[2] in COMMUTE
+        for args in _traded(node.args) if not commutes else ():
             yield _with(node, args=args)
         for values in _traded([keyword.value for keyword in node.keywords]):
             yield _with(node, keywords=[_with(k, value=v) for k, v in zip(node.keywords, values, strict=True)])
@@ -449,7 +452,7 @@ def _is_held(node: ast.AST, kinds: Kinds) -> bool:
 @operator
 def clamped(place, kinds):
     """Times never reach the ends; what is returned is never below zero."""
-    if isinstance(place.node, ast.Name) and "times" in kinds.get(place.node, ()) and not _is_measured(place):
+    if isinstance(place.node, ast.Name) and "times" in kinds.get(place.node, ()):
         yield f"{text(place.node)}.clamp(0.02, 0.98)"
     if isinstance(place.parent, ast.Return) and "floats" in kinds.get(place.node, ()):
         yield f"{text(place.node)}.clamp(min=0)"

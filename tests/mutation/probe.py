@@ -20,12 +20,16 @@ SEEDS = (0, 1)  # of the cases
 
 @dataclass
 class Place:
-    """A node of the tree, with where it stands: its parent, the parent's field, and the definitions around it."""
+    """A node of the tree, with where it stands: its parent, the parent's field, and the definitions around it.
+
+    measured: only its shape, its dtype or its length has any effect.
+    """
 
     node: ast.AST
     parent: ast.AST
     field: str
     scope: tuple[ast.AST, ...]
+    measured: bool = False
 
 
 def places(tree: ast.AST, given: Set[int] = frozenset()) -> Iterator[Place]:
@@ -34,7 +38,7 @@ def places(tree: ast.AST, given: Set[int] = frozenset()) -> Iterator[Place]:
     given: lines that a learner finds in the cell; of a guard there (`if ...: raise`) only the whole is a place.
     """
 
-    def within(node: ast.AST, scope: tuple[ast.AST, ...]) -> Iterator[Place]:
+    def within(node: ast.AST, scope: tuple[ast.AST, ...], measured: bool) -> Iterator[Place]:
         for name, value in ast.iter_fields(node):
             if name in UNTOUCHED:
                 continue
@@ -45,13 +49,23 @@ def places(tree: ast.AST, given: Set[int] = frozenset()) -> Iterator[Place]:
                     continue
                 if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
                     continue
-                yield Place(child, node, name, scope)
+                place = Place(child, node, name, scope, measured or _is_measured(child, node))
+                yield place
                 if is_guard(child) and child.lineno in given:
                     continue
                 defines = isinstance(child, ast.FunctionDef | ast.ClassDef)
-                yield from within(child, (*scope, child) if defines else scope)
+                yield from within(child, (*scope, child) if defines else scope, place.measured)
 
-    yield from within(tree, ())
+    yield from within(tree, (), False)
+
+
+def _is_measured(node: ast.AST, parent: ast.AST) -> bool:
+    if isinstance(parent, ast.Attribute):
+        return parent.attr in ("shape", "dtype", "device", "ndim")
+    if not isinstance(parent, ast.Call) or node not in parent.args[:1]:
+        return False
+    called = ast.unparse(parent.func)
+    return called == "len" or called.endswith("_like")
 
 
 def is_guard(node: ast.AST) -> bool:
@@ -138,10 +152,10 @@ def _copy(tree: ast.AST) -> ast.AST:
 
 def _kinds(value: object) -> Iterator[str]:
     yield "run"
-    if isinstance(value, nn.Parameter):
-        yield "parameter"
     if isinstance(value, nn.Module):
         yield "module"
+    if isinstance(value, nn.Parameter) or (isinstance(value, nn.Module) and any(True for _ in value.parameters())):
+        yield "learned"
     if isinstance(value, Tensor):
         yield "tensor"
         if value.requires_grad and torch.is_grad_enabled():
