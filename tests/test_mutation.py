@@ -12,7 +12,7 @@ from mutation.programs import programs
 from dit_course import check
 from dit_course.check.engine.verdict import exercises
 
-SHARE, SEED, MINUTES = 0.15, 7, 4.0
+SHARE, SEED, MINUTES = 0.25, 7, 4.0
 NAMES = [exercise.name for exercise in exercises]
 FLOATS = {"floats", "gradient", "numeric", "run", "tensor", "times"}
 
@@ -194,6 +194,10 @@ def test_survivors_are_told_from_what_is_listed(monkeypatch, tmp_path):
     assert (row.tried, row.refused, row.equivalent, row.holes) == (5, 2, 1, 1)
     assert [event["key"] for event in row.survivors] == ["d"]
     assert row.stale == ["no change any more: gone", "refused by now: b"]
+    for file in (runner.EQUIVALENT, runner.HOLES):
+        runner.tidy(file, [row])
+    assert runner.EQUIVALENT.read_text() == '\n[f]\n"the same" = [\n    "a",\n]\n'
+    assert runner.listed(runner.HOLES) == {"f": {"c": "count the calls"}}
     assert list(runner.table([row]))[-1].split() == ["together", "5", "2", "1", "1", "1", "2"]
 
 

@@ -195,10 +195,10 @@ def _is_part(place: Place) -> bool:
 
 
 def _lets_gradients_through(place: Place, kinds: Kinds) -> bool:
-    """Whether it makes a difference to detach: not where something is filled in place and nothing is returned."""
+    """Whether it makes a difference to detach: not where something is filled in place, or detached anyway."""
     parent = place.parent
     name = parent.func if isinstance(parent, ast.Call) else parent
-    filled = isinstance(parent, ast.Expr) or (isinstance(name, ast.Attribute) and name.attr.endswith("_"))
+    filled = isinstance(parent, ast.Expr) or (isinstance(name, ast.Attribute) and name.attr.endswith(("_", "detach")))
     return {"floats", "gradient"} <= kinds.get(place.node, set()) and not filled
 
 

@@ -110,13 +110,18 @@ def kinds(program: Program) -> dict[ast.AST, set[str]]:
         answer = program.answer(text)
     finally:
         del program.names
+    learns = ".backward(" in program.text  # otherwise its result has a gradient, or none inside matters
     for seed in SEEDS:
         verdict = program.check.examine(answer, seed=seed)
         assert verdict.status == RIGHT, f"{program.exercise}, looked at: {verdict}"
         with torch.random.fork_rng():
             for case in program.check.cases(Draw(seed)):
                 with contextlib.suppress(Exception):  # where gradients make no sense
-                    case.use(answer, track=True)
+                    result, _ = case.use(answer, track=True)
+                    learns = learns or getattr(result, "requires_grad", True)
+    if not learns:
+        for seen in found.values():
+            seen.discard("gradient")
     return found
 
 

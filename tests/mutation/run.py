@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 from dit_course.check.engine.verdict import exercises  # noqa: E402 (found only now)
-from mutation.runner import run, table  # noqa: E402
+from mutation.runner import EQUIVALENT, HOLES, run, table, tidy  # noqa: E402
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--survivors", action="store_true", help="print the changes that were called right")
     parser.add_argument("--verdicts", action="store_true", help="print what the check said to each refused change")
+    parser.add_argument("--tidy", action="store_true", help="take out of the lists what is refused by now or is gone")
     options = parser.parse_args()
     names = [exercise.name for exercise in exercises if not options.lesson or exercise.lesson in options.lesson]
     unknown = set(options.exercise) - set(names)
@@ -38,12 +39,15 @@ def main() -> int:
             luck = f"  # refused with seed {event['luck'][0]}" if event.get("luck") else ""
             print(f"    {json.dumps(event['key'])},{'  # given' if event['given'] else ''}{luck}")
     print("\n".join(table(rows)))
+    for file in (EQUIVALENT, HOLES) if options.tidy else ():
+        tidy(file, rows)
     for row in rows:
         for text in row.never:
             print(f"{row.exercise}: no case ever runs {text}")
         for text in row.stale:
             print(f"{row.exercise}: listed, but {text}")
-    print(*missing(names, rows), sep="\n")
+    for text in missing(names, rows):
+        print(text)
     return int(any(row.survivors or row.stale for row in rows))
 
 

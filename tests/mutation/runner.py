@@ -21,8 +21,9 @@ CACHE = ROOT / ".cache" / "mutation.jsonl"
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")  # changes that do no harm, by the reason
 HOLES = Path(__file__).with_name("holes.toml")  # changes that still get through, by what would stop them
 SECONDS = 4.0  # for each case of a check: what is right takes milliseconds
-HUNG = 90.0  # seconds without a word, after which the process is ended from outside
+HUNG, SLOW = 90.0, 600.0  # seconds on one change, and between changes, after which the process is ended from outside
 LUCKY = (1, 2, 3)  # other seeds, that a survivor is tried on
+WORKER = "mutation.runner"  # what is run as a process
 KEPT = ("hash", "status", "verdict", "seconds", "luck")
 SURVIVED, REFUSED = "survived", "refused"
 
@@ -56,6 +57,21 @@ def listed(file: Path) -> dict[str, dict[str, str]]:
         exercise: {change: reason for reason, changes in groups.items() for change in changes}
         for exercise, groups in entries.items()
     }
+
+
+def tidy(file: Path, rows: list[Row]) -> None:
+    """Write a list again without what is stale."""
+    head = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    stale = {(row.exercise, text.partition(": ")[2]) for row in rows for text in row.stale}
+    lines = []
+    for exercise, groups in tomllib.loads(file.read_text()).items():
+        left = {why: [key for key in keys if (exercise, key) not in stale] for why, keys in groups.items()}
+        lines += ["", f"[{exercise}]"] if any(left.values()) else []
+        for why, keys in left.items():
+            if keys:
+                quoted = [f"    {json.dumps(key, ensure_ascii=False)}," for key in keys]
+                lines += [f"{json.dumps(why, ensure_ascii=False)} = [", *quoted, "]"]
+    file.write_text("\n".join([*head, *lines]) + "\n")
 
 
 def run(exercises: list[str], share: float = 1.0, seed: int = 0, minutes: float | None = None, note: Callable = print):
@@ -129,7 +145,7 @@ def _events(job: dict, deadline: float) -> Iterator[dict]:
         "DIT_COURSE_STRICT": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-m", "mutation.runner", json.dumps(job)]
+    command = [sys.executable, "-m", WORKER, json.dumps(job)]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     lines: queue.Queue[str | None] = queue.Queue()
 
@@ -139,10 +155,11 @@ def _events(job: dict, deadline: float) -> Iterator[dict]:
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
+    patience = SLOW
     try:
         while True:
             try:
-                line = lines.get(timeout=max(0.1, min(HUNG, deadline - time.monotonic())))
+                line = lines.get(timeout=max(0.1, min(patience, deadline - time.monotonic())))
             except queue.Empty:
                 yield {"ended": "" if time.monotonic() >= deadline else "it hung, and nothing inside could stop it"}
                 return
@@ -151,6 +168,7 @@ def _events(job: dict, deadline: float) -> Iterator[dict]:
                 yield {"ended": f"it ended the process ({code})" if code else ""}
                 return
             event = json.loads(line)
+            patience = HUNG if "begin" in event else SLOW
             if event.pop("new", False):
                 _keep(event)
             yield event
@@ -241,7 +259,12 @@ def try_one(program, text: str) -> dict:
     return found | {"seconds": round(time.process_time() - begin, 3)}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Work, and say what comes of it on standard output."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a program prints does not get between the lines
     work(json.loads(sys.argv[1]), lambda event: out.write(json.dumps(event) + "\n"))
+
+
+if __name__ == "__main__":
+    main()
