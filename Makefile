@@ -5,6 +5,7 @@ PYTHON ?= python3
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 PINS_FLAGS ?=
+MUTATION_FLAGS ?=
 TORCH_BACKEND ?=
 
 VENV := .venv
@@ -16,7 +17,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks bench-sliders format pins doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks mutation bench-sliders format pins doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -25,6 +26,7 @@ help:
 	@echo 'make setup    set up only: Python packages into $(VENV)'
 	@echo 'make doctor   set up, then check this machine and say how to mend what is wrong'
 	@echo 'make test     set up, then run all tests, notebooks included'
+	@echo 'make mutation        set up, then change every solution at every place: no check may call it right (minutes)'
 	@echo 'make bench-sliders   set up, then measure how fast the sliders are, in a real browser (some minutes)'
 	@echo 'make format   lay out code and notebooks with ruff'
 	@echo 'make pins     write requirements.txt from pyproject.toml (PINS_FLAGS=--upgrade for newer versions)'
@@ -79,6 +81,10 @@ test-package: setup
 # One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
 test-notebooks: setup
 	$(RUN) pytest tests/run_three_minutes.py tests/run_notebooks.py $(PYTEST_FLAGS)
+
+# What was tried before is kept in .cache/, until a solution or its check changes.
+mutation: setup
+	@$(ONE_THREAD) $(VENV)/bin/python tests/mutation/run.py --survivors $(MUTATION_FLAGS)
 
 bench-sliders: setup
 	@$(VENV)/bin/python tests/benchmarks/sliders.py
