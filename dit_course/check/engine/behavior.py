@@ -15,7 +15,7 @@ from dit_course.check.engine.compare import same
 from dit_course.check.engine.modules import matched, when_built
 
 BUILDS = 12  # new modules whose initial values are looked at
-MOST = 5  # times larger or smaller than the course's they may be
+MOST = 20  # times larger or smaller than the course's they may be
 CLOSE, HALF = 1e-3, 0.05  # how near gradients and second results should be, and gradients in half precision
 NO_GRADIENT = (
     "no gradient gets through, so nothing could be learned: "
@@ -168,7 +168,7 @@ def defaults_differ(exercise, answer: Callable, cases: list) -> Found:
                 yield f"`{own.name}` has {has}, and `{wanted.name}={wanted.default}` is what the first line said"
 
 
-RULES = (gradients_differ,)
+RULES = (defaults_differ, gradients_differ, starts_elsewhere, modes_differ, remembers, reseeds)
 
 
 # -- gradients -------------------------------------------------------------------------------------
