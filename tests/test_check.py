@@ -746,7 +746,7 @@ class Remembers(Layer):
         (StartsAtZero, "`gain` should start at 1"),
         (StaysInEvaluation, "it leaves the module in another mode"),
         (OnlyInEvaluation, "in training mode, after `.train()`, your module gives another result"),
-        (Remembers, "what is kept from the first?"),
+        (Remembers, "something is kept from the first"),
     ],
 )
 def test_a_module_with_right_values_is_looked_at_again(answer, words):
