@@ -11,7 +11,7 @@ import warnings
 from importlib.machinery import ModuleSpec, PathFinder
 
 MODULES = {
-    "batches": "distributed.batching",
+    "batches": "training",
     "classifier": "studies.classifier",
     "commands.scaling": "studies.scaling",
     "commands.solvers": "studies.solvers",
@@ -39,7 +39,17 @@ NAMES = {
     },
     "conditioning": {"check_labels": "guards.check_labels"},
     "check": {"Share": "BatchShard", "find_noise": "invert", "profile": "averaging_weights"},
-    "distributed.single": {"crew_for": "distributed.process_group", "process_group": "distributed.process_group"},
+    "distributed.single": {
+        "BatchShard": "distributed.rows.BatchShard",
+        "Share": "distributed.rows.BatchShard",
+        "crew_for": "distributed.process_group",
+        "loss_of_rows": "distributed.rows.loss_of_rows",
+        "process_group": "distributed.process_group",
+    },
+    "dit": {
+        "count_multiply_adds": "scaling.count_multiply_adds",
+        "count_parameters": "scaling.count_parameters",
+    },
     "ema": {"profile": "averaging_weights"},
     "sampling": {"find_noise": "invert", "same_time": "expand_time"},
     "show": {
@@ -57,6 +67,12 @@ NAMES = {
         "race": "init_race",
         "roads": "trajectories",
         "solver_roads": "solver_trajectories",
+    },
+    "training": {
+        "TrainConfig": "distributed.train_config.TrainConfig",
+        "checked": "trainer.check_dataset",
+        "prepare": "trainer.make_batch",
+        "train": "trainer.train",
     },
 }
 

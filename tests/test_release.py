@@ -71,6 +71,21 @@ def test_stored_figures_are_there_and_each_exercise_says_not_tried_yet(source):
 
 
 @lessons
+def test_a_prediction_can_be_made_before_its_answer_is_seen(source):
+    """After `Predict` the code has no stored output, and the explanation is folded."""
+    waiting, predictions = None, 0
+    for cell in read(release.target_of(source)).cells:
+        if release.PREDICT in cell.source:
+            waiting, predictions = cell.id, predictions + 1
+        elif waiting and cell.cell_type == "code":
+            assert cell.outputs == [], f"{cell.id} answers the prediction {waiting}"
+        elif waiting and cell.source.startswith("<details><summary>What happened</summary>"):
+            waiting = None
+    assert predictions, "a lesson asks for predictions"
+    assert not waiting, f"the prediction {waiting} has no answer"
+
+
+@lessons
 def test_authors_notebooks_have_no_outputs_and_no_marks_of_a_machine(source):
     notebook = read(source)
     for cell in code_of(notebook):
@@ -307,6 +322,40 @@ def change(**sources):
     for cell in notebook.cells:
         cell.source = sources.get(cell.id.replace("-", "_"), cell.source)
     return notebook
+
+
+def predicting(*cells):
+    """The tiny lesson with a prediction behind its exercise."""
+    notebook = tiny()
+    notebook.cells += [markdown("> **Predict.** How many?", "guess"), *cells]
+    return notebook
+
+
+@pytest.mark.slow
+def test_what_answers_a_prediction_is_hidden_from_learners(lesson):
+    show, after = code("print(6)", "show"), code("print(7)", "after")
+    source = lesson(predicting(show, markdown("Six: see [a](../01_a.ipynb).", "six", "answer"), after))
+    assert release.release(source)
+    cells = {cell.id: cell for cell in read(release.target_of(source)).cells}
+    assert cells["show"].outputs == []
+    assert cells["after"].outputs[0].text == "7\n"
+    assert cells["six"].source == "<details><summary>What happened</summary>\n\nSix: see [a](01_a.ipynb).\n\n</details>"
+    assert not release.release(source)  # in step
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ([code("3", "show")], "cell 'guess': its prediction has no cell tagged 'answer'"),
+        ([markdown("## Next", "next")], "cell 'guess': its prediction has no cell tagged 'answer' before cell 'next'"),
+        ([markdown("**Predict.** More?", "more")], "cell 'guess': its prediction has no cell tagged 'answer' before"),
+        ([code(PATCHIFY, "again", **SOLUTION)], "cell 'guess': its prediction has no cell tagged 'answer' before"),
+    ],
+)
+def test_predictions_have_answers(lesson, cells, problem):
+    with pytest.raises(ValueError, match=r"42_tiny\.ipynb: ") as caught:
+        release.derive(lesson(predicting(*cells)))
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(

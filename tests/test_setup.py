@@ -228,12 +228,15 @@ def test_ci_runs_make_test():
     assert re.search(r"^make test\b", script.read_text(), re.MULTILINE)
 
 
-# -- README ----------------------------------------------------------------------------------------
+# -- README, and the pages that it leads to ---------------------------------------------------------
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def readme_commands() -> list[str]:
-    """The lines of README's code blocks."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    """The lines of the code blocks in README and docs."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
 
 
@@ -265,11 +268,12 @@ def test_readme_names_subcommands_and_options_that_exist(capsys):
         assert not missing, f"dit_course {command} has no {missing}"
 
 
-def test_readme_points_at_files_that_exist():
-    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    links = re.findall(r"\]\(([^)#:]+)\)", text)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_readme_points_at_files_that_exist(page):
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", text)
     assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 def test_readme_names_the_minutes_of_the_teachers_pages():

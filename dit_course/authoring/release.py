@@ -8,6 +8,9 @@ An author writes `notebooks/solutions/NN_name.ipynb`, without outputs. An exerci
     hints             markdown cells tagged `hint`: two or more, the first names the idea, the next the place
     the reason        a markdown cell tagged `solution-why`: why the solution is what it is
 
+A prediction is a markdown cell with `**Predict.**`, the code cells that show what happens, and a markdown cell tagged
+`answer`. Learners get the answer folded, and the code without outputs: nothing is given away before they run it.
+
 From it `notebooks/NN_name.ipynb` is derived: the solution becomes `raise NotImplementedError`, hints are folded, the
 solution's code joins its reason in a fold of its own, and links lead from one folder higher. Then it is run, so that it
 reads well on a web page.
@@ -25,7 +28,9 @@ from dit_course.data import atomic_write
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code here"
-HINT, WHY = "hint", "solution-why"
+HINT, WHY, ANSWER = "hint", "solution-why", "answer"
+PREDICT = "**Predict"  # a cell with these words asks for a guess
+PREDICTED = "predicted"  # by this tag learners' notebooks mark the code whose output answers a prediction
 CHECKED = "nbval-check-output"  # by this tag nbval compares what the checks say
 MOST_BYTES = 1_500_000
 
@@ -89,11 +94,15 @@ def derive(source: Path):
 
 def _derived(cells: Sequence) -> list:
     """Cell by cell; `code` gathers the solution of the current exercise, `hints` counts since its check."""
-    made, code, hints, check = [], [], 0, None
+    made, code, hints, check, guess = [], [], 0, None, None
     for cell in map(copy.deepcopy, cells):
         tags, grading = cell.metadata.get("tags", []), cell.metadata.get("nbgrader", {})
         if cell.cell_type == "markdown":
             cell.source = one_folder_up(cell.source)
+        if guess and (
+            grading or PREDICT in cell.source or (cell.source.startswith("#") and cell.cell_type == "markdown")
+        ):
+            raise ValueError(f"cell {guess!r}: its prediction has no cell tagged {ANSWER!r} before cell {cell.id!r}")
         if grading.get("solution"):
             _demand(check is None, cell, f"the exercise before it has no cell tagged {WHY!r}")
             code.append(solved(cell.source, cell.id))
@@ -111,9 +120,18 @@ def _derived(cells: Sequence) -> list:
             _demand(hints >= 2, cell, f"this exercise has {hints} cells tagged {HINT!r}, and needs two")
             cell.source = folded("Solution", _code_block("\n\n\n".join(code)) + "\n\n" + cell.source)
             code, check = [], None
+        elif ANSWER in tags:
+            _demand(guess, cell, "this answer has no prediction before it")
+            cell.source, guess = folded("What happened", cell.source), None
+        elif cell.cell_type == "markdown" and PREDICT in cell.source:
+            guess = cell.id
+        elif guess and cell.cell_type == "code":
+            cell.metadata.tags = [*tags, PREDICTED]
         else:
             _demand(BEGIN not in cell.source, cell, f"{BEGIN!r} stands in a cell without nbgrader's `solution: true`")
         made.append(cell)
+    if guess:
+        raise ValueError(f"cell {guess!r}: its prediction has no cell tagged {ANSWER!r}")
     if code or check:
         raise ValueError(f"the last exercise has no cell tagged {WHY!r}, or no check")
     return made
@@ -171,6 +189,14 @@ def without_outputs(notebook, keep_language: bool = False):
     return notebook
 
 
+def hide_predicted(notebook):
+    """Take out the outputs that answer a prediction, in place; returns the notebook."""
+    for cell in notebook.cells:
+        if PREDICTED in cell.metadata.get("tags", []):
+            cell.outputs = []
+    return notebook
+
+
 def was_run(notebook) -> bool:
     """Whether the outputs of all cells are there."""
     return all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip())
@@ -204,7 +230,7 @@ def _executed(notebook, target: Path):
     strict = os.environ.pop("DIT_COURSE_STRICT", None)
     try:
         nbformat.write(notebook, partial)
-        return execute(partial)
+        return hide_predicted(execute(partial))
     except CellExecutionError as error:
         raise ValueError(f"{target.name}: {textwrap.shorten(f'{error.ename}: {error.evalue}', 300)}") from error
     finally:

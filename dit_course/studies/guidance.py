@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
@@ -68,3 +69,7 @@ class Guidance:
         images, labels = draw(Sampler(model, Evaluate.steps, Evaluate.solver, scale), self.samples, seed)
         atomic_write(file, lambda path: np.save(path, images.numpy()))
         return images, labels
+
+
+if __name__ == "__main__":  # the command of older texts
+    tyro.cli(Guidance, config=(tyro.conf.OmitArgPrefixes,)).run()

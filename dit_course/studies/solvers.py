@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import tyro
 from torch import Tensor
 
 from dit_course.checkpoints import load_classifier, load_pretrained
@@ -80,3 +81,7 @@ class Solvers:
             "class_accuracy": round(class_accuracy(judge, images, labels), 4),
             "distance_to_exact": round(apart, 4),
         }
+
+
+if __name__ == "__main__":  # the command of older texts
+    tyro.cli(Solvers, config=(tyro.conf.OmitArgPrefixes,)).run()
