@@ -643,3 +643,131 @@ def test_right_on_some_inputs_only_asks_what_fits_the_exercise():
         exercise = Exercise("own", lambda x: x.clone(), "99", lambda draw, inputs=inputs: inputs, partly=question)
         said = str(exercise.examine(lambda x: x.abs()))
         assert said.startswith(f"not yet: right on plain, but not on signed: {question} 50 % of the values are wrong")
+
+
+# -- what values do not show -----------------------------------------------------------------------
+
+
+def scale(x, factor=2.0):
+    return x * factor
+
+
+def with_another_default(x, factor=3.0):
+    return x * factor
+
+
+def partly_detached(x, factor=2.0):
+    return x + (factor - 1) * x.detach()
+
+
+def sets_the_seed(x, factor=2.0):
+    torch.manual_seed(0)
+    return x * factor
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (with_another_default, "`factor` has the default 3.0, and `factor=2.0`"),
+        (partly_detached, "the gradient of `x` is not the one that the formula has"),
+        (sets_the_seed, "it sets torch's random numbers back"),
+    ],
+)
+def test_right_values_are_not_all(answer, words):
+    mine = exercise(reference=scale, cases=lambda draw: [Case((draw.normal(3, 2), 2.0), "3x2")], mistakes=[])
+    assert mine.examine(lambda x, factor=2.0: factor * x).status == "right"
+    assert words in mine.examine(answer).reason
+    assert mine.examine(answer).reason.startswith("your values are right, but ")
+
+
+class Layer(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return self.linear(x) * self.gain
+
+
+class Frozen(Layer):
+    def __init__(self, width):
+        super().__init__(width)
+        self.linear.bias.requires_grad_(False)
+
+
+class WithoutGain(Layer):
+    def forward(self, x):
+        return self.linear(x) * self.gain.detach()
+
+
+class Large(Layer):
+    def __init__(self, width):
+        super().__init__(width)
+        nn.init.normal_(self.linear.weight, std=30)
+
+
+class AllTheSame(Layer):
+    def __init__(self, width):
+        super().__init__(width)
+        nn.init.eye_(self.linear.weight)
+
+
+class StartsAtZero(Layer):
+    def __init__(self, width):
+        super().__init__(width)
+        nn.init.zeros_(self.gain)
+
+
+class StaysInEvaluation(Layer):
+    def forward(self, x):
+        self.eval()
+        return super().forward(x)
+
+
+class OnlyInEvaluation(Layer):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+
+class Remembers(Layer):
+    def forward(self, x):
+        self.first = getattr(self, "first", x)
+        return super().forward(self.first)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Frozen, "no gradient reaches `linear.bias`, which would never learn"),
+        (WithoutGain, "no gradient reaches `gain`, which would never learn"),
+        (Large, "`linear.weight` starts too large"),
+        (AllTheSame, "`linear.weight` is the same in every new module"),
+        (StartsAtZero, "`gain` should start at 1"),
+        (StaysInEvaluation, "it leaves the module in another mode"),
+        (OnlyInEvaluation, "in training mode, after `.train()`, your module gives another result"),
+        (Remembers, "something is kept from the first"),
+    ],
+)
+def test_a_module_with_right_values_is_looked_at_again(answer, words):
+    def cases(draw):
+        return [ModuleCase((6,), "6 features", (draw.normal(4, 6),), Layer(6).eval(), draw)]
+
+    class Turned(Layer):  # another order, and another initialization
+        def __init__(self, width):
+            super().__init__(width)
+            nn.init.xavier_uniform_(self.linear.weight)
+
+        def forward(self, x):
+            return self.gain * (x @ self.linear.weight.T + self.linear.bias)
+
+    mine = exercise(reference=Layer, cases=cases, mistakes=[])
+    assert mine.examine(Turned).status == "right"
+    assert words in mine.examine(answer).reason
+
+
+def test_a_loss_that_is_a_new_leaf_is_no_loss():
+    mine = exercise(reference=lambda x: x.square().mean(), mistakes=[])
+    assert mine.examine(lambda x: (x * x).mean()).status == "right"
+    leaf = mine.examine(lambda x: (x * x).mean().detach().requires_grad_())
+    assert "no gradient reaches `x`" in leaf.reason

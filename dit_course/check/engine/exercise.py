@@ -23,10 +23,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dit_course.check.engine import behavior
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
 from dit_course.check.engine.mistakes import MatchesRule, with_hints
@@ -68,6 +70,8 @@ class Case:
 
     args: tuple
     label: str
+    modes: ClassVar[tuple[bool, ...]] = (True, False)  # of modules, training or not, in which the answer is tried
+    may_seed: ClassVar[bool] = False  # whether an answer may set torch's random numbers back
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """The answer's result, and the arguments as they are after the call. track: the arguments want gradients."""
@@ -136,6 +140,7 @@ class Exercise:
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
     partly: what is asked when the answer is right on some inputs and wrong on others, and no mistake fits:
     `SIZES`, `OTHERWISE`, or a question of the exercise's own.
+    free: inputs whose gradients nobody needs, or for which several are right.
     """
 
     name: str
@@ -147,6 +152,7 @@ class Exercise:
     picture: Callable[[Tensor], Tensor] | None = None
     tolerance: float = 1e-4
     partly: str = SIZES
+    free: tuple[str, ...] = ()
 
     def __post_init__(self):
         self.__name__ = self.name
@@ -192,7 +198,7 @@ class Exercise:
             below = "your code stands below `raise NotImplementedError`, where it is never reached: delete that line"
             return Verdict(NOT_YET, below) if is_below_its_stub(answer) else Verdict(NOT_TRIED)
         if not faults:
-            wrong = self._called_again(answer, trials[0].case, seconds)
+            wrong = self._looked_closer(answer, [trial.case for trial in trials], seconds)
             if wrong:
                 return Verdict(NOT_YET, wrong)
             labels = ", ".join(trial.case.label for trial in trials)
@@ -272,22 +278,22 @@ class Exercise:
                 return Verdict(NOT_YET, f"{_ended(hint)} {_capital(ending)}", picture)
         return Verdict(NOT_YET, ending, picture)
 
-    def _called_again(self, answer: Callable, case: Case, seconds: float | None) -> str:
-        """What is wrong when gradients are wanted, where the course's version lets them through; "" when nothing is."""
-
-        with torch.enable_grad():
-            if not case.use(self.reference, track=True)[0].requires_grad:
-                return ""
-        outcome = run_limited(lambda: case.use(answer, track=True)[0].requires_grad, seconds)
-        if outcome.value:
-            return ""
-        if outcome.error is not None:  # .numpy(), for one, is an error only where gradients are wanted
-            outcome = run_limited(lambda: case.use(answer), seconds)
-        fault, text = self._broken(outcome)
-        if fault:
-            return f"right at first, but not when it is called once more: {text or 'it raises NotImplementedError'}"
-        advice = ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
-        return f"your values are right, but no gradient gets through, so nothing could be learned: {advice}"
+    def _looked_closer(self, answer: Callable, cases: list[Case], seconds: float | None) -> str:
+        """What is wrong with right values: gradients that do not get through, for one; "" when nothing is."""
+        for rule in behavior.RULES:
+            outcome = run_limited(lambda rule=rule: next(rule(self, answer, cases), ""), seconds)
+            if outcome.error is not None:  # .numpy(), for one, is an error only where gradients are wanted
+                again = run_limited(lambda: cases[0].use(answer), seconds)
+                fault, text = self._broken(again)
+                if not fault and rule is behavior.gradients_differ:
+                    return f"your values are right, but {behavior.NO_GRADIENT}"
+                outcome = again if fault else outcome
+            fault, text = self._broken(outcome)
+            if fault:
+                return f"right at first, but not when it is called once more: {text or 'it raises NotImplementedError'}"
+            if outcome.value:
+                return f"your values are right, but {outcome.value}"
+        return ""
 
 
 def _copied(args: tuple, track: bool) -> tuple:

@@ -55,6 +55,7 @@ TimestepEmbedder = Exercise(
     "TimestepEmbedder",
     reference=conditioning.TimestepEmbedder,
     lesson="03",
+    free=("t",),
     cases=time_cases,
     mistakes=[
         "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still",

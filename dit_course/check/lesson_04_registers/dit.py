@@ -223,6 +223,8 @@ count_multiply_adds = Exercise(
 class ResizeCase(Case):
     """A model, a new size, and pictures of that size for the model that comes back."""
 
+    modes = (False,)  # a copy is in the mode of the model that it was made of
+
     given: tuple = ()
 
     gives = torch.nn.Module  # what an answer returns

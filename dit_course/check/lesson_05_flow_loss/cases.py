@@ -44,9 +44,10 @@ class TimesCase(Case):
 
     def draw(self, answer: Callable, seed: int | None = None, elsewhere: int = 0) -> object:
         """One call, with a generator that starts at `seed`, and torch's own at `elsewhere`."""
-        torch.manual_seed(elsewhere)
         n, *shape = self.args
-        return answer(n, Generator().manual_seed(self.seed if seed is None else seed), *shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(elsewhere)
+            return answer(n, Generator().manual_seed(self.seed if seed is None else seed), *shape)
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Raises AnswerError where the generator does not decide."""
@@ -60,7 +61,6 @@ class TimesCase(Case):
             return t, self.args
         if torch.equal(t, self.draw(answer, seed=self.seed + 1)):
             raise AnswerError("your times are the same for every generator: hand `generator` on to torch.randn")
-        torch.manual_seed(0)
         alone = answer(n, None, *shape)  # torch's own generator
         return (self.draw(self.reference).to(t.dtype) if is_table(alone, (n,)) else alone), self.args
 
@@ -154,7 +154,9 @@ class LossCase(Case):
     def run(self, answer: type, offset: Tensor, elsewhere: int | None = None) -> SimpleNamespace:
         """One call, with notes: `drawn` (times that were drawn), `calls` (x_t and t that the model saw), `loss`."""
         if elsewhere is not None:
-            torch.manual_seed(elsewhere)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(elsewhere)
+                return self.run(answer, offset)
         notes = SimpleNamespace(drawn=[], calls=[], given=self.x.clone(), reduction=self.reduction, x=self.x.double())
 
         def timesteps(n: int, generator: Generator | None = None) -> Tensor:

@@ -117,6 +117,7 @@ shift = Exercise(
     "shift",
     reference=shifted,
     lesson="05",
+    free=("t",),
     partly="does the factor stand wherever it should?",
     cases=shift_cases,
     mistakes=[

@@ -104,6 +104,8 @@ class World(Case):
 class Overfitting(World):
     """args: seed, (batch, C, H, W), steps, lr."""
 
+    may_seed = True  # so that a run can be repeated
+
     def play(self, answer: Callable, seed: int, shape: tuple, steps: int, lr: float) -> object:
         """The losses, as they come."""
         draw, flow = Draw(seed), PocketFlow()

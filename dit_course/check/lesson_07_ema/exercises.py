@@ -74,6 +74,7 @@ half_life = Exercise(
     "half_life",
     reference=ema.half_life,
     lesson="07",
+    free=("decay",),
     partly=OTHERWISE,
     cases=decays_of_all_kinds,
     mistakes=[

@@ -29,6 +29,7 @@ gaussian_distance = Exercise(
     "gaussian_distance",
     reference=evaluation.gaussian_distance,
     lesson="09",
+    free=("covariance_a", "covariance_b"),
     partly=OTHERWISE,
     cases=gaussian_cases,
     mistakes=[
