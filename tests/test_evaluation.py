@@ -116,7 +116,7 @@ CIFAR10 = data_root() / "cifar10" / "test"
 def test_the_shipped_colour_judge_is_right_on_real_pictures():
     judge, (images, labels) = load_classifier("cifar10"), load_dataset("cifar10", "test")
     accuracy = class_accuracy(judge, images, labels)
-    assert accuracy >= 0.85
+    assert accuracy >= 0.91
     about = json.loads((data_root() / "checkpoints" / "cifar10-classifier.json").read_text())
     assert accuracy == pytest.approx(about["test_accuracy"], abs=1e-3)  # other processors round otherwise
 
