@@ -133,7 +133,6 @@ def _contents(folder: Path) -> str:
 
 def _site_links(text: str, page: Path) -> str:
     """The text of a page whose links fit the site: code leads to its documentation, the README is the first page."""
-    text = re.sub(r"```mermaid.*?```\n*", "", text, flags=re.DOTALL)  # needs a script from elsewhere
 
     def fit(match: re.Match) -> str:
         before, link = match.groups()
