@@ -1,10 +1,10 @@
 """Sliders for mean and std of the logit-normal distribution: which times is the network trained on?"""
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 
 from dit_course.explore.engine.chart import Chart
+from dit_course.explore.engine.controls import slider
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
@@ -22,15 +22,6 @@ from dit_course.show.text import write
 
 TOP = 4.0  # of the axis for the density
 WIDEST, FURTHEST = 2.5, 2.0
-
-
-def timesteps(mean: float = 0.0, std: float = 1.0) -> "Timesteps":
-    """Sliders for mean and std of logit-normal times: their density beside the uniform one, and how rare the ends are.
-
-    mean, std: where they start. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static
-    picture shows the same.
-    """
-    return Timesteps(mean, std)
 
 
 def caption(mean: float, std: float) -> str:
@@ -67,17 +58,15 @@ class DensityChart:
 
 
 class Timesteps(View):
-    """The view that `timesteps` makes. `picture` is what it shows at the moment."""
+    """Sliders for mean and std of logit-normal times: their density beside the uniform one, and how rare the ends are.
 
-    def __init__(self, mean: float, std: float):
-        if not 0.2 <= std <= WIDEST or not -FURTHEST <= mean <= FURTHEST:
-            raise ValueError(
-                f"mean {mean!r} and std {std!r}: the sliders go from {-FURTHEST} to {FURTHEST} and from 0.2 to {WIDEST}"
-            )
+    mean, std: where they start.
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0):
         self.chart = DensityChart()
-        wide = {"style": {"description_width": "50px"}, "layout": {"width": "340px"}, "readout_format": ".1f"}
-        self.mean = widgets.FloatSlider(mean, min=-FURTHEST, max=FURTHEST, step=0.1, description="mean", **wide)
-        self.std = widgets.FloatSlider(std, min=0.2, max=WIDEST, step=0.1, description="std", **wide)
+        self.mean = slider("mean", mean, -FURTHEST, FURTHEST, 0.1, (50, 340))
+        self.std = slider("std", std, 0.2, WIDEST, 0.1, (50, 340))
         super().__init__([self.mean, self.std])
 
     def render(self, job: Job, state: tuple[float, float]) -> None:
