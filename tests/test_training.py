@@ -88,7 +88,7 @@ def test_the_bare_loop_takes_the_same_steps():
     torch.testing.assert_close(weights(ema.model), weights(other.model))
 
 
-def test_a_compiled_model_trains_and_its_checkpoint_is_the_models_own(tmp_path):
+def test_a_compiled_model_trains_and_its_checkpoint_is_the_models_own(tmp_path: Path):
     config, calls = TrainConfig(steps=3, batch_size=8), []
 
     def backend(graph, inputs):
@@ -154,7 +154,7 @@ def test_every_epoch_sees_every_picture_once():
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 10])
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop_at):
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int):
     config = TrainConfig(steps=14, batch_size=8, checkpoint_every=5)
 
     def run(folder: Path, steps: int) -> tuple[list[float], DiT, EMA]:
@@ -189,7 +189,7 @@ for step in train(model, small_data(), TrainConfig(steps=4000, batch_size=8, che
 """
 
 
-def test_kill_9_at_any_moment_loses_only_the_steps_since_the_checkpoint(tmp_path):
+def test_kill_9_at_any_moment_loses_only_the_steps_since_the_checkpoint(tmp_path: Path):
     """Kill a process a few times while it writes checkpoints all the time; the run equals an undisturbed one."""
     code = CHILD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     losses: dict[int, float] = {}
@@ -219,7 +219,7 @@ def test_kill_9_at_any_moment_loses_only_the_steps_since_the_checkpoint(tmp_path
     assert [losses[i] for i in range(1, max(losses) + 1)] == undisturbed
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path):
     config = TrainConfig(steps=20, batch_size=8, checkpoint_every=5)
     for step in train(new_model(), small_data(), config, folder=tmp_path):
         if step.index == 11:
@@ -231,13 +231,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     assert next(iter(train(new_model(), small_data(), config, folder=tmp_path))).index == 11
 
 
-def test_another_run_in_the_folder_is_an_error_that_names_the_difference(tmp_path):
+def test_another_run_in_the_folder_is_an_error_that_names_the_difference(tmp_path: Path):
     list(train(new_model(), small_data(), TrainConfig(steps=2, batch_size=8), folder=tmp_path))
     with pytest.raises(ValueError, match=r"lr was 0\.002 and is now 0\.1.*another folder"):
         list(train(new_model(), small_data(), TrainConfig(steps=2, batch_size=8, lr=0.1), folder=tmp_path))
 
 
-def test_a_run_can_be_made_longer_until_its_learning_rate_falls(tmp_path):
+def test_a_run_can_be_made_longer_until_its_learning_rate_falls(tmp_path: Path):
     def run(folder: str, stop_at: int = 99, **settings) -> list[float]:
         config = TrainConfig(**{"steps": 6, "batch_size": 8, "decay_steps": 0} | settings)
         losses = []
@@ -261,7 +261,9 @@ def test_a_run_can_be_made_longer_until_its_learning_rate_falls(tmp_path):
         run("short", minutes=1e-9)
 
 
-def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     model = new_model()
     steps = train(model, small_data(), TrainConfig(steps=9, checkpoint_every=5), folder=tmp_path)
     for _ in range(5):
@@ -273,7 +275,7 @@ def test_a_non_finite_loss_stops_and_points_to_the_last_good_checkpoint(tmp_path
     assert checkpoints_in(tmp_path)[0].name == "checkpoint-00000005"
 
 
-def test_what_is_not_finite_reaches_no_weight(monkeypatch):
+def test_what_is_not_finite_reaches_no_weight(monkeypatch: pytest.MonkeyPatch):
     model = new_model()
     before = weights(model)
     flow_loss = RectifiedFlow.loss
@@ -405,7 +407,7 @@ def test_flip_mirrors_about_half_of_the_pictures():
         ({"seed": -1}, "seed"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(setting: dict, message):
+def test_settings_that_make_no_sense_are_named(setting: dict, message: str):
     with pytest.raises(ValueError, match=message) as error:
         TrainConfig(**setting)
     assert "\n" not in str(error.value)
@@ -422,12 +424,12 @@ def test_settings_that_make_no_sense_are_named(setting: dict, message):
         ((torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.full((3,), 7)), "a label is 7"),
     ],
 )
-def test_data_that_does_not_fit_is_named(dataset, message):
+def test_data_that_does_not_fit_is_named(dataset, message: str):
     with pytest.raises(ValueError, match=message):
         next(iter(train(new_model(), dataset, TrainConfig(steps=1))))
 
 
-def test_csv_log_holds_full_precision(tmp_path):
+def test_csv_log_holds_full_precision(tmp_path: Path):
     from dit_course.commands.train import Log
 
     step = next(iter(train(new_model(), small_data(), TrainConfig(steps=1, batch_size=4))))

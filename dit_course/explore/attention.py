@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.engine.controls import choice, class_menu, class_names, class_number, slider
+from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import choice, class_menu, slider
 from dit_course.explore.engine.maps import Maps, MapView, middle, place_name
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.flow import interpolate

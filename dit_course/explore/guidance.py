@@ -8,7 +8,8 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.engine.controls import class_menu, class_names, class_number, slider, styled
+from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import class_menu, slider, styled
 from dit_course.explore.engine.guidance_cache import (
     Guesser,
     Request,

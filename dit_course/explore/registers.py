@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
-from dit_course.explore.engine.controls import choice, class_names, class_number, slider
+from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import choice, slider
 from dit_course.explore.engine.view import DrawnView
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler

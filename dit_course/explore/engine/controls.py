@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as widgets
-from torch import nn
 
 SIZE = (60, 380)  # room for the name of a control, and for all of it, in pixels
 
@@ -36,17 +35,3 @@ def class_menu(names: Sequence[str], label: int | None, no_class: str, size: tup
 def styled(size: tuple[int, int]) -> dict:
     """The layout of a control of this size."""
     return {"style": {"description_width": f"{size[0]}px"}, "layout": {"width": f"{size[1]}px"}}
-
-
-def class_names(model: nn.Module) -> list[str]:
-    """The names of a model's classes, "class 0" and so on where it has no names; [] for a model without classes."""
-    count = model.config.num_classes or 0
-    names = list(getattr(model, "class_names", None) or [])
-    return names if len(names) == count else [f"class {number}" for number in range(count)]
-
-
-def class_number(names: list[str], label: int | str | None) -> int | None:
-    """The number of a class that is given by number or name (None stays None); ValueError for an unknown one."""
-    if label not in (None, *names, *range(len(names))):
-        raise ValueError(f"unknown class {label!r}; this model knows {', '.join(names) or 'no classes'}")
-    return names.index(label) if isinstance(label, str) else label
