@@ -87,8 +87,10 @@ class AttentionLayout(Maps):
             for h in range(self.heads):
                 pixels = map_pixels(maps[b, h, query], self.grid, self.tiny)
                 edge = rgb(PALETTE["guidance"]) if b == block and head in (None, h) else 0xBB
-                place = TOP + b * self.step[0] / DENSITY, self.maps_left + h * self.step[1] / DENSITY
-                paste(page, pixels, *place, frame=edge, thick=2)
+                boxed = np.full((pixels.shape[0] + 4, pixels.shape[1] + 4, 3), edge, dtype=np.uint8)
+                boxed[2:-2, 2:-2] = pixels
+                top, left = b * self.step[0] - 2, h * self.step[1] - 2  # in pixels of the file
+                paste(page, boxed, TOP + top / DENSITY, self.maps_left + left / DENSITY)
         return page
 
     def _captions(self, tall: int, wide: int, registers: bool) -> np.ndarray:

@@ -78,15 +78,12 @@ def color_bar(
         write(image, text, left + BAR + 4, middle + 0.36 * size, size)
 
 
-def paste(page: np.ndarray, tile: np.ndarray, top: float, left: float, frame=None, thick: int = 1) -> None:
-    """Put a tile (height, width, 3 or 1) into a page, in place, at `top` and `left` in pixels of the page.
-
-    frame: the gray or the color of a frame around it. thick: how wide that is, in pixels of the file.
-    """
+def paste(page: np.ndarray, tile: np.ndarray, top: float, left: float, frame: int | None = None) -> None:
+    """Put a tile (height, width, 3 or 1) into a page, in place. top, left: in pixels of the page. frame: its gray."""
     y, x = round(DENSITY * top), round(DENSITY * left)
     bottom, right = y + tile.shape[0], x + tile.shape[1]
     if frame is not None:
-        page[y - thick : bottom + thick, x - thick : right + thick] = frame
+        page[y - 1 : bottom + 1, x - 1 : right + 1] = frame
     page[y:bottom, x:right] = tile
 
 
