@@ -5,7 +5,7 @@ The rooms call these where data comes in, so that their own lines show ideas. No
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -94,6 +94,12 @@ def check_dit_inputs(config, dtype: torch.dtype, x: Tensor, t: Tensor, y: Tensor
         raise ValueError(f"this model {problem}")
     if y is not None and y.shape != (len(x),):
         raise ValueError(f"y has shape {tuple(y.shape)}, expected one label for each image: ({len(x)},)")
+
+
+def check_size_name(name: str, holds: bool, sizes: Iterable[str]) -> None:
+    """Raise ValueError unless a named size, such as "DiT-S/2", is one of the sizes with a patch size behind it."""
+    if not holds:
+        raise ValueError(f"{name!r} is no known size: take DiT-{', DiT-'.join(sizes)} with a patch size, as in DiT-S/2")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:
