@@ -74,7 +74,7 @@ CASES = {
         lambda: explore.positions((16, 16), width=64),
     ),
     "attention": (
-        "02_attention",
+        "02b_blocks_and_maps",
         ["load_dataset(", "explore.attention("],
         LOADED,
         lambda: explore.attention(

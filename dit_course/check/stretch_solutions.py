@@ -21,6 +21,18 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
 
 
+@torch.no_grad()
+def order_gap(layer: Callable, tokens: Tensor, order: Tensor) -> Tensor:
+    """How much the order of its tokens means to a layer (lesson 01).
+
+    layer: a function from (batch, n, width) to (batch, n, width). order: a permutation of 0 to n - 1.
+    Returns the largest absolute difference between each token's output in the given order and in the other one.
+    """
+    shuffled = layer(tokens[:, order])
+    back = shuffled[:, order.argsort()]  # every token's output at the place where it was
+    return (back - layer(tokens)).abs().max()
+
+
 def shift(t: Tensor, factor: float) -> Tensor:
     """Move times towards the noise (factor above 1) or the data: t / (1 - t) is multiplied by the factor (lesson 05).
 
@@ -60,6 +72,16 @@ def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, size: int) ->
         mixed = mixed * shrink + weights @ values  # (..., n, s) @ (..., s, e) -> (..., n, e)
         highest = higher
     return mixed / total
+
+
+def register_share(weights: Tensor, registers: int) -> Tensor:
+    """What share of their attention the patches give to the registers, on average (lesson 02).
+
+    weights: (..., tokens, tokens), each row sums to 1; the last `registers` of the tokens are registers. Returns (...).
+    """
+    patches = weights.shape[-1] - registers
+    given = weights[..., :patches, patches:].sum(dim=-1)  # (..., tokens, tokens) -> (..., patches)
+    return given.mean(dim=-1)
 
 
 @torch.no_grad()

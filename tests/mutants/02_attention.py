@@ -696,3 +696,27 @@ def factor_upside_down(*args):
 def nothing_subtracted(query, key, value, size):
     weights = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
     return weights @ value / weights.sum(-1, keepdim=True)
+
+
+# -- register_share ----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="register_share")
+def what_is_left(weights, registers):
+    return 1 - weights[..., :-registers, :-registers].sum(-1).mean(-1)
+
+
+@right_answer(exercise="register_share")
+def register_by_register(weights, registers):
+    of_patches = weights[..., :-registers, :]
+    return sum(of_patches[..., -number].mean(-1) for number in range(1, registers + 1))
+
+
+@mutant(exercise="register_share", hint="what the registers give to the patches")
+def a_table_on_its_side(weights, registers):
+    return register_by_register(weights.mT, registers) * (weights.shape[-1] - registers) / registers
+
+
+@mutant(exercise="register_share", hint="what *one* register gets")
+def mean_of_means(weights, registers):
+    return weights[..., :-registers, -registers:].mean(-1).mean(-1)
