@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from dit_course import dit
+from dit_course.flow import RectifiedFlow
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
@@ -22,7 +23,7 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
 
 
 @torch.no_grad()
-def order_gap(layer: Callable, tokens: Tensor, order: Tensor) -> Tensor:
+def order_gap(layer, tokens: Tensor, order: Tensor) -> Tensor:
     """How much the order of its tokens means to a layer (lesson 01).
 
     layer: a function from (batch, n, width) to (batch, n, width). order: a permutation of 0 to n - 1.
@@ -39,6 +40,13 @@ def shift(t: Tensor, factor: float) -> Tensor:
     t: times in [0, 1], any shape; 0 and 1 stay. Resolution shift of Stable Diffusion 3 (arXiv 2403.03206, 5.3.2).
     """
     return factor * t / (1 + (factor - 1) * t)
+
+
+@torch.no_grad()
+def loss_at(t: float, model, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+    """The mean loss of a model at one single time t (lesson 05). x: (n, channels, height, width), y: (n,)."""
+    flow = RectifiedFlow(lambda n, generator: torch.full((n,), t))
+    return flow.loss(model, x, y, Generator().manual_seed(seed))
 
 
 class RMSNorm(nn.Module):

@@ -740,3 +740,33 @@ def zero_over_zero(t, factor):
 @mutant(exercise="shift", hint="does the factor stand wherever it should?")
 def for_this_factor_only(t, factor):
     return 3 * t / (1 + 2 * t)
+
+
+# -- loss_at -----------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="loss_at")
+def by_a_named_function(t, model, x, y, seed=0):
+    def always(n, generator=None):
+        return t * torch.ones(n)
+
+    with torch.no_grad():
+        return flow.RectifiedFlow(always).loss(model, x, y, torch.Generator().manual_seed(seed))
+
+
+@right_answer(exercise="loss_at")
+@torch.no_grad()
+def without_the_class(t, model, x, y, seed=0):
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    times = torch.full((len(x),), t)
+    return (model(flow.interpolate(x, noise, times), times, y) - (noise - x)).square().mean()
+
+
+@mutant(exercise="loss_at", hint="the model does not get the labels")
+def without_labels(t, model, x, y, seed=0):
+    return flow.RectifiedFlow(lambda n, generator: torch.full((n,), t)).loss(model, x)
+
+
+@mutant(exercise="loss_at", hint="the model gets t of shape (1,)")
+def one_time(t, model, x, y, seed=0):
+    return flow.RectifiedFlow(lambda n, generator: torch.tensor([t])).loss(model, x, y)
