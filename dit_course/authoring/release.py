@@ -27,6 +27,7 @@ from dit_course.authoring.notebooks import execute
 from dit_course.data import atomic_write
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+TOUR = "00_start_here.ipynb"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code here"
 HINT, WHY, ANSWER = "hint", "solution-why", "answer"
@@ -244,6 +245,16 @@ def differences(source: Path) -> list[str]:
     if not found and current != wanted:
         found = ["its metadata differs"]
     return found
+
+
+def run_tour(folder: Path = NOTEBOOKS) -> Path:
+    """Run the tour in its place: it has no authors' notebook, and marks what answers a prediction by itself."""
+    import nbformat
+
+    path = Path(folder) / TOUR
+    notebook = hide_predicted(execute(path))
+    atomic_write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    return path
 
 
 def _executed(notebook, target: Path):
