@@ -139,6 +139,15 @@ def test_cells_are_small(source):
     assert max(sizes.values()) <= 25, sizes
 
 
+@lessons
+def test_a_lesson_is_not_too_long(source):
+    """Hints and solutions apart: what a learner may read, and cells to get through."""
+    extra = {release.HINT, release.WHY}
+    cells = [cell for cell in read(source).cells if not extra & set(cell.metadata.get("tags", []))]
+    assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= 3000
+    assert len(cells) <= 75
+
+
 EXTENDS = "a class that adds methods to the package's class of its name"
 
 
