@@ -72,18 +72,18 @@ def test_stored_figures_are_there_and_each_exercise_says_not_tried_yet(source):
     assert any("image/png" in output.get("data", {}) for cell in code_of(notebook) for output in cell.outputs)
 
 
-@lessons
-def test_a_prediction_can_be_made_before_its_answer_is_seen(source):
+@pytest.mark.parametrize("path", release.learners(), ids=lambda path: path.stem)
+def test_a_prediction_can_be_made_before_its_answer_is_seen(path):
     """After `Predict` the code has no stored output, and the explanation is folded."""
     waiting, predictions = None, 0
-    for cell in read(release.target_of(source)).cells:
+    for cell in read(path).cells:
         if release.PREDICT in cell.source:
             waiting, predictions = cell.id, predictions + 1
         elif waiting and cell.cell_type == "code":
             assert cell.outputs == [], f"{cell.id} answers the prediction {waiting}"
         elif waiting and cell.source.startswith("<details><summary>What happened</summary>"):
             waiting = None
-    assert predictions or release.is_appendix(source), "a lesson asks for predictions"
+    assert predictions or release.is_appendix(path), "a lesson asks for predictions"
     assert not waiting, f"the prediction {waiting} has no answer"
 
 
@@ -377,6 +377,17 @@ def test_what_answers_a_prediction_is_hidden_from_learners(lesson):
     assert cells["after"].outputs[0].text == "7\n"
     assert cells["six"].source == "<details><summary>What happened</summary>\n\nSix: see [a](01_a.ipynb).\n\n</details>"
     assert not release.release(source)  # in step
+
+
+@pytest.mark.slow
+def test_the_tour_is_run_in_its_place_and_hides_what_answers_a_prediction(tmp_path, capsys):
+    tour = new_notebook(cells=[code("print(6)", "show"), code("print(7)", "after")], metadata=tiny().metadata)
+    tour.cells[0].metadata.tags = [release.PREDICTED]
+    nbformat.write(tour, tmp_path / release.TOUR)
+    assert main(["release", "00", "--notebooks", str(tmp_path)]) == 0
+    show, after = read(tmp_path / release.TOUR).cells
+    assert (show.outputs, show.execution_count, after.outputs[0].text) == ([], 1, "7\n")
+    assert capsys.readouterr().out == f"{release.TOUR}: run again\n"
 
 
 @pytest.mark.parametrize(
