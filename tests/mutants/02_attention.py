@@ -353,6 +353,13 @@ class Layers(nn.Module):
         self.norm_q = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.norm_k = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.output = nn.Linear(width, width)
+        for linear in (self.qkv, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def attention_map(self, x):
+        query, key, _ = self.project_qkv(x)
+        return by_hand(query, key)
 
     def split(self, x):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -6,7 +6,7 @@ from torch import Tensor
 from dit_course import flow
 from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
-from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
+from dit_course.check.lesson_05_flow_loss.cases import TimesCase, is_cut_off, of_the_same_z
 from dit_course.check.stretch_solutions import shift as shifted
 
 # -- logit_normal ----------------------------------------------------------------------------------
@@ -61,6 +61,9 @@ logit_normal = Exercise(
         of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std)),
         "the std is added: it is a width, so it stretches the numbers",
         of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z)),
+        MatchesRule(
+            "times near 0 and 1 are cut off: is there a clamp? Rare as they are, they belong to it", is_cut_off
+        ),
         MatchesRule("there is one time for all: each picture needs its own, so n numbers must be drawn", one_for_all),
         MatchesRule("torch.logit is the inverse, from times to normal numbers: the sigmoid is meant", logit_of_z),
         "time is reversed: a positive mean should favour large t, the noise",
