@@ -50,14 +50,14 @@ class ByEinsum(Clock):
 class InSequence(nn.Module):
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
-        self.half = frequencies // 2
+        self.half, self.slowest = frequencies // 2, max_period
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t):
         return self.mlp(self.sinusoids(t))
 
     def sinusoids(self, t):
-        rows = [[1000 * s / 10000 ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
+        rows = [[1000 * s / self.slowest ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
         return torch.tensor([[f(a) for f in (math.cos, math.sin) for a in row] for row in rows])
 
 
@@ -467,7 +467,7 @@ class WithSequential(nn.Module):
         return x
 
 
-@right_answer(exercise="DiTBlock")
+@mutant(exercise="DiTBlock", hint="*all* weights and biases of the modulation start at zero")
 class OnlyGatesAtZero(Block):
     zero = False
 

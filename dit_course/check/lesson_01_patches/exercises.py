@@ -213,7 +213,7 @@ sincos_position_embedding = Exercise(
     "sincos_position_embedding",
     reference=patches.sincos_position_embedding,
     lesson="01",
-    partly="is a size written into the code as a number, and does a step like 1 / n never reach once too far?",
+    partly="is one size taken for another, or written as a number? Does a step like 1 / n reach once too far?",
     cases=position_cases,
     mistakes=[
         "the halves are swapped: the first encodes the column, the second the row",

@@ -13,10 +13,6 @@ from dit_course.check.engine.exercise import Case
 from dit_course.check.engine.modules import AnswerError, explain_errors
 from dit_course.flow import per_image, uniform, velocity_target
 
-SHARED_NOISE = (
-    "numbers of your noise know of each other: every pixel, channel and picture has its own, so draw them in the shape "
-    "of x"
-)
 ANOTHER = "your result is another one at every call, though its generator starts the same"
 
 
@@ -265,12 +261,7 @@ class LossCase(Case):
                 break
         else:
             self._look_at_noise(notes.noise)
-        if len(notes.noise) > 1 and same(notes.noise[0], notes.noise[1], 1e-3):
-            raise AnswerError(
-                "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
-            )
-        if not is_independent(notes.noise):
-            raise AnswerError(SHARED_NOISE)
+        self._look_at_shares(notes.noise)
         if has_no_mean(notes.noise):
             raise AnswerError("the mean is taken out of your noise: it is normal numbers, just as they come")
 
@@ -285,14 +276,24 @@ class LossCase(Case):
             ("the picture does not fade in your x_t: interpolate(x, noise, t) mixes both", (x_t - x) / t),
         ]
 
+    def _look_at_shares(self, noise: Tensor) -> None:
+        if same(noise[0], noise[1], 1e-3):
+            raise AnswerError(
+                "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
+            )
+        if not is_independent(noise):
+            raise AnswerError(
+                "numbers of your noise know of each other: every pixel, channel and picture has its own, so draw them in "
+                "the shape of x"
+            )
+
     def _look_at_noise(self, noise: Tensor) -> None:
         mean, std = noise.mean().item(), noise.std().item()
         if same(noise, self.x, 1e-3):
             raise AnswerError("x_t is the picture itself: put it on its path with interpolate(x, noise, t)")
         if noise.min() > -0.01 and noise.max() < 1.01:
             raise AnswerError("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
-        if not is_independent((noise - mean) / std):
-            raise AnswerError(SHARED_NOISE)
+        self._look_at_shares((noise - mean) / std)
         said = f"it has mean {mean:.2f} and std {std:.2f}" if abs(mean) > 0.1 or abs(std - 1) > 0.1 else "it is not"
         raise AnswerError(
             f"the noise in your x_t should be normal with mean 0 and std 1, but {said}: look at how it is made"

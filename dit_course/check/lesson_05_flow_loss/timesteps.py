@@ -61,9 +61,6 @@ logit_normal = Exercise(
         of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + z / std)),
         "the std is added: it is a width, so it stretches the numbers",
         of_the_same_z(lambda z, mean, std: torch.sigmoid(mean + std + z)),
-        MatchesRule(
-            "times near 0 and 1 are cut off: is there a clamp? Rare as they are, they belong to it", is_cut_off
-        ),
         MatchesRule("there is one time for all: each picture needs its own, so n numbers must be drawn", one_for_all),
         MatchesRule("torch.logit is the inverse, from times to normal numbers: the sigmoid is meant", logit_of_z),
         "time is reversed: a positive mean should favour large t, the noise",
@@ -85,6 +82,7 @@ logit_normal = Exercise(
                 torch.special.ndtr,
             )
         ],
+        MatchesRule("times near 0 and 1 are cut off: is there a clamp? They are rare, but there", is_cut_off),
     ],
     praise="The logits of your times are normal, and the generator decides them",
     tolerance=1e-5,
