@@ -283,8 +283,8 @@ class LossCase(Case):
             )
         if not is_independent(noise):
             raise AnswerError(
-                "numbers of your noise know of each other: every pixel, channel and picture has its own, so draw them in "
-                "the shape of x"
+                "numbers of your noise know of each other: every pixel, channel and picture has its own, so draw "
+                "them in the shape of x"
             )
 
     def _look_at_noise(self, noise: Tensor) -> None:
