@@ -348,6 +348,8 @@ class Layers(nn.Module):
 
     def __init__(self, width, heads, qk_norm=True):
         super().__init__()
+        if width % heads:
+            raise ValueError("no multiple")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.norm_q = TorchsNorm(width // heads) if qk_norm else nn.Identity()

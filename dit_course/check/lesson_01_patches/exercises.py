@@ -100,6 +100,7 @@ def token_cases(draw: Draw) -> list[Case]:
 unpatchify = Exercise(
     "unpatchify",
     reference=patches.unpatchify,
+    refused=lambda draw: [Case((draw.normal(2, 5, 12), 2, 3, 4, 4), "5 tokens for 4 patches")],
     lesson="01",
     cases=token_cases,
     mistakes=[
@@ -158,6 +159,7 @@ def embed_cases(draw: Draw) -> list[ModuleCase]:
 PatchEmbed = Exercise(
     "PatchEmbed",
     reference=patches.PatchEmbed,
+    exact=True,
     lesson="01",
     cases=embed_cases,
     mistakes=[
@@ -212,6 +214,7 @@ def exact(*args: int) -> Tensor:
 sincos_position_embedding = Exercise(
     "sincos_position_embedding",
     reference=patches.sincos_position_embedding,
+    refused=lambda draw: [Case((2, 3, 6), "a width of 6")],
     lesson="01",
     partly="is one size taken for another, or written as a number? Does a step like 1 / n reach once too far?",
     cases=position_cases,
