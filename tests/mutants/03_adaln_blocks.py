@@ -464,6 +464,13 @@ class InSplits(Block):
 
 
 @right_answer(exercise="DiTBlock")
+class SixMatrices(Block):
+    def six(self, condition):
+        pieces = zip(self.modulation.weight.chunk(6), self.modulation.bias.chunk(6), strict=True)
+        return [F.linear(F.silu(condition), weight, bias).unsqueeze(1) for weight, bias in pieces]
+
+
+@right_answer(exercise="DiTBlock")
 class WithSequential(nn.Module):
     """As in the official code: SiLU and linear layer in one module, zeroed by hand."""
 
@@ -757,6 +764,19 @@ class BySlices(Last):
 
 
 @right_answer(exercise="FinalLayer")
+class TokenByToken(Last):
+    def forward(self, x, condition):
+        shift, scale = (knob[:, 0] for knob in self.two(condition))
+        return torch.stack([self.linear(self.norm(token) * (1 + scale) + shift) for token in x.unbind(1)], dim=1)
+
+
+@mutant(exercise="FinalLayer", hint="the last layer has no residual")
+class WithResidual(Last):
+    def forward(self, x, condition):
+        return x + super().forward(x, condition)
+
+
+@right_answer(exercise="FinalLayer")
 class ByHand(nn.Module):
     def __init__(self, width, outputs, norm="rms"):
         super().__init__()
@@ -891,6 +911,23 @@ def by_two_kinds_of_hooks(model, x, t, y):
     model(x, t, y)
     [handle.remove() for handle in handles]
     return torch.tensor([float((a - b).abs().max()) for a, b in zip(after, before, strict=True)])
+
+
+@right_answer(exercise="block_changes")
+@torch.no_grad()
+def in_a_dictionary(model, x, t, y):
+    found = {}
+
+    def listen(block, inputs, output):
+        found[block] = max((output - inputs[0]).max(), (inputs[0] - output).max())
+
+    handles = [block.register_forward_hook(listen) for block in model.blocks]
+    try:
+        model(x, t, y)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([found[block] for block in model.blocks])
 
 
 @right_answer(exercise="block_changes")

@@ -123,6 +123,11 @@ def by_a_step_forward(x_t, velocity, t):
 
 
 @right_answer(exercise="noise_from_velocity")
+def by_addcmul(x_t, velocity, t):
+    return torch.addcmul(x_t, 1 - t.view(-1, *[1] * (x_t.ndim - 1)), velocity)
+
+
+@right_answer(exercise="noise_from_velocity")
 def by_way_of_the_data(x_t, velocity, t):
     return x_t - per_image(t, x_t) * velocity + velocity
 
