@@ -633,11 +633,6 @@ class HeadsForgotten(Layers):
 
 
 @right_answer(exercise="attention_in_chunks")
-def all_at_once(query, key, value, size):
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-@right_answer(exercise="attention_in_chunks")
 def in_two_passes(query, key, value, size):
     chunks = list(zip(key.split(size, -2), value.split(size, -2), strict=True))
     scale = query.shape[-1] ** -0.5

@@ -157,9 +157,9 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
-def in_pieces(query: Tensor, key: Tensor, value: Tensor, size: int, scale: float | None = None):
-    """Logits and values, piece by piece: two lists."""
-    return [logits(query, keys, scale) for keys in key.split(size, dim=-2)], list(value.split(size, dim=-2))
+def in_pieces(query: Tensor, key: Tensor, value: Tensor, size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits and values, piece by piece."""
+    return [logits(query, keys) for keys in key.split(size, dim=-2)], list(value.split(size, dim=-2))
 
 
 def softmax_each(query: Tensor, key: Tensor, value: Tensor, size: int, average: bool = True) -> Tensor:
@@ -187,22 +187,20 @@ def online(
     keep: str = "after",
     shrunk: str = "both",
     dim: int | None = -1,
-    scale: float | None = None,
-    divided: bool = True,
 ) -> Tensor:
     """The right loop, with one thing done otherwise: when the new highest is kept, whose it is, what is shrunk."""
     highest, total, mixed = torch.full_like(query[..., :1], -torch.inf), 0, 0
-    for table, v in zip(*in_pieces(query, key, value, size, scale), strict=True):
+    for table, v in zip(*in_pieces(query, key, value, size), strict=True):
         higher = torch.maximum(highest, table.max() if dim is None else table.amax(dim=dim, keepdim=True))
         shrink, weights = (highest - higher).exp(), (table - higher).exp()
         shrink = torch.ones_like(shrink) if keep == "before" else shrink
         total = total * (shrink if shrunk in ("both", "total") else 1) + weights.sum(dim=-1, keepdim=True)
         mixed = mixed * (shrink if shrunk in ("both", "mixed") else 1) + weights @ v
         highest = highest if keep == "never" else higher
-    return mixed / total if divided else mixed
+    return mixed / total
 
 
 def whole_pieces_only(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     """What is left over at the end is forgotten."""
     end = key.shape[-2] // size * size
-    return online(query, key[..., :end, :], value[..., :end, :], size)
+    return weighted()(query, key[..., :end, :]) @ value[..., :end, :]
