@@ -403,6 +403,29 @@ def guarded_late(*args):
     return step_by("back clip step guard zero")(*args)
 
 
+@mutant(exercise="training_step", hint="your code goes on: let it through")
+def guard_swallowed(model, flow, optimizer, x, y, clip, guard=None):
+    def quiet(loss, norm):
+        try:
+            guard(loss, norm)
+        except Exception:
+            print("something is wrong")
+
+    return step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, guard and quiet)
+
+
+@mutant(exercise="training_step", hint="`guard` gets other numbers than you return")
+def guard_gets_the_norm_first(model, flow, optimizer, x, y, clip, guard=None):
+    turned = guard and (lambda loss, norm: guard(norm, loss))
+    return step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, turned)
+
+
+@mutant(exercise="training_step", hint="the model is in evaluation mode")
+def in_evaluation_mode(model, *args):
+    model.eval()
+    return step_by("back clip guard step zero")(model, *args)
+
+
 @mutant(exercise="training_step", hint="computed more than once")
 def measured_again(model, flow, optimizer, x, y, clip, guard=None):
     _, norm = step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, guard)
@@ -417,6 +440,18 @@ def norm_of_a_loop(model, flow, optimizer, x, y, clip, guard=None):
 
 
 # -- stretch: accumulate_gradients -----------------------------------------------------------------
+
+
+@right_answer(exercise="accumulate_gradients")
+def by_autograd_and_adding(model, loss_of, x, y, parts):
+    parameters, total = list(model.parameters()), torch.zeros(())
+    for some in torch.arange(len(x)).chunk(parts):
+        loss = loss_of(model, x[some], y[some])
+        share = some.numel() / x.shape[0]
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.grad = share * gradient if p.grad is None else p.grad + share * gradient
+        total = torch.add(total, loss.detach(), alpha=share)
+    return total
 
 
 @right_answer(exercise="accumulate_gradients")
@@ -492,3 +527,36 @@ def loss_with_history(model, loss_of, x, y, parts):
         loss.backward()
         total = total + loss
     return total
+
+
+@mutant(exercise="accumulate_gradients", hint="the loss that you return is not")
+def mean_of_means(model, loss_of, x, y, parts):
+    losses = []
+    for some, labels in in_parts(x, y, parts):
+        losses.append(loss_of(model, some, labels))
+        (losses[-1] * len(some) / len(x)).backward()
+    return torch.stack(losses).detach().mean()
+
+
+@mutant(exercise="accumulate_gradients", hint="from each part's own loss, not from the running total")
+def backward_on_the_total(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        total = total + loss_of(model, some, labels) * len(some) / len(x)
+        total.backward()
+    return total.detach()
+
+
+@mutant(exercise="accumulate_gradients", hint="each part should go backward once")
+def histories_retained(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        total = total + loss_of(model, some, labels) * len(some) / len(x)
+        total.backward(retain_graph=True)
+    return total.detach()
+
+
+@mutant(exercise="accumulate_gradients", hint="in another mode than before")
+def put_into_training_mode(model, loss_of, x, y, parts):
+    model.train()
+    return by_split(model, loss_of, x, y, parts)
