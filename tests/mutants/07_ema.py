@@ -303,12 +303,6 @@ class CountedEach(ema.EMA):
             ours.copy_(theirs)
 
 
-@mutant(exercise="EMA", hint="off by one")
-class FromOne(Mine):
-    def current_decay(self):
-        return min(self.decay, (2 + self.updates) / (11 + self.updates)) if self.warmup else self.decay
-
-
 @mutant(exercise="EMA", hint="stay what they were at the start: copy them")
 class WithoutBuffers(ema.EMA):
     @torch.no_grad()
@@ -362,6 +356,26 @@ class CopiedWhole(ema.EMA):
             for ours, before in zip(self.model.parameters(), old.parameters(), strict=True):
                 ours.lerp_(before, keep)
         self.updates += 1
+
+
+@mutant(exercise="EMA", hint="puts something new in the place of `self.model`")
+class CopiedFrozen(CopiedWhole):
+    def update(self, model):
+        super().update(model)
+        self.model.eval().requires_grad_(False)
+
+
+@mutant(exercise="EMA", hint="`self.model` is in training mode")
+class NotForSampling(Mine):
+    def update(self, model):
+        super().update(model)
+        self.model.train()
+
+
+@mutant(exercise="EMA", hint="comes out in another mode")
+class FreezesTheModel(Mine):
+    def update(self, model):
+        super().update(model.eval())
 
 
 @mutant(exercise="EMA", hint="`current_decay` returns nothing")

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from dit_course.check.engine.exercise import Case, Draw
-from dit_course.check.engine.modules import AnswerError
+from dit_course.check.engine.modules import AnswerError, said_instead
 
 NO_RETURN = "your answer returns nothing: is the `return` missing?"
 NOT_USED = "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
@@ -56,18 +56,6 @@ class PocketFlow:
         self.noises.append(torch.randn(4, generator=generator))
         error = (model(x, torch.full((len(x),), 0.5), y) + x).square()
         return error.flatten(1).mean(dim=1) if reduction == "none" else error.mean()
-
-
-@contextlib.contextmanager
-def said_instead(texts: dict[str, str]) -> Iterator[None]:
-    """An error whose words hold a key of `texts` becomes an AnswerError that says the text."""
-    try:
-        yield
-    except Exception as error:
-        text = next((text for words, text in texts.items() if words in str(error)), "")
-        if not text or isinstance(error, AnswerError):
-            raise
-        raise AnswerError(text) from None
 
 
 def flat(tensors) -> Tensor:
