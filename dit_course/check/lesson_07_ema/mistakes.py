@@ -150,7 +150,8 @@ class AverageCase(Case):
                     "the model that is being trained comes out in another mode, or with other gradients or "
                     "`requires_grad`: leave it as it is, only `self.model` is yours"
                 )
-            if any(ours is not then for ours, then in zip((average.model, *average.model.parameters()), held)):
+            now = average.model, *average.model.parameters()
+            if any(ours is not then for ours, then in zip(now, held, strict=False)):
                 raise AnswerError(
                     "`update` puts something new in the place of `self.model` or its tensors, and whoever holds it, as "
                     "a Sampler does, keeps the old: change the values of its tensors in place"

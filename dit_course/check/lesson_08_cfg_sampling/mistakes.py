@@ -127,7 +127,7 @@ def displaced(move: Callable, first: Callable = lambda here: here) -> Callable:
 
 
 def extrapolated(begin: Callable = sampling.euler, keeps_middle: bool = False) -> Callable:
-    """A wrong `ab2`: begin is the solver of the first step; keeps_middle: what it remembers is the middle's velocity."""
+    """A wrong `ab2`. begin: the solver of the first step. keeps_middle: whether it remembers the middle's velocity."""
 
     def wrong(velocity, noise, ts):
         x, past, past_size = noise, None, None
@@ -163,6 +163,12 @@ def ahead(share: float, weight: float) -> Callable:
         return step(x, (1 - weight) * here + weight * v(step(x, here, t, later), later), t, t_next)
 
     return stepping(rule)
+
+
+def two_halves(velocity, noise: Tensor, ts: Tensor) -> Tensor:
+    """Euler with steps of half the size."""
+    middles = (ts[:-1] + ts[1:]) / 2
+    return sampling.euler(velocity, noise, torch.cat([ts, middles]).sort(descending=True).values)
 
 
 def reusing(velocity, noise: Tensor, ts: Tensor) -> Tensor:
@@ -203,6 +209,17 @@ def mixed(mix: Callable, decide: Callable = lambda inside: inside) -> Callable:
 def guide(with_label: Tensor, without: Tensor, scale: Tensor) -> Tensor:
     """The right mixture."""
     return without + scale * (with_label - without)
+
+
+def one_pass(where: Callable, hidden: bool = False) -> Callable:
+    """A wrong `guided`: where all scales are so, one prediction is taken. hidden: the one without the label."""
+
+    def wrong(model, y, cfg, interval, x, t):
+        if y is None or not where(sampling.guidance_scale(t, cfg, interval)).all():
+            return sampling.guided(model, y, cfg, interval)(x, t)
+        return model(x, t, torch.full_like(y, model.config.num_classes) if hidden else y)
+
+    return wrong
 
 
 def each_twice(a: Tensor, b: Tensor) -> Tensor:
@@ -283,6 +300,12 @@ def in_rows(sampler: sampling.Sampler, per_class: int, seed: int, another: int =
     classes = range(sampler.model.config.num_classes)
     rows = [sampler.sample(per_class, i if labelled else None, seed=seed + another * i) for i in classes]
     return torch.cat(rows)
+
+
+def in_columns(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:
+    """Picture by picture, with a seed for every column."""
+    classes = range(sampler.model.config.num_classes)
+    return torch.cat([sampler.sample(1, i, seed=seed + column) for i in classes for column in range(per_class)])
 
 
 def turned(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:

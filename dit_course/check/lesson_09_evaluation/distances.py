@@ -1,27 +1,46 @@
 """Lesson 09, first half: the Frechet distance, precision and recall, nearest neighbors."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
+from dit_course.check.engine.modules import said_instead
 from dit_course.check.lesson_09_evaluation import mistakes as wrong
-from dit_course.check.lesson_09_evaluation.cases import clouds, covariance, image_inputs
+from dit_course.check.lesson_09_evaluation.cases import ChosenCase, clouds, covariance, image_inputs
 from dit_course.evaluation import matrix_root
 
 # -- gaussian_distance -----------------------------------------------------------------------------
 
 
+class GaussianCase(Case):
+    """An error of `cholesky` is explained."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """The distance."""
+        with said_instead({"positive-definite": FEW_POINTS}):
+            return super().use(answer, track)
+
+
+FEW_POINTS = (
+    "`cholesky` needs eigenvalues above 0, and a covariance of fewer samples than features has some that are 0: "
+    "`matrix_root` can do with them"
+)
+
+
 def gaussian_cases(draw: Draw) -> list[Case]:
-    """Round ones, where all is easy, then two that lie askew."""
+    """Round ones, where all is easy, two that lie askew, and two of fewer points than dimensions."""
     size = 2
     first = (draw.normal(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64))
     second = (draw.normal(size, dtype=torch.float64), 4 * torch.eye(size, dtype=torch.float64))
-    cases = [Case((*first, *second), "two round Gaussians in 2 dimensions")]
-    for size in draw.sizes(2, 3, 7):
-        pair = [(draw.normal(size, dtype=torch.float64), covariance(draw, size)) for _ in range(2)]
-        cases.append(Case((*pair[0], *pair[1]), f"two Gaussians that lie askew in {size} dimensions"))
+    cases = [GaussianCase((*first, *second), "two round Gaussians in 2 dimensions")]
+    for size, count in [*((size, size + 4) for size in draw.sizes(2, 3, 7)), (7, 3)]:
+        pair = [(draw.normal(size, dtype=torch.float64), covariance(draw, size, count)) for _ in range(2)]
+        label = f"two Gaussians of {count} points each in {size} dimensions"
+        cases.append(GaussianCase((*pair[0], *pair[1]), label))
     return cases
 
 
@@ -88,12 +107,15 @@ def _summed(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> Tensor:
 
 
 def cloud_cases(draw: Draw) -> list[Case]:
-    """Two clouds in the plane, then in more dimensions with another k."""
+    """Two clouds in the plane, then in more dimensions and far from the origin, points that coincide, and a line."""
     cases = []
-    for real, drawn, size, k in ((90, 60, 2, 3), (50, 70, 3, 5), (80, 40, 5, 2), (10, 9, 2, 8)):
+    for real, drawn, size, k, away in ((90, 60, 2, 3, 0), (50, 70, 3, 5, 300), (80, 40, 5, 2, 0)):
         label = f"{real} real and {drawn} drawn points in {size} dimensions, k = {k}"
-        cases.append(Case((*clouds(draw, real, drawn, size), k), label))
-    return cases
+        cases.append(Case((*(cloud + away for cloud in clouds(draw, real, drawn, size)), k), label))
+    twins = torch.tensor([[-4.0, -4.0], [4.0, 4.0]]) + 0.3 * draw.normal(2, 2)
+    cases.append(Case((draw.normal(12, 2), twins.repeat(6, 1), 3), "12 drawn points in two places"))
+    line = torch.arange(20.0)[:, None] * torch.ones(2)
+    return [*cases, Case((line[10:] + 0.5, line[:9], 8), "10 real and 9 drawn points on a line, k = 8")]
 
 
 precision_recall = Exercise(
@@ -104,10 +126,14 @@ precision_recall = Exercise(
     mistakes=[
         "precision and recall are swapped: precision asks how many of the *drawn* lie among the real",
         lambda *args: evaluation.precision_recall(*args).flip(0),
+        "points that coincide are neighbors, too: only the point itself does not count, not all at distance 0",
+        wrong.balls(lambda points, k: wrong.apart(points, lambda d: d == 0, k)),
         "each ball is one neighbor too small: the nearest point to a point is the point itself, at distance 0",
         wrong.balls(lambda points, k: wrong.nearest_of(points, k - 1)),
         "each ball is one neighbor too large: only the point itself is left out of the count",
-        wrong.balls(lambda points, k: wrong.nearest_of(points, k + 1)),
+        wrong.balls(lambda points, k: wrong.apart(points, lambda d: torch.eye(len(d), dtype=torch.bool), k + 1)),
+        "the radius is the distance to the k-th nearest, not the mean over k of them",
+        wrong.balls(lambda points, k: torch.cdist(points, points).sort(dim=1).values[:, 1 : k + 1].mean(dim=1)),
         "a point must lie in *all* balls with you: one of them is enough",
         wrong.balls(inside=lambda within, dim: within.all(dim=dim).double().mean()),
         "you count pairs of point and ball: what counts is whether a point lies in at least one",
@@ -161,13 +187,20 @@ def _real_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
 
 
 def picture_cases(draw: Draw) -> list[Case]:
-    """Floats and bytes, more than fit into one batch, the last batch smaller."""
+    """Floats and bytes, more than fit into one batch, the last batch smaller; nearly black ones; many large ones."""
     cases = []
-    for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True), (5, 9, 100, True)):
+    for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True)):
         args = (image_inputs(draw, count, byte), image_inputs(draw, known, byte), batch)
         kind = "bytes" if byte else "floats"
-        cases.append(Case(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
-    return cases
+        cases.append(ChosenCase(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
+    black = 0.02 * image_inputs(draw, 14, False)
+    many = torch.rand(4000, 1, 28, 28, generator=draw.generator)
+    some = (many[torch.randperm(4000, generator=draw.generator)[:100]] + 0.01).clamp(max=1)
+    return [
+        *cases,
+        ChosenCase((black[:5], black[5:], 100), "5 nearly black pictures among 9"),
+        ChosenCase((some, many, 100), "100 pictures of 28x28 among 4,000"),
+    ]
 
 
 nearest_neighbours = Exercise(
