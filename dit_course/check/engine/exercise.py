@@ -18,21 +18,21 @@ that fits speaks. A hint names the mistake, then the place to look, never the li
 that are classes of modules. Where the result is not one tensor, inherit from `Case` and make one of it in `use`.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dit_course.check.engine import behavior
+from dit_course.check.engine.cases import Case, Draw, ModuleCase  # noqa: F401 (authors import it from here)
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
+from dit_course.check.engine.gradients import NO_GRADIENT, gradients_differ
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
 from dit_course.check.engine.mistakes import MatchesRule, with_hints
-from dit_course.check.engine.modules import AnswerError, load_reference_weights, randomize_parameters
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.engine.verdict import (
     NOT_TRIED,
     NOT_YET,
@@ -47,77 +47,6 @@ from dit_course.check.engine.verdict import (
 # questions to an answer that is right on some inputs only: where inputs differ in their sizes alone, and elsewhere
 SIZES = "is a size written into the code as a number, or one size taken for another?"
 OTHERWISE = "what is different there, a size, a value or an option, that your code takes for granted?"
-
-
-class Draw:
-    """Numbers for cases, decided by a seed."""
-
-    def __init__(self, seed: int):
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def sizes(self, count: int, low: int = 2, high: int = 6) -> list[int]:
-        """Different whole numbers from low to high, so that no two axes can be mistaken for each other."""
-        return (low + torch.randperm(high - low + 1, generator=self.generator)[:count]).tolist()
-
-    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Normally distributed values."""
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64).to(dtype)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Arguments on which an answer is tried. label: says which, as in "right on LABEL"."""
-
-    args: tuple
-    label: str
-    modes: ClassVar[tuple[bool, ...]] = (True, False)  # of modules, training or not, in which the answer is tried
-    may_seed: ClassVar[bool] = False  # whether an answer may set torch's random numbers back
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """The answer's result, and the arguments as they are after the call. track: the arguments want gradients."""
-        args = _copied(self.args, track)
-        return answer(*args), args
-
-    def inputs(self) -> tuple:
-        """What the answer is given, for a look at whether it was changed."""
-        return self.args
-
-    def words(self, got: Tensor, expected: Tensor) -> str:
-        """How far wrong values are off, in words of the case; "" leaves it to the general sentence."""
-        return ""
-
-    def imitate(self, wrong: Callable) -> object:
-        """What a wrong version makes of the case; it takes the same arguments."""
-        return wrong(*copy.deepcopy(self.args))
-
-
-@dataclass(frozen=True)
-class ModuleCase(Case):
-    """A class of modules is built with `args`, gets the weights of `module`, and is called with `given`.
-
-    module: the course's own module; all its parameters are perturbed here, as zeros would hide mistakes.
-    A wrong version is called with the module and what is `given`.
-    """
-
-    given: tuple = ()
-    module: torch.nn.Module = None
-    draw: Draw = None
-
-    def __post_init__(self):
-        randomize_parameters(self.module, self.draw.normal)
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call."""
-        given = _copied(self.given, track)
-        return load_reference_weights(answer, self.args, self.module)(*given), given
-
-    def inputs(self) -> tuple:
-        """What the module is called with."""
-        return self.given
-
-    def imitate(self, wrong: Callable) -> object:
-        """What a wrong version makes of the case."""
-        return wrong(self.module, *copy.deepcopy(self.given))
 
 
 @dataclass
@@ -140,7 +69,8 @@ class Exercise:
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
     partly: what is asked when the answer is right on some inputs and wrong on others, and no mistake fits:
     `SIZES`, `OTHERWISE`, or a question of the exercise's own.
-    free: inputs whose gradients nobody needs, or for which several are right.
+    free: inputs whose gradients nobody needs, or for which several are right. refused: makes cases of bad input, for
+    which the text wants an error. exact: the text says how new modules are initialized, and it is to be just so.
     """
 
     name: str
@@ -153,6 +83,8 @@ class Exercise:
     tolerance: float = 1e-4
     partly: str = SIZES
     free: tuple[str, ...] = ()
+    refused: Callable[[Draw], Sequence[Case]] = lambda draw: ()
+    exact: bool = False
 
     def __post_init__(self):
         self.__name__ = self.name
@@ -285,8 +217,8 @@ class Exercise:
             if outcome.error is not None:  # .numpy(), for one, is an error only where gradients are wanted
                 again = run_limited(lambda: cases[0].use(answer), seconds)
                 fault, text = self._broken(again)
-                if not fault and rule is behavior.gradients_differ:
-                    return f"your values are right, but {behavior.NO_GRADIENT}"
+                if not fault and rule is gradients_differ:
+                    return f"your values are right, but {NO_GRADIENT}"
                 outcome = again if fault else outcome
             fault, text = self._broken(outcome)
             if fault:
@@ -294,14 +226,6 @@ class Exercise:
             if outcome.value:
                 return f"your values are right, but {outcome.value}"
         return ""
-
-
-def _copied(args: tuple, track: bool) -> tuple:
-    args = copy.deepcopy(args)
-    for x in args:
-        if track and isinstance(x, Tensor) and x.is_floating_point():
-            x.requires_grad_()
-    return args
 
 
 def _capital(text: str) -> str:

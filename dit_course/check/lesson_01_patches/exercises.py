@@ -95,6 +95,7 @@ def token_cases(draw: Draw) -> list[Case]:
 unpatchify = Exercise(
     "unpatchify",
     reference=patches.unpatchify,
+    refused=lambda draw: [Case((draw.normal(2, 5, 12), 2, 3, 4, 4), "5 tokens for 4 patches")],
     lesson="01",
     cases=token_cases,
     mistakes=[
@@ -151,6 +152,7 @@ def embed_cases(draw: Draw) -> list[ModuleCase]:
 PatchEmbed = Exercise(
     "PatchEmbed",
     reference=patches.PatchEmbed,
+    exact=True,
     lesson="01",
     cases=embed_cases,
     mistakes=[
@@ -207,6 +209,7 @@ def exact(*args: int) -> Tensor:
 sincos_position_embedding = Exercise(
     "sincos_position_embedding",
     reference=patches.sincos_position_embedding,
+    refused=lambda draw: [Case((2, 3, 6), "a width of 6")],
     lesson="01",
     cases=position_cases,
     mistakes=[

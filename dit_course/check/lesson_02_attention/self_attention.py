@@ -120,6 +120,8 @@ SELF_ERRORS = {
 SelfAttention = Exercise(
     "SelfAttention",
     reference=attention.SelfAttention,
+    exact=True,
+    refused=lambda draw: [Case((6, 4), "a width of 6 and 4 heads")],
     lesson="02",
     partly=OTHERWISE,
     cases=attention_cases,

@@ -54,6 +54,8 @@ def time_cases(draw: Draw) -> list[TimeCase]:
 TimestepEmbedder = Exercise(
     "TimestepEmbedder",
     reference=conditioning.TimestepEmbedder,
+    exact=True,
+    refused=lambda draw: [Case((8, 5), "5 sinusoids")],
     lesson="03",
     free=("t",),
     cases=time_cases,
@@ -218,9 +220,16 @@ def label_cases(draw: Draw) -> list[LabelCase]:
     return cases
 
 
+def refused_labels(draw: Draw) -> list[ModuleCase]:
+    """Numbers that are no class."""
+    model = conditioning.LabelEmbedder(3, 6, 0.1).eval()
+    return [ModuleCase((3, 6, 0.1), f"label {y} of 3 classes", (torch.tensor([0, y]),), model, draw) for y in (4, -1)]
+
+
 LabelEmbedder = Exercise(
     "LabelEmbedder",
     reference=conditioning.LabelEmbedder,
+    refused=refused_labels,
     lesson="03",
     partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,

@@ -84,6 +84,12 @@ def network_cases(draw: Draw) -> list[NetworkCase]:
     return cases
 
 
+def refused_inputs(draw: Draw) -> list[ModuleCase]:
+    """One time for two pictures."""
+    x, t, y = draw.normal(2, SMALL.channels, *SMALL.image_shape), torch.rand(1), torch.zeros(2, dtype=torch.int64)
+    return [ModuleCase((SMALL,), "one time for two pictures", (x, t, y), dit.DiT(SMALL).eval(), draw)]
+
+
 KEPT = "the registers are still there: drop them before the last layer"
 TOO_FEW = "patches are missing: registers were dropped that nobody has put there (`self.embed` does), or dropped twice"
 CHANNELS = "what comes out may have other channels than what goes in: `out_channels` of them"
@@ -100,6 +106,7 @@ FORWARD_ERRORS = {
 DiT = Exercise(
     "DiT",
     reference=dit.DiT,
+    refused=refused_inputs,
     lesson="04",
     partly=OTHERWISE,
     cases=network_cases,

@@ -186,6 +186,7 @@ def loss_cases(draw: Draw) -> list[LossCase]:
 RectifiedFlow = Exercise(
     "RectifiedFlow",
     reference=flow.RectifiedFlow,
+    refused=lambda draw: [Case(("never heard of",), "timesteps that have no such name")],
     lesson="05",
     partly='one number is wanted for "mean" and one for each picture for "none": what takes your means?',
     cases=loss_cases,

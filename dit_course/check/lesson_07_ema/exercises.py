@@ -186,6 +186,7 @@ def trainings(draw: Draw) -> list[AverageCase]:
 EMA = Exercise(
     "EMA",
     reference=ema.EMA,
+    refused=lambda draw: [Case((torch.nn.Linear(2, 2), decay), f"a decay of {decay}") for decay in (1.0, -0.1)],
     lesson="07",
     partly=OTHERWISE,
     cases=trainings,

@@ -230,6 +230,7 @@ def samplings(draw: Draw) -> list[Sampling]:
 Sampler = Exercise(
     "Sampler",
     reference=sampling.Sampler,
+    refused=lambda draw: [Case((Formula(4), 2, "never heard of"), "a solver that has no such name")],
     lesson="08",
     partly=OTHERWISE,
     cases=samplings,
