@@ -223,6 +223,19 @@ def by_slope(velocity, noise, ts, callback=None):
     return x
 
 
+@right_answer(exercise="ab2")
+def by_extrapolation(velocity, noise, ts, callback=None):
+    x, report = start(noise, ts, callback)
+    past, past_size = None, None
+    for t, t_next in pairwise(ts):
+        here, size = velocity(x, expand_time(t, x)), t_next - t
+        middle = here if past is None else torch.lerp(past, here, 1 + (size / past_size / 2).to(x.dtype))
+        x = torch.addcmul(x, middle, size.to(x.dtype))
+        past, past_size = here, size
+        report(x)
+    return x
+
+
 @mutant(exercise="ab2", hint="in the first step there is no past")
 def no_first_step(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -425,6 +438,14 @@ def clamped_first(self, noise, y, callback=None):
     return (solved(self, noise, y, callback, ts=ts).clamp(-1, 1) + 1) / 2
 
 
+@lambda integrate: right_answer("Sampler")(sampler(integrate))
+def by_parts(self, noise, y, callback=None):
+    model, scale, times = self.model, self.cfg, torch.arange(self.steps, -1, -1) / self.steps
+    velocity = sampling.guided(model, y, cfg=scale, interval=self.cfg_interval)
+    end = self.solver(velocity, noise, times, callback=callback)
+    return torch.clip(end / 2 + 0.5, 0.0, 1.0)
+
+
 @integrated("the callback is never called")
 def no_callback(self, noise, y, callback=None):
     return ((solved(self, noise, y) + 1) / 2).clamp(0, 1)
@@ -462,6 +483,15 @@ def by_loop(sampler, per_class, seed):
 def by_stack_and_flatten(sampler, per_class, seed):
     classes = range(sampler.model.config.num_classes)
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes]).flatten(0, 1)
+
+
+@right_answer(exercise="class_grid")
+def by_filling(sampler, per_class, seed):
+    config = sampler.model.config
+    grid = torch.zeros(config.num_classes * per_class, config.channels, *config.image_shape)
+    for label in sampler.classes:
+        grid[label * per_class : (label + 1) * per_class] = sampler.sample(per_class, labels=label, seed=seed)
+    return grid
 
 
 @mutant(exercise="class_grid", hint="as many pictures as there are classes")
@@ -508,6 +538,11 @@ def step_by_step(velocity, pictures, steps):
         here = velocity(x, t)
         x = x + (here + velocity(x + here / steps, t_next)) / (2 * steps)
     return x
+
+
+@right_answer(exercise="invert")
+def by_a_mirrored_clock(velocity, pictures, steps):
+    return sampling.heun(lambda x, t: -velocity(x, 1 - t), pictures, torch.linspace(1, 0, steps + 1))
 
 
 @mutant(exercise="invert", hint="a solver wants a row of times")

@@ -110,6 +110,7 @@ def guidance_cases(draw: Draw) -> list[Guidance]:
 guided = Exercise(
     "guided",
     reference=sampling.guided,
+    refused=lambda draw: [Case((Formula(None), None, 3.0), "cfg 3 and no labels")],
     lesson="08",
     partly=OTHERWISE,
     cases=guidance_cases,

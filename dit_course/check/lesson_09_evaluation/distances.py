@@ -109,8 +109,8 @@ def _summed(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> Tensor:
 def cloud_cases(draw: Draw) -> list[Case]:
     """Two clouds in the plane, then in more dimensions and far from the origin, points that coincide, and a line."""
     cases = []
-    for real, drawn, size, k, away in ((90, 60, 2, 3, 0), (50, 70, 3, 5, 300), (80, 40, 5, 2, 0)):
-        label = f"{real} real and {drawn} drawn points in {size} dimensions, k = {k}"
+    for real, drawn, size, k, away in ((90, 60, 2, 3, 0), (50, 70, 3, 5, 0), (50, 70, 3, 5, 300)):
+        label = f"{real} real and {drawn} drawn points in {size} dimensions{' far away' * (away > 0)}, k = {k}"
         cases.append(Case((*(cloud + away for cloud in clouds(draw, real, drawn, size)), k), label))
     twins = torch.tensor([[-4.0, -4.0], [4.0, 4.0]]) + 0.3 * draw.normal(2, 2)
     cases.append(Case((draw.normal(12, 2), twins.repeat(6, 1), 3), "12 drawn points in two places"))
@@ -121,6 +121,10 @@ def cloud_cases(draw: Draw) -> list[Case]:
 precision_recall = Exercise(
     "precision_recall",
     reference=evaluation.precision_recall,
+    refused=lambda draw: [
+        Case((draw.normal(n, 2), draw.normal(m, 2), 3), f"{n} real and {m} drawn points for k = 3")
+        for n, m in ((3, 9), (9, 3))
+    ],
     lesson="09",
     cases=cloud_cases,
     mistakes=[
@@ -193,12 +197,12 @@ def picture_cases(draw: Draw) -> list[Case]:
         args = (image_inputs(draw, count, byte), image_inputs(draw, known, byte), batch)
         kind = "bytes" if byte else "floats"
         cases.append(ChosenCase(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
-    black = 0.02 * image_inputs(draw, 14, False)
+    black = 0.02 * image_inputs(draw, 19, False)
     many = torch.rand(4000, 1, 28, 28, generator=draw.generator)
     some = (many[torch.randperm(4000, generator=draw.generator)[:100]] + 0.01).clamp(max=1)
     return [
         *cases,
-        ChosenCase((black[:5], black[5:], 100), "5 nearly black pictures among 9"),
+        ChosenCase((black[:7], black[7:], 3), "7 nearly black pictures among 12"),
         ChosenCase((some, many, 100), "100 pictures of 28x28 among 4,000"),
     ]
 

@@ -85,7 +85,8 @@ def score_cases(draw: Draw) -> list[Case]:
     return [
         ChosenCase((table,), "6 choices with 2 goals"),
         ChosenCase((ties,), "13 choices, some of them equal"),
-        ChosenCase((0.5 + 1e-4 * draw.normal(8, 3),), "8 choices with 3 goals, close to each other"),
+        ChosenCase((0.5 + 1e-4 * draw.normal(6, 2),), "6 choices close to each other"),
+        ChosenCase((draw.normal(8, 3),), "8 choices with 3 goals"),
         ChosenCase((torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 2.0]]),), "3 choices, one of them best in all"),
     ]
 
