@@ -68,11 +68,6 @@ def variant(order=("back", "step", "zero"), part=None, same_noise=True, make=Ada
 
 
 @mutant(exercise="overfit", hint="the noise is new in every step")
-def copied_from_above(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "zero", "step"), lambda model: model.final, same_noise=False)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="the noise is new in every step")
 def noise_left(model, flow, x, y, steps, lr=2e-3):
     return variant(same_noise=False)(model, flow, x, y, steps, lr)
 
@@ -96,18 +91,8 @@ def erased_too_early(model, flow, x, y, steps, lr=2e-3):
 
 
 @mutant(exercise="overfit", hint="the loss does not move at all")
-def only_noise_mended(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "zero", "step"), lambda model: model.final)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="the loss does not move at all")
 def backward_forgotten(model, flow, x, y, steps, lr=2e-3):
     return variant(("step", "zero"))(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="every step makes a new optimizer")
-def new_optimizers(model, flow, x, y, steps, lr=2e-3):
-    return torch.cat([variant()(model, flow, x, y, 1, lr) for _ in range(steps)])
 
 
 @mutant(exercise="overfit", hint="each loss is measured after its step")
@@ -210,16 +195,6 @@ def with_gradients(parameters):
 
 def whole_norm(parameters):
     return torch.cat([p.grad.flatten() for p in parameters]).norm()
-
-
-@mutant(exercise="clip_gradients", hint="the gradients come out as they went in")
-def new_tensors(parameters, most):
-    parameters = with_gradients(parameters)
-    norm = whole_norm(parameters)
-    for p in parameters:
-        g = p.grad
-        g = g * min(1, most / norm)
-    return norm
 
 
 @mutant(exercise="clip_gradients", hint="a generator, which can be walked over only once")
@@ -344,38 +319,9 @@ def no_step(*args):
     return step_by("back clip guard zero")(*args)
 
 
-@mutant(exercise="training_step", hint="the weights never change")
-def no_step_and_no_zero(*args):
-    return step_by("back clip guard")(*args)
-
-
 @mutant(exercise="training_step", hint="the weights change between the loss and its backward")
 def step_first(*args):
     return step_by("step back clip guard")(*args)
-
-
-@mutant(exercise="training_step", hint="or not been computed yet")
-def step_first_and_zero(*args):
-    return step_by("step back clip guard zero")(*args)
-
-
-@mutant(exercise="training_step", hint="the optimizer gets the whole gradient")
-def not_clipped(*args):
-    def length(parameters, clip):
-        return torch.stack([p.grad.norm() for p in parameters]).norm()
-
-    return step_by("back clip guard step zero", length)(*args)
-
-
-@mutant(exercise="training_step", hint="cut off by itself: clip the norm of the whole")
-def clipped_by_value(*args):
-    def clipper(parameters, clip):
-        parameters = list(parameters)
-        norm = torch.stack([p.grad.norm() for p in parameters]).norm()
-        nn.utils.clip_grad_value_(parameters, clip)
-        return norm
-
-    return step_by("back clip guard step zero", clipper)(*args)
 
 
 @mutant(exercise="training_step", hint="still carries its history")
@@ -478,26 +424,6 @@ def picture_by_picture(model, loss_of, x, y, parts):
 
 def in_parts(x, y, parts):
     return list(zip(x.chunk(parts), y.chunk(parts), strict=True))
-
-
-@mutant(exercise="accumulate_gradients", hint="each part counts as much as the whole batch")
-def not_weighted(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels)
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@mutant(exercise="accumulate_gradients", hint="the last one may have fewer pictures")
-def divided_by_parts(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels) / parts
-        loss.backward()
-        total += loss.detach()
-    return total
 
 
 @mutant(exercise="accumulate_gradients", hint="Go backward after each part")

@@ -103,20 +103,6 @@ def by_squares(real, drawn, k=3):
     return torch.stack([share(drawn, real), share(real, drawn)])
 
 
-def balls(real, drawn, k, shift=0):
-    real, drawn = real.double(), drawn.double()
-    reach = [torch.cdist(x, x).kthvalue(k + shift, dim=1).values for x in (real, drawn)]
-    return torch.cdist(drawn, real), *reach
-
-
-@mutant(exercise="precision_recall", hint="kthvalue sorts")
-def column_k(real, drawn, k=3):
-    between, _, _ = balls(real, drawn, k, 1)
-    of_real, of_drawn = (torch.cdist(x.double(), x.double())[:, k] for x in (real, drawn))
-    precise, recalled = (between <= of_real).any(dim=1), (between <= of_drawn[:, None]).any(dim=0)
-    return torch.stack([precise.double().mean(), recalled.double().mean()])
-
-
 @mutant(exercise="precision_recall", hint="returns a tuple")
 def as_tuple(real, drawn, k=3):
     precision, recall = right_precision_recall(real, drawn, k)
@@ -170,22 +156,6 @@ def all_differences(images, training, batch_size=100):
 
 def tables(images, training):
     return torch.cdist(unit(images).flatten(1), unit(training).flatten(1))
-
-
-@mutant(exercise="nearest_neighbours", hint="these are the distances")
-def distances(images, training, batch_size=100):
-    return tables(images, training).min(dim=1).values
-
-
-@mutant(exercise="nearest_neighbours", hint="the other way round")
-def wrong_axis_in_batches(images, training, batch_size=100):
-    return torch.cat([tables(batch, training).argmin(dim=0) for batch in images.split(batch_size)])
-
-
-@mutant(exercise="nearest_neighbours", hint="only the first batch comes back")
-def returned_early(images, training, batch_size=100):
-    for batch in images.split(batch_size):
-        return tables(batch, training).argmin(dim=1)
 
 
 @mutant(exercise="nearest_neighbours", hint="returns a list")
