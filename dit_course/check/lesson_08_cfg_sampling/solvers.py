@@ -1,4 +1,4 @@
-"""Lesson 08, first half: Euler, Heun and Adams-Bashforth."""
+"""Lesson 08, first part: Euler, Heun and Adams-Bashforth."""
 
 import contextlib
 import copy

@@ -198,8 +198,9 @@ def picture_cases(draw: Draw) -> list[Case]:
         kind = "bytes" if byte else "floats"
         cases.append(ChosenCase(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
     black = 0.02 * image_inputs(draw, 19, False)
-    many = torch.rand(4000, 1, 28, 28, generator=draw.generator)
-    some = (many[torch.randperm(4000, generator=draw.generator)[:100]] + 0.01).clamp(max=1)
+    many = 0.8 * torch.rand(2000, 1, 28, 28, generator=draw.generator)
+    many = torch.cat([many, many + 0.2])  # each one once more, and brighter
+    some = many[torch.randperm(4000, generator=draw.generator)[:100]] * 0.99
     return [
         *cases,
         ChosenCase((black[:7], black[7:], 3), "7 nearly black pictures among 12"),

@@ -18,7 +18,7 @@ from dit_course.check.lesson_09_evaluation.cases import ChosenCase, MeasuredCase
 def measured_cases(draw: Draw) -> list[Case]:
     """A judge in training mode and pictures as bytes; more real ones than drawn, and fewer."""
     cases = []
-    for drawn, real in ((41, 67), (60, 37)):
+    for drawn, real in ((61, 67), (60, 37)):
         labels = torch.randint(10, (drawn,), generator=draw.generator)
         args = (
             trained_judge(draw),
