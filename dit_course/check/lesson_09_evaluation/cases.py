@@ -36,6 +36,10 @@ class MeasuredCase(Case):
             answer(args[0], args[1].flip(0), *args[2:])
         return answer(*args), args
 
+    def imitate(self, wrong: Callable) -> object:
+        """What a wrong version makes of it."""
+        return self.use(wrong)[0]
+
     def words(self, got: Tensor, expected: Tensor) -> str:
         """What is wrong, by its name."""
         names = "class accuracy", "Frechet distance", "precision", "recall"

@@ -112,8 +112,9 @@ def cloud_cases(draw: Draw) -> list[Case]:
     for real, drawn, size, k, away in ((90, 60, 2, 3, 0), (50, 70, 3, 5, 0), (50, 70, 3, 5, 300)):
         label = f"{real} real and {drawn} drawn points in {size} dimensions{' far away' * (away > 0)}, k = {k}"
         cases.append(Case((*(cloud + away for cloud in clouds(draw, real, drawn, size)), k), label))
-    twins = torch.tensor([[-4.0, -4.0], [4.0, 4.0]]) + 0.3 * draw.normal(2, 2)
-    cases.append(Case((draw.normal(12, 2), twins.repeat(6, 1), 3), "12 drawn points in two places"))
+    real = draw.normal(12, 2)
+    twins = torch.stack([real[0] + 0.05, torch.tensor([9.0, 9.0])]).repeat(6, 1)  # one of them among the real points
+    cases.append(Case((real, twins, 3), "12 drawn points in two places"))
     line = torch.arange(20.0)[:, None] * torch.ones(2)
     return [*cases, Case((line[10:] + 0.5, line[:9], 8), "10 real and 9 drawn points on a line, k = 8")]
 
@@ -198,13 +199,13 @@ def picture_cases(draw: Draw) -> list[Case]:
         kind = "bytes" if byte else "floats"
         cases.append(ChosenCase(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
     black = 0.02 * image_inputs(draw, 19, False)
-    many = 0.8 * torch.rand(2000, 1, 28, 28, generator=draw.generator)
-    many = torch.cat([many, many + 0.2])  # each one once more, and brighter
-    some = many[torch.randperm(4000, generator=draw.generator)[:100]] * 0.99
+    many = torch.randint(200, (1300, 1, 28, 28), dtype=torch.uint8, generator=draw.generator)
+    many = torch.cat([many, many + 50])  # each one once more, and brighter
+    some = many[torch.randperm(2600, generator=draw.generator)[:100]] + 2
     return [
         *cases,
         ChosenCase((black[:7], black[7:], 3), "7 nearly black pictures among 12"),
-        ChosenCase((some, many, 100), "100 pictures of 28x28 among 4,000"),
+        ChosenCase((some, many, 100), "100 pictures of 28x28 among 2,600"),
     ]
 
 
