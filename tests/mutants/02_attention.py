@@ -348,11 +348,16 @@ class Layers(nn.Module):
 
     def __init__(self, width, heads, qk_norm=True):
         super().__init__()
+        if width % heads:
+            raise ValueError("no multiple")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.norm_q = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.norm_k = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.output = nn.Linear(width, width)
+        for linear in (self.qkv, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def split(self, x):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

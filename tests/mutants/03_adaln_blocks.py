@@ -9,9 +9,17 @@ from torch import nn
 
 from dit_course.attention import MLP, SelfAttention
 from dit_course.blocks import make_norm, zero_linear
+from dit_course.guards import check_labels
 from mutants import mutant, right_answer
 
 # -- TimestepEmbedder ------------------------------------------------------------------------------
+
+
+def started(*layers):
+    """As the given lines do."""
+    for linear in layers:
+        nn.init.normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
 
 
 class Clock(nn.Module):
@@ -19,9 +27,12 @@ class Clock(nn.Module):
 
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
+        if frequencies % 2:
+            raise ValueError("no even number")
         steps = torch.arange(frequencies // 2) / (frequencies // 2)
         self.register_buffer("frequencies", torch.exp(-math.log(max_period) * steps))
         self.input, self.output = nn.Linear(frequencies, width), nn.Linear(width, width)
+        started(self.input, self.output)
 
     def forward(self, t):
         return self.output(F.silu(self.input(self.sinusoids(t))))
@@ -50,8 +61,11 @@ class ByEinsum(Clock):
 class InSequence(nn.Module):
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
-        self.half = frequencies // 2
+        self.half, odd = divmod(frequencies, 2)
+        if odd:
+            raise ValueError("no even number")
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        started(*self.mlp[::2])
 
     def forward(self, t):
         return self.mlp(self.sinusoids(t))
@@ -211,6 +225,7 @@ class Table(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, labels):
+        check_labels(labels, self.num_classes)
         if self.training:
             labels = torch.where(self.dropped(labels), self.new_label(), labels)
         return self.table(labels)
@@ -242,6 +257,7 @@ class ByOneHot(nn.Module):
         self.dropout = dropout
 
     def forward(self, labels):
+        check_labels(labels, len(self.table.weight) - 1)
         labels = labels.clone()
         for i in range(len(labels)):
             if self.training and torch.rand(()) < self.dropout:

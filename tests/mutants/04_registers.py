@@ -116,6 +116,7 @@ def by_split(tokens, count):
 @right_answer(exercise="DiT")
 class InSmallSteps(dit.DiT):
     def forward(self, x, t, y=None):
+        self._check(x, t, y)
         told = self.time_embed(t)
         if y is not None:
             told = told + self.label_embed(y)
@@ -133,6 +134,7 @@ class DropsAfterTheLastLayer(dit.DiT):
     """The last layer treats each token by itself, so the registers may go after it as well."""
 
     def forward(self, x, t, y=None):
+        self._check(x, t, y)
         condition, tokens = self.condition(t, y), self.embed(x)
         for block in self.blocks:
             tokens = block(tokens, condition)
