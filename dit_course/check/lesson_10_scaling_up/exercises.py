@@ -189,7 +189,8 @@ def rounding_cases(draw: Draw) -> list[Case]:
     a, b = draw.sizes(2)
     powers = 2.0 ** torch.arange(-20, 20).repeat(5)  # (200,)
     halves = (1 + (2 * torch.arange(200) + 1) / 256) * powers * draw.normal(200).sign()
-    beside = (halves.view(torch.int32) + torch.tensor([1, -1])[:, None]).view(torch.float32).flatten()  # (400,)
+    steps = torch.tensor([[1], [-1]], dtype=torch.int32)
+    beside = (halves.view(torch.int32) + steps).view(torch.float32).flatten()  # (400,)
     spread = draw.normal(400) * (8 * draw.normal(400)).exp()
     return [
         Case((draw.normal(a, b),), f"a table of {a}x{b} numbers"),
