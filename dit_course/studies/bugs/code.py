@@ -62,7 +62,7 @@ def _load(name: str, source: str) -> None:
     package = name.rpartition(".")[0]
     sys.modules.setdefault(package, ModuleType(package))
     module, file = ModuleType(name), f"<{name}>"
-    module.__file__, module.__package__ = str(_HOUSE / f"{name.rpartition('.')[2]}.py"), package
+    module.__file__, module.__package__ = file, package
     sys.modules[name] = module
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     exec(compile(source, file, "exec"), module.__dict__)

@@ -4,6 +4,7 @@ A probe takes the code (a namespace as `right_code()` gives), returns when the p
 when it does not. None needs a trained model, and all together take about a second.
 """
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import torch
@@ -114,7 +115,7 @@ def a_step_forgets_the_last(code) -> None:
     for _ in range(2):
         code.training_step(model, flow, optimizer, torch.ones(3, 2), None, clip=1e9)
         places.append(model.weight.detach().clone())
-    first, second = (b - a for a, b in zip(places, places[1:], strict=False))
+    first, second = (b - a for a, b in pairwise(places))
     assert torch.allclose(first, second), f"the second step is {(second / first).mean():.1f} times as long"
 
 
