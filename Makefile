@@ -17,7 +17,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks mutation bench-sliders format pins doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks mutation bench-sliders format pins site doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make test     set up, then run all tests, notebooks included'
 	@echo 'make mutation        set up, then change every solution at every place: no check may call it right (minutes)'
 	@echo 'make bench-sliders   set up, then measure how fast the sliders are, in a real browser (some minutes)'
+	@echo 'make site     set up, then make the web site of the course in build/site (a minute, no network)'
 	@echo 'make format   lay out code and notebooks with ruff'
 	@echo 'make pins     write requirements.txt from pyproject.toml (PINS_FLAGS=--upgrade for newer versions)'
 	@echo 'make clean    remove $(VENV) and caches; data, notebooks and runs stay'
@@ -88,6 +89,9 @@ mutation: setup
 
 bench-sliders: setup
 	@$(VENV)/bin/python tests/benchmarks/sliders.py
+
+site: setup
+	@$(ONE_THREAD) $(RUN) dit_course site
 
 format: setup
 	$(RUN) ruff check --fix-only --quiet .

@@ -71,6 +71,7 @@ def parse(arguments: list[str]):
     from dit_course.commands.export import Export
     from dit_course.commands.release import Release
     from dit_course.commands.sample import Sample
+    from dit_course.commands.site import Site
     from dit_course.commands.train import Train
     from dit_course.studies.scaling import Scaling
 
@@ -84,6 +85,7 @@ def parse(arguments: list[str]):
         "scaling": Scaling,
         "bench": Bench,
         "release": Release,
+        "site": Site,
         "doctor": Doctor,
     }
     _require_known("command", arguments[:1], commands)

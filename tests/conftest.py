@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from dit_course.check.engine.exercise import Exercise
 from dit_course.dit import DiT, DiTConfig
 
 # no deadline: on a busy laptop a slow example is no bug; the same examples in every run
@@ -22,6 +23,8 @@ settings.load_profile("course")
 
 torch.set_num_threads(1)  # for models this small more threads only get into each other's way
 
+
+Exercise.may_borrow = True  # most answers of tests are the course's own version, or a change of it
 
 ALONE = "test_mutants.py"  # its many tests share nothing: they fill the gaps between the files
 
@@ -52,6 +55,23 @@ def _seeded():
     yield
     assert torch.get_default_dtype() == torch.float32, "a test left another default dtype behind"
     assert torch.is_grad_enabled(), "a test left gradients switched off"
+
+
+@pytest.fixture(autouse=True)
+def _figures_fit_the_page(request, monkeypatch):
+    """Whatever a test of figures draws is no wider than a notebook's page, and says what it shows."""
+    if not request.path.name.startswith("test_show"):
+        return
+    from dit_course.show.layout import PAGE_WIDTH, Picture
+
+    made = Picture.__init__
+
+    def make(self, png, width, height, alt, pixels=None):
+        made(self, png, width, height, alt, pixels)
+        assert 0 < width <= PAGE_WIDTH, f"{width} pixels wide: {alt}"
+        assert alt
+
+    monkeypatch.setattr(Picture, "__init__", make)
 
 
 def _perturbed(model, std=0.2, seed=1):

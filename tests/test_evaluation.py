@@ -116,7 +116,7 @@ CIFAR10 = data_root() / "cifar10" / "test"
 def test_the_shipped_colour_judge_is_right_on_real_pictures():
     judge, (images, labels) = load_classifier("cifar10"), load_dataset("cifar10", "test")
     accuracy = class_accuracy(judge, images, labels)
-    assert accuracy >= 0.85
+    assert accuracy >= 0.91
     about = json.loads((data_root() / "checkpoints" / "cifar10-classifier.json").read_text())
     assert accuracy == pytest.approx(about["test_accuracy"], abs=1e-3)  # other processors round otherwise
 
@@ -179,6 +179,14 @@ def test_the_nearest_training_picture_of_bytes_and_floats():
     assert pixel_distance(training[order], training[order] / 255).abs().max() == 0
     black, white = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
     assert pixel_distance(black, white).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda judge: torch.compile(judge, backend="eager")])
+def test_a_wrapped_judge_measures_the_same(wrap):
+    judge, labels = Classifier(1, 3, width=2), torch.arange(12) % 3
+    drawn, real = torch.rand(2, 12, 1, 8, 8)
+    expected = measure(judge, drawn, labels, real)
+    torch.testing.assert_close(measure(wrap(judge), drawn, labels, real), expected)
 
 
 def test_a_measurement_of_real_against_real_and_of_a_set_against_itself():

@@ -1,9 +1,11 @@
 """The model that ships: small enough, honestly described, and it draws what it is asked for."""
 
+import hashlib
 import json
 from itertools import product
 from pathlib import Path
 
+import pytest
 import torch
 
 from dit_course import Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
@@ -20,7 +22,8 @@ def size_of(*patterns: str) -> int:
 def test_sizes():
     assert size_of("fashion-mnist.*", "fashion-mnist/*") <= 8_000_000
     assert size_of("fashion-mnist-classifier.*") <= 2_000_000
-    assert size_of("cifar10.*") <= 16_000_000
+    assert size_of("cifar10.*", "cifar10/*") <= 12_000_000
+    assert size_of("cifar10-small.*") <= 6_000_000
     assert size_of("cifar10-classifier.*") <= 4_000_000
 
 
@@ -56,31 +59,39 @@ def test_fresh_samples_are_in_the_class_asked_for():
     assert class_accuracy(load_classifier("fashion-mnist"), pictures, labels) >= 0.92 - 3 * (0.92 * 0.08 / 300) ** 0.5
 
 
-def test_the_colour_models_card_says_what_was_measured():
-    training = json.loads((CHECKPOINTS / "cifar10.json").read_text())["training"]
-    result = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())
-    card = (CHECKPOINTS / "cifar10" / "README.md").read_text()
+COLOR = {"cifar10": ("one NVIDIA H200", ("",), 20), "cifar10-small": ("2 CPU cores", ("", "raw-"), 200)}
+
+
+@pytest.mark.parametrize("name", COLOR)
+def test_a_color_models_card_says_what_was_measured(name):
+    machine, kinds, _ = COLOR[name]
+    training = json.loads((CHECKPOINTS / f"{name}.json").read_text())["training"]
+    result = json.loads((CHECKPOINTS / name / "evaluation.json").read_text())
+    card = (CHECKPOINTS / name / "README.md").read_text()
     assert training["data"] == "cifar10"
     assert (result["protocol"]["samples"], result["protocol"]["features"]) == (1000, "cifar10-classifier")
+    judge = CHECKPOINTS / "cifar10-classifier.safetensors"
+    assert result["protocol"]["judge_sha256"] == hashlib.sha256(judge.read_bytes()).hexdigest()
     assert f"{training['steps']:,} steps" in card
-    assert f"{training['seconds'] / 60:.0f} minutes on 2 CPU cores" in card
+    assert f"{training['seconds'] / 60:.0f} minutes on {machine}" in card
     assert f"{result['class_accuracy']:.1%}" in card
-    for kind, scale in product(("", "raw-"), ("1.0", "2.5", "5.0")):
-        for ending in ("png", "gif"):
-            assert f"samples-{kind}cfg-{scale}.{ending}" in card
-            assert (CHECKPOINTS / "cifar10" / f"samples-{kind}cfg-{scale}.{ending}").exists()
+    for kind, scale, ending in product(kinds, ("1.0", "2.5", "5.0"), ("png", "gif")):
+        assert f"samples-{kind}cfg-{scale}.{ending}" in card
+        assert (CHECKPOINTS / name / f"samples-{kind}cfg-{scale}.{ending}").exists()
 
 
-def test_fresh_colour_samples_are_as_good_as_the_card_says():
-    """With another seed than the card's: 200 samples, within four standard errors."""
-    protocol = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())["protocol"]
-    stated = json.loads((CHECKPOINTS / "cifar10" / "evaluation.json").read_text())["class_accuracy"]
-    model = load_pretrained("cifar10")
+@pytest.mark.parametrize("name", COLOR)
+def test_fresh_color_samples_are_as_good_as_the_card_says(name):
+    """With another seed than the card's, within four standard errors."""
+    count = COLOR[name][2]
+    result = json.loads((CHECKPOINTS / name / "evaluation.json").read_text())
+    protocol, stated = result["protocol"], result["class_accuracy"]
+    model = load_pretrained(name)
     assert model.class_names == CIFAR10_CLASSES
     sampler = Sampler(model, protocol["steps"], protocol["solver"], protocol["cfg"])
-    labels = torch.arange(200) % 10
-    accuracy = class_accuracy(load_classifier("cifar10"), sampler.sample(200, labels, seed=123), labels)
-    assert abs(accuracy - stated) <= 4 * (stated * (1 - stated) / 200) ** 0.5
+    labels = torch.arange(count) % 10
+    accuracy = class_accuracy(load_classifier("cifar10"), sampler.sample(count, labels, seed=123), labels)
+    assert abs(accuracy - stated) <= 4 * (stated * (1 - stated) / count) ** 0.5
 
 
 def test_samples_are_not_all_alike_and_not_copies():

@@ -66,16 +66,17 @@ pictures more typical, and less varied. Again: `python -m dit_course evaluate --
 
 {pictures}
 
-The same noise with the raw weights of the last step:
-
-{raw}
-
-## Limits
+{raw}## Limits
 
 {limits}
 """
 AGAIN = """With `{again}` in place of `--minutes` it gives the same weights, bit for bit, on
 the same kind of machine."""
+RAW = """The same noise with the raw weights of the last step:
+
+{}
+
+"""
 UNFINISHED = (
     "The training was not over when these weights were taken: the same command goes on from its last checkpoint."
 )
@@ -114,9 +115,11 @@ class Export:
         result = evaluation.measure()
         result["protocol"]["model"] = self.out.name
         atomic_write(self.out / "evaluation.json", (json.dumps(result, indent=2) + "\n").encode())
-        raw = DiT(model.config).eval()
-        load_checkpoint(checkpoints_in(self.run_folder)[0], raw)
-        for kind, network in (("", model), ("raw-", raw)):
+        networks = {"": model}
+        for checkpoint in checkpoints_in(self.run_folder)[:1]:
+            networks["raw-"] = DiT(model.config).eval()
+            load_checkpoint(checkpoint, networks["raw-"])
+        for kind, network in networks.items():
             for cfg in SCALES:
                 sampler = Sampler(network, evaluation.steps, evaluation.solver, cfg)
                 grid = self.out / f"samples-{kind}cfg-{cfg:.1f}.png"
@@ -128,12 +131,12 @@ class Export:
             rows = list(csv.DictReader(file))
         curve = show.loss_curve([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], ema=0.98)
         curve.save(self.out / "loss.png")
-        atomic_write(self.out / "README.md", self._card(model, training, result).encode())
+        atomic_write(self.out / "README.md", self._card(model, training, result, "raw-" in networks).encode())
         print(
             f"{self.out}: {result['class_accuracy']:.1%} in the class asked for; the card is {self.out / 'README.md'}"
         )
 
-    def _card(self, model, training: dict, result: dict) -> str:
+    def _card(self, model, training: dict, result: dict, raw: bool) -> str:
         protocol, real, train = result["protocol"], result["real_pictures"], training["train"]
         config = asdict(model.config)
         again = training.get("again") or f"--steps {training['steps']} --decay-steps {training['decay_steps']}"
@@ -175,7 +178,7 @@ class Export:
             real_nearest=real["nearest_training_distance"],
             by_class=", ".join(f"{name} {share:.0%}" for name, share in result["class_accuracy_by_class"].items()),
             pictures=_pictures(""),
-            raw=_pictures("raw-"),
+            raw=RAW.format(_pictures("raw-")) if raw else "",
             limits=LIMITS.get(training["data"], "It knows pictures like those it was trained on, and nothing else."),
         )
 

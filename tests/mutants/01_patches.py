@@ -119,13 +119,21 @@ def shuffled_features(images, patch_size):
 # -- unpatchify ------------------------------------------------------------------------------------
 
 
+def guard(tokens, p, channels, height, width):
+    """The given lines."""
+    if tokens.shape[1:] != (height // p * (width // p), channels * p**2):
+        raise ValueError(f"{height}x{width} images do not take tokens {tuple(tokens.shape)}")
+
+
 @right_answer(exercise="unpatchify")
 def by_fold(tokens, patch_size, channels, height, width):
+    guard(tokens, patch_size, channels, height, width)
     return F.fold(tokens.transpose(1, 2), (height, width), patch_size, stride=patch_size)
 
 
 @right_answer(exercise="unpatchify")
 def by_pasting(tokens, patch_size, channels, height, width):
+    guard(tokens, patch_size, channels, height, width)
     images = tokens.new_empty(len(tokens), channels, height, width)
     for i, patch in enumerate(tokens.unbind(1)):
         y, x = divmod(i, width // patch_size)
@@ -136,6 +144,7 @@ def by_pasting(tokens, patch_size, channels, height, width):
 
 @right_answer(exercise="unpatchify")
 def by_cat(tokens, patch_size, channels, height, width):
+    guard(tokens, patch_size, channels, height, width)
     patches = tokens.reshape(len(tokens), -1, channels, patch_size, patch_size).unbind(1)
     columns = width // patch_size
     rows = [torch.cat(patches[i : i + columns], dim=3) for i in range(0, len(patches), columns)]
@@ -144,6 +153,7 @@ def by_cat(tokens, patch_size, channels, height, width):
 
 @right_answer(exercise="unpatchify")
 def by_einsum(tokens, patch_size, channels, height, width):
+    guard(tokens, patch_size, channels, height, width)
     x = tokens.reshape(len(tokens), height // patch_size, width // patch_size, channels, patch_size, patch_size)
     return torch.einsum("bijcyx->bciyjx", x).reshape(len(tokens), channels, height, width)
 
@@ -183,6 +193,8 @@ class Convolution(nn.Module):
     def __init__(self, patch_size, channels, width):
         super().__init__()
         self.convolution = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+        nn.init.xavier_uniform_(self.convolution.weight.data.flatten(1))
+        nn.init.constant_(self.convolution.bias, 0)
 
     def forward(self, images):
         return self.convolution(images).flatten(2).transpose(1, 2)
@@ -193,7 +205,8 @@ class ByHand(nn.Module):
     def __init__(self, patch_size, channels, width):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(width))
-        self.matrix = nn.Parameter(torch.randn(channels * patch_size**2, width))
+        numbers = channels * patch_size**2
+        self.matrix = nn.Parameter(torch.randn(numbers, width) * (2 / (numbers + width)) ** 0.5)
         self.patch_size = patch_size
 
     def forward(self, images):
@@ -204,6 +217,8 @@ class ByHand(nn.Module):
 class InSequence(nn.Sequential):
     def __init__(self, patch_size, channels, width):
         super().__init__(nn.Unfold(patch_size, stride=patch_size), Turn(), nn.Linear(channels * patch_size**2, width))
+        nn.init.xavier_normal_(self[2].weight)
+        self[2].bias.data.zero_()
 
 
 class Turn(nn.Module):
@@ -389,9 +404,16 @@ class WithoutGradient(Linear):
 # -- sincos_position_embedding ---------------------------------------------------------------------
 
 
+def quarter(width):
+    """With the given guard."""
+    if width % 4:
+        raise ValueError("no multiple of 4")
+    return width // 4
+
+
 @right_answer(exercise="sincos_position_embedding")
 def number_by_number(rows, columns, width):
-    n = width // 4
+    n = quarter(width)
     table = []
     for row in range(rows):
         for column in range(columns):
@@ -409,7 +431,7 @@ def axis_table(places, n, base=10000.0):
 
 @right_answer(exercise="sincos_position_embedding")
 def by_broadcasting(rows, columns, width):
-    x = axis_table(torch.arange(columns), width // 4)[None].expand(rows, -1, -1)
+    x = axis_table(torch.arange(columns), quarter(width))[None].expand(rows, -1, -1)
     y = axis_table(torch.arange(rows), width // 4)[:, None].expand(-1, columns, -1)
     return torch.cat([x, y], dim=2).flatten(0, 1)
 
@@ -418,7 +440,7 @@ def by_broadcasting(rows, columns, width):
 def by_counting(rows, columns, width):
     token = torch.arange(rows * columns)
     parts = [token % columns, token // columns]
-    return torch.cat([axis_table(place, width // 4) for place in parts], dim=1)
+    return torch.cat([axis_table(place, quarter(width)) for place in parts], dim=1)
 
 
 @mutant(exercise="sincos_position_embedding", hint="only place (0, 0) is right")

@@ -132,6 +132,11 @@ def by_cat(x):
 
 
 @right_answer(exercise="merge_heads")
+def by_vmap(x):
+    return torch.func.vmap(lambda heads: torch.cat(list(heads), dim=-1))(x)
+
+
+@right_answer(exercise="merge_heads")
 def by_permute_and_reshape(x):
     batch, heads, tokens, size = x.shape
     return x.permute(0, 2, 1, 3).reshape(batch, tokens, heads * size)
@@ -348,11 +353,20 @@ class Layers(nn.Module):
 
     def __init__(self, width, heads, qk_norm=True):
         super().__init__()
+        if width % heads:
+            raise ValueError("no multiple")
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.norm_q = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.norm_k = TorchsNorm(width // heads) if qk_norm else nn.Identity()
         self.output = nn.Linear(width, width)
+        for linear in (self.qkv, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def attention_map(self, x):
+        query, key, _ = self.project_qkv(x)
+        return by_hand(query, key)
 
     def split(self, x):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -403,6 +417,19 @@ class HeadByHead(Layers):
     def forward(self, x):
         heads = [self.mix(*(part[:, head] for part in self.project_qkv(x))) for head in range(self.heads)]
         return self.output(torch.cat(heads, -1))
+
+
+@mutant(exercise="SelfAttention", hint="`attention_map`, which was given, has changed")
+class MapOfTheQueries(Layers):
+    def attention_map(self, x):
+        return super().attention_map(x).mT
+
+
+@mutant(exercise="SelfAttention", hint="queries and keys go through the same norm")
+class OneNorm(Layers):
+    def project_qkv(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return self.norm_q(query), self.norm_q(key), value
 
 
 @mutant(exercise="SelfAttention", hint="queries and keys are not normed")
@@ -606,11 +633,6 @@ class HeadsForgotten(Layers):
 
 
 @right_answer(exercise="attention_in_chunks")
-def all_at_once(query, key, value, size):
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-@right_answer(exercise="attention_in_chunks")
 def in_two_passes(query, key, value, size):
     chunks = list(zip(key.split(size, -2), value.split(size, -2), strict=True))
     scale = query.shape[-1] ** -0.5
@@ -696,6 +718,16 @@ def factor_upside_down(*args):
 def nothing_subtracted(query, key, value, size):
     weights = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
     return weights @ value / weights.sum(-1, keepdim=True)
+
+
+@mutant(exercise="attention_in_chunks", hint="keys are looked at together")
+def at_once(query, key, value, size):
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+@mutant(exercise="attention_in_chunks", hint="keys are looked at together")
+def as_a_table(query, key, value, size):
+    return by_hand(query, key) @ value
 
 
 # -- register_share ----------------------------------------------------------------------------------

@@ -9,9 +9,17 @@ from torch import nn
 
 from dit_course.attention import MLP, SelfAttention
 from dit_course.blocks import make_norm, zero_linear
+from dit_course.guards import check_labels
 from mutants import mutant, right_answer
 
 # -- TimestepEmbedder ------------------------------------------------------------------------------
+
+
+def started(*layers):
+    """As the given lines do."""
+    for linear in layers:
+        nn.init.normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
 
 
 class Clock(nn.Module):
@@ -19,9 +27,12 @@ class Clock(nn.Module):
 
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
+        if frequencies % 2:
+            raise ValueError("no even number")
         steps = torch.arange(frequencies // 2) / (frequencies // 2)
         self.register_buffer("frequencies", torch.exp(-math.log(max_period) * steps))
         self.input, self.output = nn.Linear(frequencies, width), nn.Linear(width, width)
+        started(self.input, self.output)
 
     def forward(self, t):
         return self.output(F.silu(self.input(self.sinusoids(t))))
@@ -50,14 +61,17 @@ class ByEinsum(Clock):
 class InSequence(nn.Module):
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
-        self.half = frequencies // 2
+        self.slowest, (self.half, odd) = max_period, divmod(frequencies, 2)
+        if odd:
+            raise ValueError("no even number")
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        started(*self.mlp[::2])
 
     def forward(self, t):
         return self.mlp(self.sinusoids(t))
 
     def sinusoids(self, t):
-        rows = [[1000 * s / 10000 ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
+        rows = [[1000 * s / self.slowest ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
         return torch.tensor([[f(a) for f in (math.cos, math.sin) for a in row] for row in rows])
 
 
@@ -211,6 +225,7 @@ class Table(nn.Module):
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, labels):
+        check_labels(labels, self.num_classes)
         if self.training:
             labels = torch.where(self.dropped(labels), self.new_label(), labels)
         return self.table(labels)
@@ -242,6 +257,7 @@ class ByOneHot(nn.Module):
         self.dropout = dropout
 
     def forward(self, labels):
+        check_labels(labels, len(self.table.weight) - 1)
         labels = labels.clone()
         for i in range(len(labels)):
             if self.training and torch.rand(()) < self.dropout:
@@ -448,6 +464,13 @@ class InSplits(Block):
 
 
 @right_answer(exercise="DiTBlock")
+class SixMatrices(Block):
+    def six(self, condition):
+        pieces = zip(self.modulation.weight.chunk(6), self.modulation.bias.chunk(6), strict=True)
+        return [F.linear(F.silu(condition), weight, bias).unsqueeze(1) for weight, bias in pieces]
+
+
+@right_answer(exercise="DiTBlock")
 class WithSequential(nn.Module):
     """As in the official code: SiLU and linear layer in one module, zeroed by hand."""
 
@@ -467,7 +490,7 @@ class WithSequential(nn.Module):
         return x
 
 
-@right_answer(exercise="DiTBlock")
+@mutant(exercise="DiTBlock", hint="*all* weights and biases of the modulation start at zero")
 class OnlyGatesAtZero(Block):
     zero = False
 
@@ -741,6 +764,19 @@ class BySlices(Last):
 
 
 @right_answer(exercise="FinalLayer")
+class TokenByToken(Last):
+    def forward(self, x, condition):
+        shift, scale = (knob[:, 0] for knob in self.two(condition))
+        return torch.stack([self.linear(self.norm(token) * (1 + scale) + shift) for token in x.unbind(1)], dim=1)
+
+
+@mutant(exercise="FinalLayer", hint="the last layer has no residual")
+class WithResidual(Last):
+    def forward(self, x, condition):
+        return x + super().forward(x, condition)
+
+
+@right_answer(exercise="FinalLayer")
 class ByHand(nn.Module):
     def __init__(self, width, outputs, norm="rms"):
         super().__init__()
@@ -875,6 +911,23 @@ def by_two_kinds_of_hooks(model, x, t, y):
     model(x, t, y)
     [handle.remove() for handle in handles]
     return torch.tensor([float((a - b).abs().max()) for a, b in zip(after, before, strict=True)])
+
+
+@right_answer(exercise="block_changes")
+@torch.no_grad()
+def in_a_dictionary(model, x, t, y):
+    found = {}
+
+    def listen(block, inputs, output):
+        found[block] = max((output - inputs[0]).max(), (inputs[0] - output).max())
+
+    handles = [block.register_forward_hook(listen) for block in model.blocks]
+    try:
+        model(x, t, y)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([found[block] for block in model.blocks])
 
 
 @right_answer(exercise="block_changes")

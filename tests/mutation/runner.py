@@ -75,7 +75,7 @@ def tidy(file: Path, rows: list[Row]) -> None:
 
 
 def run(exercises: list[str], share: float = 1.0, seed: int = 0, minutes: float | None = None, note: Callable = print):
-    """Try the changes of these exercises, all or a share of them. Returns a Row for each that was begun."""
+    """Try the changes of these exercises: all, a share, or with share 0 the holes. Returns a Row for each begun."""
     job = {"share": share, "seed": seed}
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
     rows: dict[str, Row] = {}
@@ -222,6 +222,7 @@ def work(job: dict, say: Callable[[dict], None]) -> None:
 
     torch.set_num_threads(1)
     known = kept()
+    holes = listed(HOLES) if not job["share"] else {}
     for exercise in job["exercises"]:
         program = programs()[exercise]
         seen = kinds(program)
@@ -231,7 +232,8 @@ def work(job: dict, say: Callable[[dict], None]) -> None:
         say({"exercise": exercise, "keys": [mutant.key for mutant in made], **facts})
         for mutant in made:
             name = _digest(f"{exercise} {mutant.text} {_fingerprint(folder)}")
-            if int(_digest(f"{job['seed']} {exercise} {mutant.text}"), 16) >= job["share"] * 16**20:
+            chosen = int(_digest(f"{job['seed']} {exercise} {mutant.text}"), 16) < job["share"] * 16**20
+            if not chosen and mutant.key not in holes.get(exercise, {}):
                 continue
             facts = {"exercise": exercise, "hash": name, "given": mutant.given, "key": mutant.key}
             if name in known:
@@ -257,6 +259,23 @@ def try_one(program, text: str) -> dict:
         others = (program.check.examine(cell.value, seed=seed, seconds=SECONDS) for seed in LUCKY)
         found["luck"] = [seed for seed, other in zip(LUCKY, others, strict=True) if other.status != RIGHT]
     return found | {"seconds": round(time.process_time() - begin, 3)}
+
+
+def times(exercises: list[str]) -> Iterator[str]:
+    """A line for each exercise: how many seconds the check of its solution takes, the slowest first."""
+    from mutation.programs import programs
+
+    found = []
+    for name in exercises:
+        program = programs()[name]
+        answer = program.answer(program.text)
+        begin = time.perf_counter()
+        status = program.check.examine(answer, seed=0).status
+        found.append((time.perf_counter() - begin, program.check.lesson, name, status))
+    yield from (
+        f"{lesson} {name:<28}{seconds:>7.2f} s  {status}" for seconds, lesson, name, status in sorted(found)[::-1]
+    )
+    yield f"{'together':<31}{sum(seconds for seconds, *_ in found):>7.2f} s"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What values do not show: gradients, random numbers, modes, initial values, defaults. Asked once the values are right.
+"""What values do not show: gradients, random numbers, modes, initial values, guards, ends. Asked once values are right.
 
 Each function gets an exercise, an answer and the cases, and returns a sentence for the learner, or "".
 """
@@ -11,42 +11,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from dit_course.check.engine.cases import Draw
 from dit_course.check.engine.compare import same
+from dit_course.check.engine.gradients import gradients_differ, input_names
 from dit_course.check.engine.modules import matched, when_built
+from dit_course.check.engine.tampering import borrowed
 
-BUILDS = 12  # new modules whose initial values are looked at
-MOST = 20  # times larger or smaller than the course's they may be
-CLOSE, HALF = 1e-3, 0.05  # how near gradients and second results should be, and gradients in half precision
-NO_GRADIENT = (
-    "no gradient gets through, so nothing could be learned: "
-    ".detach(), .data, .numpy(), .item() and torch.tensor(...) cut it off"
-)
+BUILDS, NUMBERS = 12, 6000  # new modules whose initial values are looked at; of exact ones so many numbers
+MOST, EXACT = 20, 1.05  # times larger or smaller than the course's they may be, where the text is silent or says how
+FRESH = 20_261  # seed of inputs that no check begins with
+CLOSE = 1e-3  # how near second results should be
 Found = Iterator[str]
-
-
-def gradients_differ(exercise, answer: Callable, cases: list) -> Found:
-    """Every input and every parameter gets the gradient that it gets in the course's version."""
-    names = _input_names(exercise.reference)
-    for case in cases:
-        with torch.enable_grad():
-            wanted = _gradients(case, exercise.reference)
-        if wanted is None:
-            continue
-        found = _gradients(case, answer)
-        if found is None:
-            yield NO_GRADIENT
-            return
-        for i, (got, expected) in enumerate(zip(found.inputs, wanted.inputs, strict=False)):
-            name = f"`{names[i]}`" if i < len(names) else "an input"
-            if i < len(names) and names[i] in exercise.free:
-                continue
-            if _nothing(got) != _nothing(expected) or not (_nothing(got) or _near(got, expected, wanted.tolerance)):
-                yield _about(name, none=_nothing(got))
-        for name in wanted.others.keys() | found.others.keys():
-            got, expected = found.others.get(name, []), wanted.others.get(name, [])
-            if not _near(torch.tensor(got), torch.tensor(expected), wanted.tolerance):
-                own = found.names.get(name, name)
-                yield _about(f"`{own}`" if own else "a parameter", none=len(got) < len(expected), learned=True)
 
 
 def reseeds(exercise, answer: Callable, cases: list) -> Found:
@@ -78,8 +53,7 @@ def modes_differ(exercise, answer: Callable, cases: list) -> Found:
                 before[module] = _state(module)
 
             case_now = _in_mode(case, training)
-            given = [x for x in case_now.args if isinstance(x, nn.Module)]
-            if not given and not inspect.isclass(exercise.reference):
+            if not any(isinstance(x, nn.Module) for x in case_now.args) and not inspect.isclass(exercise.reference):
                 break
             with when_built(prepare):
                 torch.manual_seed(1)
@@ -91,8 +65,8 @@ def modes_differ(exercise, answer: Callable, cases: list) -> Found:
                 got, mine = case_now.use(answer)
             for module, then in before.items():
                 yield from _changed(_state(module), then)
-            for ours, yours in zip(theirs, mine, strict=False):
-                if isinstance(ours, nn.Module):
+            for given, ours, yours in zip(case_now.inputs(), theirs, mine, strict=False):
+                if isinstance(ours, nn.Module) and _state(yours) != _state(copy.deepcopy(given)):  # as it was is fine
                     yield from _changed(_state(yours), _state(ours))
             if isinstance(expected, Tensor) and not same(got, expected, CLOSE):
                 yield (
@@ -126,14 +100,15 @@ def remembers(exercise, answer: Callable, cases: list) -> Found:
 
 
 def starts_elsewhere(exercise, answer: Callable, cases: list) -> Found:
-    """New modules start as the course's do: constants equal, random numbers about as large."""
+    """New modules start as the course's do: constants equal, random numbers about, or exactly, as large."""
     if not (inspect.isclass(exercise.reference) and issubclass(exercise.reference, nn.Module)):
         return
     for case in cases:
         ours: dict[str, list[Tensor]] = {}
         yours: dict[str, list[Tensor]] = {}
         names = {}
-        for seed in range(BUILDS):
+        least = min((p.numel() for p in exercise.reference(*case.args).parameters() if p.ndim > 1), default=NUMBERS)
+        for seed in range(max(BUILDS, NUMBERS // max(1, least)) if exercise.exact else BUILDS):
             torch.manual_seed(seed)
             model = exercise.reference(*case.args)
             torch.manual_seed(seed)
@@ -149,7 +124,9 @@ def starts_elsewhere(exercise, answer: Callable, cases: list) -> Found:
         for name, values in ours.items():
             expected, got, own = torch.stack(values), torch.stack(yours[name]), names[name]
             if expected.numel():
-                yield from _initial(expected, got, own)
+                yield from _initial(expected, got, own, exercise.exact)
+        if exercise.exact:
+            return
 
 
 def defaults_differ(exercise, answer: Callable, cases: list) -> Found:
@@ -168,85 +145,78 @@ def defaults_differ(exercise, answer: Callable, cases: list) -> Found:
                 yield f"`{own.name}` has {has}, and `{wanted.name}={wanted.default}` is what the first line said"
 
 
-RULES = (defaults_differ, gradients_differ, starts_elsewhere, modes_differ, remembers, reseeds)
+def refuses_less(exercise, answer: Callable, cases: list) -> Found:
+    """What the course's version refuses with an error, the answer refuses with one of the same kind."""
+    for case in exercise.refused(Draw(0)):
+        try:
+            case.use(exercise.reference)
+        except Exception as error:
+            wanted = error
+        else:
+            raise AssertionError(f"the course's version takes {case.label}")
+        try:
+            case.use(answer)
+            found = "nothing"
+        except Exception as error:
+            if isinstance(error, type(wanted)):
+                continue
+            found = f"{type(error).__name__}"
+        kind = type(wanted).__name__
+        yield f'with {case.label} it should raise {kind}, and raises {found}: keep or write the guard, as in "{wanted}"'
 
 
-# -- gradients -------------------------------------------------------------------------------------
+def ends_differ(exercise, answer: Callable, cases: list) -> Found:
+    """Inputs in [0, 1] may be 0 and 1."""
+    for case in cases:
+        at_ends, names = _at_ends(case, input_names(exercise.reference))
+        if not names:
+            continue
+        try:
+            torch.manual_seed(4)
+            expected, _ = at_ends.use(exercise.reference)
+        except Exception:  # no inputs for it
+            continue
+        if not isinstance(expected, Tensor) or not expected.isfinite().all():
+            continue
+        torch.manual_seed(4)
+        got, _ = at_ends.use(answer)
+        if not same(got, expected, max(CLOSE, exercise.tolerance)):
+            yield f"where {' or '.join(names)} is exactly 0 or 1, it gives another result than it should"
 
 
-class _Gradients:
-    """inputs: in order, None where there is none. others: norms by the name of the course's parameter."""
+def works_alone(exercise, answer: Callable, cases: list) -> Found:
+    """It is the answer that computes: not the course's version, and nothing that lies about in the check."""
+    if exercise.may_borrow:
+        return
+    case = exercise.cases(Draw(FRESH))[-1]
 
-    def __init__(self, result: Tensor, given: tuple, built: list[tuple[nn.Module, nn.Module]]):
-        weight = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
-        leaves = list(_leaves(result))
-        slopes = torch.autograd.grad((result * weight).sum(), leaves, allow_unused=True)
-        found = {id(leaf): slope for leaf, slope in zip(leaves, slopes, strict=True)}
-        self.inputs = [found.pop(id(x), None) for x in given if isinstance(x, Tensor) and x.is_floating_point()]
-        self.others: dict[str, list[float]] = {}
-        self.tolerance = CLOSE if result.dtype.itemsize > 2 else HALF
-        self.names: dict[str, str] = {}
-        known = {}
-        for module, model in built:
-            own_names = {id(own): name for name, own in module.named_parameters()}
-            known |= {id(own): name for own, (name, _) in matched(module, model)}
-            self.names |= {known[key]: name for key, name in own_names.items()}
-        for key, slope in found.items():
-            if slope is not None and (norm := slope.double().norm().item()) > 1e-9:
-                self.others.setdefault(known.get(key, ""), []).append(norm)
-        for norms in self.others.values():
-            norms.sort()
+    def work() -> object:
+        torch.manual_seed(6)
+        return case.use(answer)[0]
+
+    borrows, got = borrowed(exercise.reference, answer, work)
+    if borrows:
+        yield (
+            f"they are the course's: your code calls its `{exercise.name}`, which is always right. Write down in your "
+            "own words what it does; the hints are there to help"
+        )
+    torch.manual_seed(6)
+    expected, _ = case.use(exercise.reference)  # only now: nobody finds it before
+    if isinstance(expected, Tensor) and not same(got, expected, exercise.tolerance):
+        yield f"on new ones, {case.label}, they are wrong: compute the result from the inputs, and from nothing else"
 
 
-def _gradients(case, answer: Callable) -> _Gradients | None:
-    """None where the result has none to give."""
-    built = []
-    torch.manual_seed(5)
-    with when_built(lambda module, model: built.append((module, model))):
-        result, given = case.use(answer, track=True)
-    if not isinstance(result, Tensor) or not result.is_floating_point() or not result.requires_grad:
-        return None
-    return _Gradients(result * 1, given, built)  # * 1: it may be the input itself
-
-
-def _leaves(result: Tensor) -> Iterator[Tensor]:
-    """The tensors that a result's gradient reaches."""
-    seen, stack = set(), [result.grad_fn]
-    while stack:
-        step = stack.pop()
-        if step is not None and step not in seen:
-            seen.add(step)
-            if hasattr(step, "variable"):
-                yield step.variable
-            stack += [inner for inner, _ in step.next_functions]
-
-
-def _nothing(slope: Tensor | None) -> bool:
-    return slope is None or not slope.any()
-
-
-def _near(got: Tensor, expected: Tensor, tolerance: float) -> bool:
-    if got.shape != expected.shape:
-        return False
-    size = expected.double().abs().nan_to_num(0, 0, 0).max().item() if expected.numel() else 0.0
-    least = tolerance * min(size, 1) + 1e-6
-    return torch.allclose(got.double(), expected.double(), rtol=tolerance, atol=least, equal_nan=True)
-
-
-def _about(name: str, none: bool, learned: bool = False) -> str:
-    cut = "`.detach()`, `.data`, `torch.no_grad()` and `requires_grad=False` cut it off"
-    if none:
-        return f"no gradient reaches {name}{', which would never learn' if learned else ''}: {cut}"
-    return f"the gradient of {name} is not the one that the formula has: is a part of it cut off? {cut}"
-
-
-def _input_names(reference: Callable) -> list[str]:
-    """Names of the inputs, as the learner's cell has them."""
-    if inspect.isclass(reference):
-        reference = getattr(reference, "forward", None)
-    if reference is None:
-        return []
-    return [name for name in inspect.signature(reference).parameters if name != "self"]
+RULES = (
+    works_alone,
+    defaults_differ,
+    refuses_less,
+    ends_differ,
+    gradients_differ,
+    starts_elsewhere,
+    modes_differ,
+    remembers,
+    reseeds,
+)
 
 
 # -- modules and their values ----------------------------------------------------------------------
@@ -283,23 +253,40 @@ def _in_mode(case, training: bool):
     return changed
 
 
+def _at_ends(case, names: list[str]) -> tuple[object, list[str]]:
+    """A copy of a case in which inputs in [0, 1] begin with 0 and end with 1, and the names of these."""
+    changed, found = copy.copy(case), []
+    field = "given" if hasattr(case, "given") else "args"
+    inputs = list(getattr(case, field))
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1 and x.min() >= 0 and x.max() <= 1:
+            inputs[i] = x.clone()
+            inputs[i].view(-1)[0], inputs[i].view(-1)[-1] = 0, 1
+            if not torch.equal(inputs[i], x):
+                found.append(f"`{names[i]}`" if i < len(names) else "an input")
+    object.__setattr__(changed, field, tuple(inputs))
+    return changed, found
+
+
 def _other(x: object) -> object:
     """Other values of the same sizes."""
     if isinstance(x, Tensor) and x.numel():
-        return x * 0.5 if x.is_floating_point() else x.flip(0)
+        return x / 2 + 0.25 if x.is_floating_point() else x.flip(0)  # no norm takes that out again
     return x
 
 
-def _initial(expected: Tensor, got: Tensor, name: str) -> Found:
-    """expected, got: (builds, numbers). Another initialization than the course's is fine, if it is about as large."""
-    first, spread = expected[0, 0].item(), got.std().item()
+def _initial(expected: Tensor, got: Tensor, name: str, exact: bool) -> Found:
+    """expected, got: (builds, numbers). Unless the text says how, what is about as large as the course's is fine."""
+    first, spread, right = expected[0, 0].item(), got.std().item(), expected.std().item()
+    most = EXACT if exact else MOST
     if (expected == first).all():
-        if not ((got == first).all() or (first == 0 and spread < 0.5 and got.mean().abs() < 0.1)):
+        about = first == 0 and not exact and spread < 0.5 and got.mean().abs() < 0.1
+        if not about and (got != first).any():
             yield f"`{name}` should start at {first:.3g} everywhere in a new module"
     elif torch.equal(got[0], got[1]):
         yield f"`{name}` is the same in every new module: it should start with random numbers"
-    elif expected.numel() >= 200 and not 1 / MOST < spread / expected.std() < MOST:
+    elif expected.numel() >= (NUMBERS if exact else 200) and not 1 / most < spread / right < most:
         yield (
-            f"`{name}` starts too {'large' if spread > expected.std() else 'small'}: in new modules its numbers spread "
-            f"by {spread:.2g}, and should by {expected.std():.2g} (`nn.init` sets them)"
+            f"`{name}` starts too {'large' if spread > right else 'small'}: in new modules its numbers spread "
+            f"by {spread:.2g}, and should by {right:.2g} (`nn.init` sets them)"
         )

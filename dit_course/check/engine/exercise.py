@@ -18,7 +18,6 @@ that fits speaks. A hint names the mistake, then the place to look, never the li
 that are classes of modules. Where the result is not one tensor, inherit from `Case` and make one of it in `use`.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,10 +28,13 @@ import torch
 from torch import Tensor
 
 from dit_course.check.engine import behavior
+from dit_course.check.engine.cases import Case, Draw, ModuleCase  # noqa: F401 (authors import it from here)
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
+from dit_course.check.engine.gradients import NO_GRADIENT, gradients_differ
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
 from dit_course.check.engine.mistakes import MatchesRule, with_hints
-from dit_course.check.engine.modules import AnswerError, load_reference_weights, randomize_parameters
+from dit_course.check.engine.modules import AnswerError
+from dit_course.check.engine.tampering import put_back
 from dit_course.check.engine.verdict import (
     NOT_TRIED,
     NOT_YET,
@@ -42,82 +44,13 @@ from dit_course.check.engine.verdict import (
     chosen_seed,
     draw_pair,
     exercises,
+    patience,
 )
 
 # questions to an answer that is right on some inputs only: where inputs differ in their sizes alone, and elsewhere
 SIZES = "is a size written into the code as a number, or one size taken for another?"
+ALONE = ("time", "memory", "replaced", "threads")  # faults after which nothing more is tried
 OTHERWISE = "what is different there, a size, a value or an option, that your code takes for granted?"
-
-
-class Draw:
-    """Numbers for cases, decided by a seed."""
-
-    def __init__(self, seed: int):
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def sizes(self, count: int, low: int = 2, high: int = 6) -> list[int]:
-        """Different whole numbers from low to high, so that no two axes can be mistaken for each other."""
-        return (low + torch.randperm(high - low + 1, generator=self.generator)[:count]).tolist()
-
-    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Normally distributed values."""
-        return torch.randn(*shape, generator=self.generator, dtype=torch.float64).to(dtype)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Arguments on which an answer is tried. label: says which, as in "right on LABEL"."""
-
-    args: tuple
-    label: str
-    modes: ClassVar[tuple[bool, ...]] = (True, False)  # of modules, training or not, in which the answer is tried
-    may_seed: ClassVar[bool] = False  # whether an answer may set torch's random numbers back
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """The answer's result, and the arguments as they are after the call. track: the arguments want gradients."""
-        args = _copied(self.args, track)
-        return answer(*args), args
-
-    def inputs(self) -> tuple:
-        """What the answer is given, for a look at whether it was changed."""
-        return self.args
-
-    def words(self, got: Tensor, expected: Tensor) -> str:
-        """How far wrong values are off, in words of the case; "" leaves it to the general sentence."""
-        return ""
-
-    def imitate(self, wrong: Callable) -> object:
-        """What a wrong version makes of the case; it takes the same arguments."""
-        return wrong(*copy.deepcopy(self.args))
-
-
-@dataclass(frozen=True)
-class ModuleCase(Case):
-    """A class of modules is built with `args`, gets the weights of `module`, and is called with `given`.
-
-    module: the course's own module; all its parameters are perturbed here, as zeros would hide mistakes.
-    A wrong version is called with the module and what is `given`.
-    """
-
-    given: tuple = ()
-    module: torch.nn.Module = None
-    draw: Draw = None
-
-    def __post_init__(self):
-        randomize_parameters(self.module, self.draw.normal)
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Build, load, call."""
-        given = _copied(self.given, track)
-        return load_reference_weights(answer, self.args, self.module)(*given), given
-
-    def inputs(self) -> tuple:
-        """What the module is called with."""
-        return self.given
-
-    def imitate(self, wrong: Callable) -> object:
-        """What a wrong version makes of the case."""
-        return wrong(self.module, *copy.deepcopy(self.given))
 
 
 @dataclass
@@ -140,7 +73,8 @@ class Exercise:
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
     partly: what is asked when the answer is right on some inputs and wrong on others, and no mistake fits:
     `SIZES`, `OTHERWISE`, or a question of the exercise's own.
-    free: inputs whose gradients nobody needs, or for which several are right.
+    free: inputs whose gradients nobody needs, or for which several are right. refused: makes cases of bad input, for
+    which the text wants an error. exact: the text says how new modules are initialized, and it is to be just so.
     """
 
     name: str
@@ -153,6 +87,9 @@ class Exercise:
     tolerance: float = 1e-4
     partly: str = SIZES
     free: tuple[str, ...] = ()
+    refused: Callable[[Draw], Sequence[Case]] = lambda draw: ()
+    exact: bool = False
+    may_borrow: ClassVar[bool] = False  # whether answers may call the course's own version, as those of tests do
 
     def __post_init__(self):
         self.__name__ = self.name
@@ -165,7 +102,8 @@ class Exercise:
         seed: of the random cases; DIT_COURSE_CHECK_SEED or 0 unless told. seconds: a limit for each case.
         Raises AssertionError with the verdict, when it is not right and DIT_COURSE_STRICT=1 is set.
         """
-        verdict = self.examine(answer, seed, seconds)
+        with patience():
+            verdict = self.examine(answer, seed, seconds)
         announce(self, verdict)
         return answer if verdict.status == RIGHT else self.reference
 
@@ -186,12 +124,14 @@ class Exercise:
             return Verdict(NOT_YET, f"the check cannot read your answer ({type(error).__name__}: {error})")
 
     def _examine(self, answer: Callable, seed: int, seconds: float | None) -> Verdict:
+        if names := put_back():  # by the cell, before anything was called
+            return Verdict(NOT_YET, f"{_replaced(names)} (They are put back now.)")
         trials, printed = [], ""
         for case in self.cases(Draw(seed)):
             trial = self._try(answer, case, seconds)
             trials.append(trial)
             printed = printed or trial.outcome.printed.strip()
-            if trial.fault in ("stub", "time", "memory"):
+            if trial.fault in ("stub", *ALONE):
                 break
         faults = [trial for trial in trials if trial.fault]
         if faults and faults[-1].fault == "stub":
@@ -225,10 +165,14 @@ class Exercise:
     def _broken(self, outcome: Outcome) -> tuple[str, str]:
         """The fault of code that did not come to its end, and a sentence about it; ("", "") when it did."""
         at = f" in {outcome.where}" if outcome.where else ""
+        if outcome.replaced:
+            return "replaced", _replaced(outcome.replaced)
         if outcome.stopped == "time":
             return "time", f"your code took too long and was stopped{at}: is there a loop that never ends?"
         if outcome.stopped == "memory":
             return "memory", f"your code wanted too much memory and was stopped{at}: does something grow without end?"
+        if outcome.threads:
+            return "threads", "your code starts a thread and leaves it running: wait for its end, with its `.join()`"
         if isinstance(outcome.error, AnswerError):
             return "built", str(outcome.error)
         if isinstance(outcome.error, NotImplementedError) and not outcome.error.args:
@@ -258,7 +202,7 @@ class Exercise:
         worst = faults[0]
         on = f" (on {worst.case.label})"
         ending = f"{worst.text.rstrip('.')}{on}."
-        if worst.fault in ("time", "memory", "built", "changed"):
+        if worst.fault in ALONE or worst.fault in ("built", "changed"):
             return Verdict(NOT_YET, worst.text)
         picture = partial(draw_pair, self.picture, trials[0].expected, trials[0].outcome.value)
         shaped = [trial for trial in faults if trial.fault in ("shape", "values")]
@@ -267,7 +211,7 @@ class Exercise:
                 return Verdict(NOT_YET, f"{_ended(mistake.hint)} {_capital(ending)}", picture)
         fine = [trial.case.label for trial in trials if not trial.fault]
         if fine and worst.fault in ("error", "shape", "values"):
-            hint = self.partly
+            hint = OTHERWISE if worst.fault == "values" and self.partly == SIZES else self.partly
             if "equal size" in worst.text:  # torch.stack's words
                 hint = "some pieces run over the edge and come out smaller: where must the last one start?"
             text = f"right on {fine[0]}, but not on {worst.case.label}: {_ended(hint)} {_capital(worst.text)}"
@@ -285,8 +229,8 @@ class Exercise:
             if outcome.error is not None:  # .numpy(), for one, is an error only where gradients are wanted
                 again = run_limited(lambda: cases[0].use(answer), seconds)
                 fault, text = self._broken(again)
-                if not fault and rule is behavior.gradients_differ:
-                    return f"your values are right, but {behavior.NO_GRADIENT}"
+                if not fault and rule is gradients_differ:
+                    return f"your values are right, but {NO_GRADIENT}"
                 outcome = again if fault else outcome
             fault, text = self._broken(outcome)
             if fault:
@@ -296,12 +240,9 @@ class Exercise:
         return ""
 
 
-def _copied(args: tuple, track: bool) -> tuple:
-    args = copy.deepcopy(args)
-    for x in args:
-        if track and isinstance(x, Tensor) and x.is_floating_point():
-            x.requires_grad_()
-    return args
+def _replaced(names: Sequence[str]) -> str:
+    what = ", ".join(f"`{name.removeprefix('builtins.')}`" for name in names)
+    return f"your code replaces {what} for everybody, this check included: give your own functions names of their own."
 
 
 def _capital(text: str) -> str:
