@@ -1,5 +1,7 @@
 """Lesson 02b: measuring how much attention the patches give to the registers."""
 
+import torch
+
 from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.stretch_solutions import register_share as share
 
@@ -9,7 +11,9 @@ def map_cases(draw: Draw) -> list[Case]:
     cases = []
     for in_front, registers in (((), 2), ((3,), 4), ((2, 3, 4), 3)):
         tokens = registers + 4 + draw.sizes(1)[0]
-        weights = (2 * draw.normal(*in_front, tokens, tokens)).softmax(dim=-1)
+        logits = 2 * draw.normal(*in_front, tokens, tokens)
+        logits.view(-1)[0], logits.view(-1)[-1] = -torch.inf, torch.inf  # weights may be 0 and 1
+        weights = logits.clamp(max=200.0).softmax(dim=-1)
         shape = "x".join(map(str, weights.shape))
         cases.append(Case((weights, registers), f"{shape} with {registers} registers"))
     return cases
