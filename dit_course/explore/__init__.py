@@ -3,6 +3,7 @@
 # ruff: noqa: F401 (all imports are public)
 
 from dit_course.explore.attention import attention
+from dit_course.explore.background import start_training
 from dit_course.explore.ema import ema
 from dit_course.explore.guidance import guidance
 from dit_course.explore.noising import noising
