@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_it_ends_with_a_kernel_that_is_killed(tmp_path):
     (tmp_path / "dies.py").write_text(DIES)
     out = subprocess.run([sys.executable, tmp_path / "dies.py"], capture_output=True, text=True, timeout=120)
@@ -117,7 +118,7 @@ def test_it_ends_with_a_kernel_that_is_killed(tmp_path):
             os.kill(pid, 0)
         except ProcessLookupError:
             return
-        if b"Z" in open(f"/proc/{pid}/stat", "rb").read().rpartition(b")")[2][:3]:
+        if b") Z" in Path(f"/proc/{pid}/stat").read_bytes():  # ended, and nobody has asked how
             return
         time.sleep(0.1)
     pytest.fail("the training goes on without its kernel")

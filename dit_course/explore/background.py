@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dit_course.data import load_dataset
 from dit_course.distributed.train_config import Step, TrainConfig
