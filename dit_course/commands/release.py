@@ -11,10 +11,10 @@ from dit_course.authoring import release
 
 @dataclass
 class Release:
-    """Derive notebooks/NN_*.ipynb from notebooks/solutions/NN_*.ipynb: stubs, folded hints and solutions, outputs."""
+    """Derive the learners' notebooks from notebooks/solutions: stubs, folded hints and solutions, outputs."""
 
     lessons: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Which: 01, or the beginning of a name. All by default."""
+    """Which: 01, with its parts and its appendix, or the beginning of a name. All by default."""
     no_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Do not run them: for a quick look. Outputs are missing then, and the tests say so."""
     again: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
