@@ -52,8 +52,7 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     cut = cut_up(pixels, patch_size, SIDE)
     tall = cut.shape[0] / DENSITY
     draw_cut(figure, cut, patch_grid(*pixels.shape[1:], patch_size), (MARGIN, HEIGHT - 34 - tall))
-    table_axes = figure.add_axes((0.37, 0.17, 0.18, 0.71))
-    draw_table(table_axes, table.float())
+    draw_table(figure, (0.37, 0.17, 0.18, 0.71), table.float())
     cost_axes = add_axes(figure, (0.70, 0.17, 0.28, 0.71), "tokens", "multiply-adds")
     _draw_cost(cost_axes, pixels, patch_size, width)
     share = pairs / (linear + pairs)

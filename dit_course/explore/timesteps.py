@@ -8,14 +8,12 @@ from dit_course.explore.engine.chart import Chart
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.axes import LABEL, add_axes
-from dit_course.show.layout import TITLE, blank_figure
+from dit_course.show.layout import TITLE
 from dit_course.show.lesson_05_flow_loss import (
-    DARK,
     EDGE,
     HEIGHT,
-    T_AXIS,
     WIDTH,
+    density_axes,
     logit_normal_density,
     logit_normal_tail,
     share,
@@ -47,18 +45,10 @@ class DensityChart:
 
     def __init__(self):
         self.t = np.linspace(0, 1, 501)[1:-1]
-        figure = blank_figure(WIDTH, HEIGHT)
-        axes = add_axes(figure, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y")
-        axes.set(xlim=(0, 1), ylim=(0, TOP))
-        axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
-        for left in (0, 1 - EDGE):
-            axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
+        figure, axes = density_axes()
+        axes.set_ylim(0, TOP)
         (self.line,) = axes.plot(self.t, self.t, color=PALETTE["model"], linewidth=2)
         self.area = axes.fill_between(self.t, self.t, color=PALETTE["model"], alpha=0.15, linewidth=0)
-        lines = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
-        for text, height in lines:
-            figure.text(0.765, height, text, **LABEL | {"color": DARK["noise"]})
-        figure.text(0.765, 0.58, "logit-normal", **LABEL | {"color": PALETTE["model"]})
         self.chart = Chart(figure, [self.area, self.line])
 
     def picture(self, mean: float, std: float) -> Picture:
