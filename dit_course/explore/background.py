@@ -5,6 +5,7 @@ The process has its own of both, and half of the threads. It is deaf to the inte
 cell that runs, and ends when the kernel does, however that ends.
 """
 
+import contextlib
 import pickle
 import signal
 import threading
@@ -84,7 +85,8 @@ class BackgroundTraining(Training):
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=train_apart, args=(theirs, self._job), daemon=True)
-        self._process.start()
+        with _deaf_to_interrupts():  # it inherits that, from its first moment on
+            self._process.start()
         theirs.close()  # so that the end of the process can be seen
         torch.set_num_threads(max(1, self._threads - self._threads // 2))
         self._handle = _display(self)
@@ -162,6 +164,18 @@ class BackgroundTraining(Training):
             self.ema.model.load_state_dict(content[1])
             self.ema.updates, self._ended = content[2], True
         return []
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def train_apart(connection: Connection, job: bytes) -> None:
