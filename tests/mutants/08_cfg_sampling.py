@@ -468,6 +468,117 @@ def along_the_model(self, noise, y, callback=None):
     return ((x + 1) / 2).clamp(0, 1)
 
 
+# -- convergence_order -----------------------------------------------------------------------------
+
+
+@right_answer(exercise="convergence_order")
+def ends_only(steps, errors):
+    first, last = errors[0].abs(), errors[-1].abs()
+    return (first / last).log() / (steps[-1] / steps[0]).log()
+
+
+@right_answer(exercise="convergence_order")
+def by_pairs(steps, errors):
+    falls = (errors[:-1] / errors[1:]).log() / (steps[1:] / steps[:-1]).log()
+    return falls.mean()
+
+
+@mutant(exercise="convergence_order", hint="an error that falls has an order above 0")
+def downwards(steps, errors):
+    return (errors[-1] / errors[0]).log() / (steps[-1] / steps[0]).log()
+
+
+@mutant(exercise="convergence_order", hint="the steps double")
+def halved_errors(steps, errors):
+    return torch.log2(errors / errors.roll(-1))[:-1].mean()
+
+
+@mutant(exercise="convergence_order", hint="the slope without logarithms")
+def on_plain_axes(steps, errors):
+    sizes = errors.abs()
+    x, y = steps - steps.mean(), sizes - sizes.mean()
+    return -(x @ y) / (x @ x)
+
+
+@mutant(exercise="convergence_order", hint="you divide steps by errors")
+def axes_exchanged(steps, errors):
+    return (steps[-1] / steps[0]).log() / (errors[0] / errors[-1]).log()
+
+
+@mutant(exercise="convergence_order", hint="nan")
+def signs_forgotten(steps, errors):
+    return -(errors.log()[-1] - errors.log()[0]) / (steps.log()[-1] - steps.log()[0])
+
+
+@mutant(exercise="convergence_order", hint="the constant c is taken for 1")
+def through_the_origin(steps, errors):
+    return -(errors.abs().log() / steps.log()).mean()
+
+
+# -- repaired --------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="repaired")
+def euler_itself(velocity, noise, ts):
+    x = noise
+    for t, t_next in pairwise(ts):
+        x = x + (t_next - t) * velocity(x, expand_time(t, x))
+    return x
+
+
+@right_answer(exercise="repaired")
+def counted(velocity, noise, ts):
+    x = noise
+    for k in range(len(ts) - 1):
+        x = x + (ts[k + 1] - ts[k]) * velocity(x, torch.full((len(x),), float(ts[k])))
+    return x
+
+
+def reading(times):
+    """The sampler with other times for the velocity."""
+
+    def answer(velocity, noise, ts):
+        x = noise
+        for time, (t, t_next) in zip(times(ts), pairwise(ts), strict=True):
+            x = step(x, velocity(x, expand_time(time, x)), t, t_next)
+        return x
+
+    answer.__name__ = times.__name__
+    return answer
+
+
+@mutant(exercise="repaired", hint="the bug is still there")
+@reading
+def as_it_was(ts):
+    return torch.linspace(float(ts[0]), float(ts[-1]), len(ts) - 1)
+
+
+@mutant(exercise="repaired", hint="the time where the step ends")
+@reading
+def one_late(ts):
+    return [ts[k + 1] for k in range(len(ts) - 1)]
+
+
+@mutant(exercise="repaired", hint="right for equal steps only")
+@reading
+def own_grid(ts):
+    return torch.linspace(1, 0, len(ts))[:-1]
+
+
+@mutant(exercise="repaired", hint="in the middle of the step")
+@reading
+def midpoints(ts):
+    return ts[:-1] + (ts[1:] - ts[:-1]) / 2
+
+
+@mutant(exercise="repaired", hint="fewer and longer")
+def steps_to_fit(velocity, noise, ts):
+    ts, x = torch.linspace(1, 0, len(ts) - 1), noise
+    for t, t_next in pairwise(ts):
+        x = step(x, velocity(x, expand_time(t, x)), t, t_next)
+    return x
+
+
 # -- class_grid ------------------------------------------------------------------------------------
 
 
