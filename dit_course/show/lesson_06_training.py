@@ -258,7 +258,7 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 10), ha="right")
+    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 18), ha="right")
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 
