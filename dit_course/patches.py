@@ -81,8 +81,8 @@ def sincos_position_embedding(rows: int, columns: int, width: int) -> Tensor:
     """Fixed sine-cosine positions on a grid, in reading order.
 
     The first half of the features encodes the column, the second half the row, each as sines and cosines of
-    `width / 4` wavelengths from 2 pi to 2 pi * 10000 patches (Vaswani et al. 2017, arXiv 1706.03762, section 3.5; in
-    two dimensions as in MAE and DiT, whose layout this is).
+    `width / 4` wavelengths from 2 pi towards 2 pi * 10000 patches (Vaswani et al. 2017, arXiv 1706.03762, section 3.5;
+    in two dimensions as in MAE and DiT, whose layout this is).
     Returns (rows * columns, width), values in [-1, 1]. Raises ValueError when width is not a multiple of 4.
     """
     if width % 4:

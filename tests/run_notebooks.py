@@ -15,9 +15,9 @@ import pytest
 
 from dit_course.authoring import release
 
-NOTEBOOKS = [*sorted(release.NOTEBOOKS.glob("*.ipynb")), *release.sources()]
+NOTEBOOKS = [*release.learners(), *release.sources()]
 MOST_SECONDS = 240  # a lesson, on two cores
-MOST_MINUTES = 20  # the whole course
+MOST_MINUTES = 20  # the whole course, without its appendix
 SHORTER = ("MINUTES = 3", "MINUTES = 1")  # lesson 06: run_three_minutes.py trains for as long as the lesson says
 LEFT_OUT = 120  # seconds of it
 took: dict[Path, float] = {}  # seconds, by notebook
@@ -70,7 +70,7 @@ def run(notebook: Path, folder: Path, **environment: str) -> tuple[int, str, flo
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=[str(path.relative_to(release.NOTEBOOKS)) for path in NOTEBOOKS])
 def test_it_runs_from_top_to_bottom_offline_anywhere_and_in_time(notebook, tmp_path, capsys):
-    strict = str(int(notebook.parent.name == "solutions"))
+    strict = str(int("solutions" in notebook.parts))
     status, report, seconds = run(notebook, tmp_path, DIT_COURSE_STRICT=strict)
     with capsys.disabled():
         print(f"\n{notebook.relative_to(release.NOTEBOOKS)}: {seconds:.0f} s ", end="")
@@ -80,7 +80,7 @@ def test_it_runs_from_top_to_bottom_offline_anywhere_and_in_time(notebook, tmp_p
 
 
 def test_the_whole_course_runs_in_time():
-    lessons = [path for path in NOTEBOOKS if path.parent.name != "solutions"]
+    lessons = [path for path in release.learners() if not release.is_appendix(path)]
     if not all(lesson in took for lesson in lessons):
         pytest.skip("not all lessons were run")
     assert sum(took[lesson] for lesson in lessons) + LEFT_OUT <= 60 * MOST_MINUTES

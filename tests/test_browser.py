@@ -74,7 +74,7 @@ CASES = {
         lambda: explore.positions((16, 16), width=64),
     ),
     "attention": (
-        "02_attention",
+        "02b_blocks_and_maps",
         ["load_dataset(", "explore.attention("],
         LOADED,
         lambda: explore.attention(
@@ -362,8 +362,7 @@ def test_play_runs_through_the_animation(desk, page):
 
 def test_a_training_is_watched_and_stopped(desk, page):
     desk.open("06_training")
-    numbers = desk.cells(["load_dataset(", "MINUTES = 3", "def keeping(", "run = explore.training("])
-    run_code(page, "from dit_course import TrainConfig, train")
+    numbers = desk.cells(["load_dataset(", "MINUTES = 3", "run = explore.start_training("])
     assert run_cells(page, numbers[:-1]) == []
     begin_cell(page, numbers[-1])
     page.wait_for_selector(".dit-canvas[data-sequence]", timeout=60_000)

@@ -18,7 +18,7 @@ from dit_course.authoring.notebooks import WIDGET_VIEW, execute, strip_widgets
 from dit_course.authoring.release import PREDICTED
 
 ROOT = Path(__file__).resolve().parent.parent
-LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = release.learners()
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
@@ -116,13 +116,21 @@ def test_links_lead_to_files_that_exist(path):
                     assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("source", release.sources(), ids=lambda source: source.stem)
-def test_a_lesson_and_its_page_for_teachers_name_the_same_minutes(source):
-    page = (source.parent / f"{source.name[:2]}_teacher.md").read_text(encoding="utf-8")
-    (takes,) = re.findall(r"\*\*Takes\*\* \| (.*) \|", nbformat.read(source, 4).cells[0].source)
-    alone, stretch = re.match(r"about (\d+) minutes with all exercises, and (\d+) for the stretch", takes).groups()
-    assert f"\nAbout {alone} minutes alone and" in page
-    assert re.findall(r"\(stretch\) \| (\d+) \| home", page) == [stretch]
+@pytest.mark.parametrize("number", sorted({release.number_of(source) for source in release.sources()}))
+def test_a_lesson_and_its_page_for_teachers_name_the_same_minutes(number):
+    """A lesson in parts has a line for each: "02a: about 60 minutes alone and ..."."""
+    page = (release.NOTEBOOKS / f"solutions/{number}_teacher.md").read_text(encoding="utf-8")
+    stretches = []
+    for source in release.sources([number]):
+        if not release.is_appendix(source):
+            (takes,) = re.findall(r"\*\*Takes\*\* \| (.*) \|", nbformat.read(source, 4).cells[0].source)
+            minutes = r"about (\d+) minutes with all exercises(?:, and (\d+) for the stretch)?"
+            alone, stretch = re.match(minutes, takes).groups()
+            part = source.name.partition("_")[0]
+            start = "About" if part == number else f"{part}: about"
+            assert f"\n{start} {alone} minutes alone and" in page
+            stretches += [stretch] if stretch else []
+    assert re.findall(r"\(stretch\) \| (\d+) \| home", page) == stretches
 
 
 # --- keeping notebooks still -----------------------------------------------------------------------------------

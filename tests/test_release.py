@@ -16,7 +16,9 @@ from dit_course.authoring import release
 from dit_course.check import stretch_solutions as stretch
 
 SOURCES = release.sources()
-lessons = pytest.mark.parametrize("source", SOURCES, ids=[source.stem for source in SOURCES])
+NUMBERS = sorted({release.number_of(source) for source in SOURCES})
+NAMES = [source.relative_to(release.NOTEBOOKS / "solutions").with_suffix("").as_posix() for source in SOURCES]
+lessons = pytest.mark.parametrize("source", SOURCES, ids=NAMES)
 
 SOLUTION = {"grade": False, "solution": True, "locked": False, "task": False, "schema_version": 3}
 CHECK = {"grade": True, "solution": False, "locked": True, "task": False, "schema_version": 3, "points": 1}
@@ -42,8 +44,8 @@ def graded(notebook, role):
 def test_learners_and_authors_notebooks_are_in_step(source):
     found = release.differences(source)
     assert not found, (
-        f"notebooks/{source.name} is not what notebooks/solutions/{source.name} says: {'; '.join(found)}. "
-        f"Edit notebooks/solutions/{source.name}, then run: python -m dit_course release {source.name[:2]}"
+        f"{release.target_of(source).name} is not what solutions/{source.name} says: {'; '.join(found)}. "
+        f"Edit solutions/{source.name}, then run: python -m dit_course release {source.stem}"
     )
 
 
@@ -51,7 +53,7 @@ def test_learners_and_authors_notebooks_are_in_step(source):
 def test_learners_notebooks_are_stored_run_and_small(source):
     target = release.target_of(source)
     notebook = read(target)
-    assert release.was_run(notebook), f"run: python -m dit_course release {source.name[:2]}"
+    assert release.was_run(notebook), f"run: python -m dit_course release {source.stem}"
     assert target.stat().st_size <= release.MOST_BYTES
     assert "widgets" not in notebook.metadata
     for cell in code_of(notebook):
@@ -70,18 +72,18 @@ def test_stored_figures_are_there_and_each_exercise_says_not_tried_yet(source):
     assert any("image/png" in output.get("data", {}) for cell in code_of(notebook) for output in cell.outputs)
 
 
-@lessons
-def test_a_prediction_can_be_made_before_its_answer_is_seen(source):
+@pytest.mark.parametrize("path", release.learners(), ids=lambda path: path.stem)
+def test_a_prediction_can_be_made_before_its_answer_is_seen(path):
     """After `Predict` the code has no stored output, and the explanation is folded."""
     waiting, predictions = None, 0
-    for cell in read(release.target_of(source)).cells:
+    for cell in read(path).cells:
         if release.PREDICT in cell.source:
             waiting, predictions = cell.id, predictions + 1
         elif waiting and cell.cell_type == "code":
             assert cell.outputs == [], f"{cell.id} answers the prediction {waiting}"
         elif waiting and cell.source.startswith("<details><summary>What happened</summary>"):
             waiting = None
-    assert predictions, "a lesson asks for predictions"
+    assert predictions or release.is_appendix(path), "a lesson asks for predictions"
     assert not waiting, f"the prediction {waiting} has no answer"
 
 
@@ -114,12 +116,18 @@ def test_exercises_carry_nbgraders_metadata(source):
 
 @lessons
 def test_every_exercise_is_checked_by_one_line(source):
-    notebook = read(source)
-    assert len(graded(notebook, "grade")) >= 4, "a lesson has at least four exercises"
-    for cell in graded(notebook, "grade"):
+    for cell in graded(read(source), "grade"):
         name = cell.source.partition(" = ")[0]
         assert cell.source == f"{name} = check.{name}({name})"
         assert callable(getattr(check, name))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_lesson_has_four_exercises_and_each_part_of_it_one(number):
+    parts = [source for source in SOURCES if release.number_of(source) == number and not release.is_appendix(source)]
+    counts = [len(graded(read(part), "grade")) for part in parts]
+    assert sum(counts) >= 4
+    assert min(counts) >= 1
 
 
 @lessons
@@ -129,6 +137,15 @@ def test_cells_are_small(source):
     sizes = {name: sum(line != "" and not line.startswith("#") for line in cell) for name, cell in lines.items()}
     assert statistics.median(sizes.values()) <= 5, sizes
     assert max(sizes.values()) <= 25, sizes
+
+
+@lessons
+def test_a_lesson_is_not_too_long(source):
+    """Hints and solutions apart: what a learner may read, and cells to get through."""
+    extra = {release.HINT, release.WHY}
+    cells = [cell for cell in read(source).cells if not extra & set(cell.metadata.get("tags", []))]
+    assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= 3000
+    assert len(cells) <= 75
 
 
 EXTENDS = "a class that adds methods to the package's class of its name"
@@ -181,7 +198,7 @@ def test_lesson_code_is_the_packages_code(source):
     found = drifted(notebook, package, source_of(stretch))
     assert not found, f"{source.name} and {names} define these differently: {', '.join(found)}"
     solved = definitions(cell.source for cell in graded(notebook, "solution"))
-    assert solved, f"{source.name} defines nothing"
+    assert solved or release.is_appendix(source), f"{source.name} defines nothing"
     for cell in graded(notebook, "grade"):
         assert cell.source.partition(" = ")[0] in solved
 
@@ -241,6 +258,25 @@ def lesson(tmp_path):
         return source
 
     return write
+
+
+def test_parts_and_appendices_are_found_and_derived_to_their_places(lesson):
+    solutions = lesson().parent
+    (solutions / "appendix").mkdir()
+    for name in ("43a_first", "43b_second", "appendix/42_deeper", "not_a_lesson"):
+        nbformat.write(tiny(), solutions / f"{name}.ipynb")
+
+    def found(*lessons):
+        return [path.relative_to(solutions).as_posix() for path in release.sources(lessons, solutions.parent)]
+
+    assert found() == ["42_tiny.ipynb", "43a_first.ipynb", "43b_second.ipynb", "appendix/42_deeper.ipynb"]
+    assert found("42") == ["42_tiny.ipynb", "appendix/42_deeper.ipynb"]
+    assert found("43b") == ["43b_second.ipynb"]
+    deeper = release.sources(["42"], solutions.parent)[1]
+    assert release.release(deeper, run=False)
+    assert release.learners(solutions.parent) == [solutions.parent / "appendix" / "42_deeper.ipynb"]
+    assert read(release.target_of(deeper)).metadata.dit_course.source == "solutions/appendix/42_deeper.ipynb"
+    assert release.differences(deeper) == []
 
 
 def test_links_are_written_for_the_folder_of_the_source():
@@ -343,6 +379,17 @@ def test_what_answers_a_prediction_is_hidden_from_learners(lesson):
     assert not release.release(source)  # in step
 
 
+@pytest.mark.slow
+def test_the_tour_is_run_in_its_place_and_hides_what_answers_a_prediction(tmp_path, capsys):
+    tour = new_notebook(cells=[code("print(6)", "show"), code("print(7)", "after")], metadata=tiny().metadata)
+    tour.cells[0].metadata.tags = [release.PREDICTED]
+    nbformat.write(tour, tmp_path / release.TOUR)
+    assert main(["release", "00", "--notebooks", str(tmp_path)]) == 0
+    show, after = read(tmp_path / release.TOUR).cells
+    assert (show.outputs, show.execution_count, after.outputs[0].text) == ([], 1, "7\n")
+    assert capsys.readouterr().out == f"{release.TOUR}: run again\n"
+
+
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
@@ -379,7 +426,7 @@ def test_whatever_is_edited_in_a_derived_notebook_only_is_found(lesson, edit, fo
     edit(notebook.cells)
     nbformat.write(notebook, target)
     assert release.differences(source) == [found]
-    with pytest.raises(AssertionError, match=r"Edit notebooks/solutions/42_tiny.ipynb, then run: python -m dit_course"):
+    with pytest.raises(AssertionError, match=r"Edit solutions/42_tiny.ipynb, then run: python -m dit_course"):
         test_learners_and_authors_notebooks_are_in_step(source)
 
 

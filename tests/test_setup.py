@@ -278,12 +278,18 @@ def test_readme_points_at_files_that_exist(page):
 
 def test_readme_names_the_minutes_of_the_teachers_pages():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[(\d\d) .*?\]\(notebooks/(.*?)\).* \| (\d+) \| (\d+) \|$", text, flags=re.MULTILINE)
+    rows = re.findall(r"^\| \[(\d\d[a-z]?) .*?\]\(notebooks/(.*?)\).* \| (\d+) \| (\d+) \|$", text, flags=re.MULTILINE)
     assert [row[1] for row in rows] == sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    for lesson, _, alone, in_class in rows[1:]:
-        page = (ROOT / f"notebooks/solutions/{lesson}_teacher.md").read_text(encoding="utf-8")
+    for part, _, alone, in_class in rows[1:]:
+        page = (ROOT / f"notebooks/solutions/{part[:2]}_teacher.md").read_text(encoding="utf-8")
         said = {"120": "two hours"}.get(in_class, in_class)
-        assert f"\nAbout {alone} minutes alone and {said} in class" in page, lesson
+        start = f"{part}: about" if part[2:] else "About"
+        assert f"\n{start} {alone} minutes alone and {said} in class" in page, part
+
+
+def test_readme_names_every_appendix():
+    named = re.findall(r"\]\(notebooks/appendix/(.*?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(path.name for path in (ROOT / "notebooks/appendix").glob("*.ipynb"))
 
 
 # -- every tracked file ----------------------------------------------------------------------------

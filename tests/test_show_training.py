@@ -8,7 +8,7 @@ from canvas_pixels import pixels_of
 from dit_course import show
 from dit_course.show.axes import add_axes
 from dit_course.show.layout import DENSITY, PAGE_WIDTH, PALETTE, blank_figure
-from dit_course.show.lesson_06_training import TILE, _name_ends, tiles
+from dit_course.show.lesson_06_training import TILE, _dashes, _name_ends, running_median, tiles
 
 
 def has_color(picture, name):
@@ -21,8 +21,20 @@ def has_color(picture, name):
 def test_loss_curves_say_where_they_end():
     picture = show.loss_curves({"slow": [2.0] * 30, "fast": [2.0 / (i + 1) for i in range(30)]})
     assert "slow 2, fast 0." in picture.alt
-    assert "running means of 2 losses" in picture.alt
+    assert "running medians of 2 losses" in picture.alt
+    assert picture.width <= PAGE_WIDTH
     assert has_color(picture, "model")
+
+
+def test_an_explosion_is_forgotten_once_it_is_over():
+    losses = [1.7, 4000.0, 800.0, 90.0] + [1.3] * 16
+    assert running_median(losses, 9)[-1] == 1.3
+    assert list(running_median([3.0, 1.0, 2.0, 9.0], 3)) == [3.0, 2.0, 2.0, 2.0]
+
+
+def test_a_line_along_another_is_dashed():
+    falling = [2.0, 1.5, 1.0, 0.5]
+    assert _dashes([falling, [2.0, 1.5, 1.0, 0.1], [9.0, 8.0, 7.0, 6.0]]) == ["-", (0, (5, 4)), "-"]
 
 
 def test_loss_curves_stand_what_explodes():

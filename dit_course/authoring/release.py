@@ -1,6 +1,7 @@
 """Learners' notebooks, derived from the authors': `python -m dit_course release`.
 
-An author writes `notebooks/solutions/NN_name.ipynb`, without outputs. An exercise in it is, in this order,
+An author writes `notebooks/solutions/NN_name.ipynb`, without outputs; a lesson in two parts is `NNa_name.ipynb` and
+`NNb_name.ipynb`, what goes deeper `solutions/appendix/NN_name.ipynb`. An exercise in it is, in this order,
 
     a solution cell   nbgrader: solution true, grade false; what a learner writes stands between the lines
                       `### BEGIN SOLUTION` and `### END SOLUTION`, what is given stands around them
@@ -11,9 +12,9 @@ An author writes `notebooks/solutions/NN_name.ipynb`, without outputs. An exerci
 A prediction is a markdown cell with `**Predict.**`, the code cells that show what happens, and a markdown cell tagged
 `answer`. Learners get the answer folded, and the code without outputs: nothing is given away before they run it.
 
-From it `notebooks/NN_name.ipynb` is derived: the solution becomes `raise NotImplementedError`, hints are folded, the
-solution's code joins its reason in a fold of its own, and links lead from one folder higher. Then it is run, so that it
-reads well on a web page.
+From it the notebook of that name outside `solutions/` is derived: the solution becomes `raise NotImplementedError`,
+hints are folded, the solution's code joins its reason in a fold of its own, and links lead from one folder higher. Then
+it is run, so that it reads well on a web page.
 """
 
 import copy
@@ -26,6 +27,7 @@ from dit_course.authoring.notebooks import execute
 from dit_course.data import atomic_write
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+TOUR = "00_start_here.ipynb"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "raise NotImplementedError  # your code here"
 HINT, WHY, ANSWER = "hint", "solution-why", "answer"
@@ -36,11 +38,11 @@ MOST_BYTES = 1_500_000
 
 
 def sources(lessons: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
-    """The authors' notebooks, of all lessons or of some: "01", or the beginning of a name.
+    """The authors' notebooks, of all lessons or of some: "01" (with its appendix), or the beginning of a name.
 
     Raises ValueError for a lesson that is not there, FileNotFoundError where none is: in an installed package.
     """
-    found = sorted((Path(folder) / "solutions").glob("[0-9][0-9]_*.ipynb"))
+    found = _notebooks(Path(folder) / "solutions")
     if not found and not lessons:
         raise FileNotFoundError(f"{Path(folder) / 'solutions'} holds no lessons: release works in the repository")
     for lesson in lessons:
@@ -50,9 +52,33 @@ def sources(lessons: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]
     return [path for path in found if not lessons or path.name.startswith(tuple(lessons))]
 
 
+def learners(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks that learners open, and of the tour its only version."""
+    return _notebooks(Path(folder))
+
+
+def _notebooks(folder: Path) -> list[Path]:
+    """The lessons and their parts, then the appendix."""
+    return [path for place in (folder, folder / "appendix") for path in sorted(place.glob("[0-9][0-9]*_*.ipynb"))]
+
+
+def number_of(path: Path) -> str:
+    """The lesson of a notebook: "02" for `02_x`, `02a_x` and `appendix/02_x`."""
+    return path.name[:2]
+
+
+def is_appendix(path: Path) -> bool:
+    """Whether a notebook goes deeper, and no lesson needs it."""
+    return path.parent.name == "appendix"
+
+
 def target_of(source: Path) -> Path:
     """The learners' notebook of an authors' notebook."""
-    return source.parent.parent / source.name
+    return _folder_of(source) / source.relative_to(_folder_of(source) / "solutions")
+
+
+def _folder_of(source: Path) -> Path:
+    return next(folder.parent for folder in source.parents if folder.name == "solutions")
 
 
 def release(source: Path, run: bool = True, again: bool = False) -> bool:
@@ -88,7 +114,7 @@ def derive(source: Path):
     except ValueError as error:
         raise ValueError(f"{source.name}: {error}") from None
     notebook.cells = cells
-    notebook.metadata.setdefault("dit_course", {})["source"] = f"solutions/{source.name}"
+    notebook.metadata.setdefault("dit_course", {})["source"] = source.relative_to(_folder_of(source)).as_posix()
     return without_outputs(notebook, keep_language=True)
 
 
@@ -221,12 +247,23 @@ def differences(source: Path) -> list[str]:
     return found
 
 
+def run_tour(folder: Path = NOTEBOOKS) -> Path:
+    """Run the tour in its place: it has no authors' notebook, and marks what answers a prediction by itself."""
+    import nbformat
+
+    path = Path(folder) / TOUR
+    notebook = hide_predicted(execute(path))
+    atomic_write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    return path
+
+
 def _executed(notebook, target: Path):
     """Run as somebody who has solved nothing does, beside the target, which stays as it was until all is well."""
     import nbformat
     from nbclient.exceptions import CellExecutionError
 
     partial = target.with_name(f".{target.stem}-partial.ipynb")
+    partial.parent.mkdir(exist_ok=True)
     strict = os.environ.pop("DIT_COURSE_STRICT", None)
     try:
         nbformat.write(notebook, partial)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from dit_course import dit
+from dit_course.flow import RectifiedFlow, step
+from dit_course.sampling import expand_time
 
 
 def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
@@ -21,12 +24,31 @@ def overlapping_patches(images: Tensor, patch_size: int, stride: int) -> Tensor:
     return windows.flatten(3).flatten(1, 2)  # -> (b, tokens, c * p * p)
 
 
+@torch.no_grad()
+def order_gap(layer, tokens: Tensor, order: Tensor) -> Tensor:
+    """How much the order of its tokens means to a layer (lesson 01).
+
+    layer: a function from (batch, n, width) to (batch, n, width). order: a permutation of 0 to n - 1.
+    Returns the largest absolute difference between each token's output in the given order and in the other one.
+    """
+    shuffled = layer(tokens[:, order])
+    back = shuffled[:, order.argsort()]  # every token's output at the place where it was
+    return (back - layer(tokens)).abs().max()
+
+
 def shift(t: Tensor, factor: float) -> Tensor:
     """Move times towards the noise (factor above 1) or the data: t / (1 - t) is multiplied by the factor (lesson 05).
 
     t: times in [0, 1], any shape; 0 and 1 stay. Resolution shift of Stable Diffusion 3 (arXiv 2403.03206, 5.3.2).
     """
     return factor * t / (1 + (factor - 1) * t)
+
+
+@torch.no_grad()
+def loss_at(t: float, model, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
+    """The mean loss of a model at one single time t (lesson 05). x: (n, channels, height, width), y: (n,)."""
+    flow = RectifiedFlow(lambda n, generator: torch.full((n,), t))
+    return flow.loss(model, x, y, Generator().manual_seed(seed))
 
 
 class RMSNorm(nn.Module):
@@ -60,6 +82,16 @@ def attention_in_chunks(query: Tensor, key: Tensor, value: Tensor, size: int) ->
         mixed = mixed * shrink + weights @ values  # (..., n, s) @ (..., s, e) -> (..., n, e)
         highest = higher
     return mixed / total
+
+
+def register_share(weights: Tensor, registers: int) -> Tensor:
+    """What share of their attention the patches give to the registers, on average (lesson 02).
+
+    weights: (..., tokens, tokens), each row sums to 1; the last `registers` of the tokens are registers. Returns (...).
+    """
+    patches = weights.shape[-1] - registers
+    given = weights[..., :patches, patches:].sum(dim=-1)  # (..., tokens, tokens) -> (..., patches)
+    return given.mean(dim=-1)
 
 
 @torch.no_grad()
@@ -133,3 +165,21 @@ def accumulate_gradients(model: nn.Module, loss_of: Callable[..., Tensor], x: Te
         loss.backward()
         total += loss.detach()
     return total
+
+
+def convergence_order(steps: Tensor, errors: Tensor) -> Tensor:
+    """The order of a solver: the p of errors = c / steps**p, by least squares in the logarithms (lesson 08).
+
+    steps: (n,), how many steps were taken. errors: (n,) float, what they left, of either sign, none 0. Returns ().
+    """
+    x, y = steps.to(errors.dtype).log(), errors.abs().log()
+    away = x - x.mean()
+    return -(away * y).sum() / away.square().sum()
+
+
+def repaired(velocity: Callable, noise: Tensor, ts: Tensor, callback: Callable | None = None) -> Tensor:
+    """Euler's steps as they stood in Just-a-DiT, without its time slip (lesson 08)."""
+    x, at = noise, ts[:-1]
+    for time, (t, t_next) in zip(at, pairwise(ts), strict=True):
+        x = step(x, velocity(x, expand_time(time, x)), t, t_next)
+    return x

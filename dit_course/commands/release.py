@@ -11,10 +11,10 @@ from dit_course.authoring import release
 
 @dataclass
 class Release:
-    """Derive notebooks/NN_*.ipynb from notebooks/solutions/NN_*.ipynb: stubs, folded hints and solutions, outputs."""
+    """Derive the learners' notebooks from notebooks/solutions: stubs, folded hints and solutions, outputs."""
 
     lessons: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Which: 01, or the beginning of a name. All by default."""
+    """Which: 01, with its parts and its appendix, or the beginning of a name. All by default, but for the tour, 00."""
     no_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Do not run them: for a quick look. Outputs are missing then, and the tests say so."""
     again: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -24,6 +24,9 @@ class Release:
 
     def run(self) -> None:
         """Derive each, and say what happened."""
-        for source in release.sources(self.lessons, self.notebooks):
+        lessons = tuple(lesson for lesson in self.lessons if not release.TOUR.startswith(lesson))
+        if lessons != self.lessons:
+            print(f"{release.run_tour(self.notebooks).name}: run again")
+        for source in release.sources(lessons, self.notebooks) if lessons or not self.lessons else ():
             written = release.release(source, run=not self.no_run, again=self.again)
             print(f"{release.target_of(source).name}: {'written' if written else 'in step already, left alone'}")

@@ -6,6 +6,7 @@ As the last line of a cell each is live in JupyterLab; where no kernel runs, a s
 # ruff: noqa: F401 (all imports are public)
 
 from dit_course.explore.attention import Attention as attention
+from dit_course.explore.background import start_training
 from dit_course.explore.ema import Ema as ema
 from dit_course.explore.guidance import Guidance as guidance
 from dit_course.explore.noising import Noising as noising

@@ -145,6 +145,13 @@ class Training(Live):
     def run(self) -> None:
         """Take step after step until the end, or until somebody stops it."""
         handle = _display(self)
+        try:
+            self._follow()
+        finally:
+            if handle is not None:
+                handle.update(self)  # so that a stored notebook holds the last state
+
+    def _follow(self) -> None:
         for widget in (self.button, self.presence):
             receive_while_busy(widget)
         self._redraw(None)
@@ -161,8 +168,6 @@ class Training(Live):
             self.stopped = True
         finally:
             self._end(step)
-            if handle is not None:
-                handle.update(self)  # so that a stored notebook holds the last state
 
     def stop(self) -> None:
         """End the training after the current step; from any thread."""
@@ -199,9 +204,14 @@ class Training(Live):
             self._redraw(step)
         elif now >= self._next_message:
             self._show_message(step)
-        if now >= self._next_line and not self.presence.here:
+        if now >= self._next_line:
             self._next_line = now + LINE
-            print(self._line(step), flush=True)
+            self._say(self._line(step))
+
+    def _say(self, line: str) -> None:
+        """Print a line where no browser shows it."""
+        if not self.presence.here:
+            print(line, flush=True)
 
     def _show_message(self, step: Step) -> None:
         self.bar.value = step.progress
@@ -247,8 +257,7 @@ class Training(Live):
             self._redraw(None)
             self.bar.value = 1.0 if not self.stopped else step.progress
             self.message.value = f'<span role="status">{html.escape(text)}</span>'
-            if not self.presence.here:
-                print(text, flush=True)
+            self._say(text)
         self.button.layout.display = "none"
 
 

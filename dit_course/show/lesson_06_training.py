@@ -18,27 +18,45 @@ PAGE, TILE, ROWS = 820, 42, 6  # of a training run: its width, a sample's side, 
 MOST_POINTS = 1500  # that a loss curve is drawn with
 
 
-def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: str | None = None) -> Picture:
-    """Show the losses of several training runs, each as its running mean with its name at the end.
+def loss_curves(runs: Mapping[str, Sequence[float]], window: int = 9, title: str | None = None) -> Picture:
+    """Show the losses of several training runs, each as its running median with its name at the end.
 
-    runs: the losses by name, at most four. keep: the share of the running mean that stays at each step, in [0, 1).
-    title: None states the last means. The axis ends at about twice the first loss, even where one diverges.
+    runs: the losses by name, at most four. window: the number of last losses that the median is taken of; a median,
+        because a mean remembers an explosion long after it is over.
+    title: None states the last medians. The axis ends at about twice the first loss, even where one diverges.
     Raises ValueError for a run without losses.
     """
     _require_lines(runs)
-    means = {name: exponential_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
-    ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in means.items())
+    medians = {name: running_median(losses, window) for name, losses in runs.items()}
+    ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in medians.items())
     title = title or f"The losses at the end: {ends}"
     figure, axes = _chart(680, 320, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
-    for (name, values), color in zip(means.items(), colors(means, *ORDER), strict=True):
-        axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=color, alpha=0.18, linewidth=0.8)
-        axes.plot(range(1, len(values) + 1), values, color=color, linewidth=2)
-    everything = np.concatenate([values[np.isfinite(values)] for values in means.values()])
-    start = max(values[0] for values in means.values())
+    styles = zip(medians.items(), colors(medians, *ORDER), _dashes(list(medians.values())), strict=True)
+    for (name, values), color, dashes in styles:
+        axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=color, alpha=0.35, linewidth=0.8)
+        axes.plot(range(1, len(values) + 1), values, color=color, linewidth=2, linestyle=dashes)
+    everything = np.concatenate([values[np.isfinite(values)] for values in medians.values()])
+    start = max(values[0] for values in medians.values())
     axes.set_ylim(0, 1.1 * min(everything.max(initial=1e-9), 2 * start if np.isfinite(start) else np.inf))
-    axes.set_xlim(0, max(len(values) for values in means.values()))
-    _name_ends(axes, means)
-    return finished(figure, f"{title}. Line chart of the running means of {len(runs)} losses; at the end {ends}")
+    axes.set_xlim(0, max(len(values) for values in medians.values()))
+    _name_ends(axes, medians)
+    return finished(figure, f"{title}. Line chart of the running medians of {len(runs)} losses; at the end {ends}")
+
+
+def running_median(values: Sequence[float], window: int) -> np.ndarray:
+    """The median of the last `window` values, after each: of fewer at the start."""
+    values = np.asarray(values, dtype=float)
+    return np.array([np.median(values[max(0, end - window) : end]) for end in range(1, len(values) + 1)])
+
+
+def _dashes(lines: Sequence[Sequence[float]]) -> list:
+    """A line style each: dashed where a line runs along an earlier one, which can then be seen between the dashes."""
+
+    def along(one: Sequence[float], other: Sequence[float]) -> bool:
+        gaps = [abs(a - b) for a, b in zip(one, other, strict=False)]
+        return sum(gap < 0.01 * abs(one[0]) for gap in gaps) > 0.3 * len(gaps)
+
+    return [(0, (5, 4)) if any(along(other, one) for other in lines[:i]) else "-" for i, one in enumerate(lines)]
 
 
 def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning rate, step by step") -> Picture:
@@ -49,10 +67,11 @@ def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning r
     _require_lines(schedules)
     figure, axes = _chart(640, 260, (0.12, 0.19, 0.86, 0.66), "steps done", "learning rate", title)
     places = np.linspace(0.3, 0.7, len(schedules)) if len(schedules) > 1 else [0.5]
-    for (name, values), color, place in zip(schedules.items(), colors(schedules, *ORDER), places, strict=True):
-        axes.plot(range(len(values)), values, color=color, linewidth=2)
+    styles = zip(schedules.items(), colors(schedules, *ORDER), places, _dashes(list(schedules.values())), strict=True)
+    for (name, values), color, place, dashes in styles:
+        axes.plot(range(len(values)), values, color=color, linewidth=2, linestyle=dashes)
         at = int(place * (len(values) - 1))
-        note(axes, name, (at, values[at]), (0, 5), ha="center")
+        note(axes, name, (at, values[at]), (5, 5), ha="left")
     axes.set_ylim(0, 1.25 * max(max(values) for values in schedules.values()))
     axes.set_xlim(0, max(len(values) for values in schedules.values()))
     tops = ", ".join(f"{name} up to {max(values):.2g}" for name, values in schedules.items())
@@ -239,7 +258,7 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 10), ha="right")
+    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 18), ha="right")
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 

@@ -528,3 +528,23 @@ def over_the_edge(images, patch_size, stride):
 @mutant(exercise="overlapping_patches", hint="stride and patch size are swapped")
 def swapped_arguments(images, patch_size, stride):
     return F.unfold(images, stride, stride=patch_size).mT
+
+
+# -- order_gap ---------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="order_gap")
+def the_other_one_shuffled(layer, tokens, order):
+    return (layer(tokens[:, order]) - layer(tokens)[:, order]).abs().max()
+
+
+@right_answer(exercise="order_gap")
+@torch.no_grad()
+def token_by_token(layer, tokens, order):
+    before, after = layer(tokens), layer(tokens[:, order])
+    return max((after[:, i] - before[:, j]).abs().max() for i, j in enumerate(order.tolist()))
+
+
+@mutant(exercise="order_gap", hint="you compare outputs of different tokens")
+def not_brought_back(layer, tokens, order):
+    return torch.max(torch.abs(layer(tokens) - layer(tokens[:, order])))

@@ -132,6 +132,11 @@ def by_cat(x):
 
 
 @right_answer(exercise="merge_heads")
+def by_vmap(x):
+    return torch.func.vmap(lambda heads: torch.cat(list(heads), dim=-1))(x)
+
+
+@right_answer(exercise="merge_heads")
 def by_permute_and_reshape(x):
     batch, heads, tokens, size = x.shape
     return x.permute(0, 2, 1, 3).reshape(batch, tokens, heads * size)
@@ -359,6 +364,10 @@ class Layers(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
+    def attention_map(self, x):
+        query, key, _ = self.project_qkv(x)
+        return by_hand(query, key)
+
     def split(self, x):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
@@ -408,6 +417,19 @@ class HeadByHead(Layers):
     def forward(self, x):
         heads = [self.mix(*(part[:, head] for part in self.project_qkv(x))) for head in range(self.heads)]
         return self.output(torch.cat(heads, -1))
+
+
+@mutant(exercise="SelfAttention", hint="`attention_map`, which was given, has changed")
+class MapOfTheQueries(Layers):
+    def attention_map(self, x):
+        return super().attention_map(x).mT
+
+
+@mutant(exercise="SelfAttention", hint="queries and keys go through the same norm")
+class OneNorm(Layers):
+    def project_qkv(self, x):
+        query, key, value = map(self.split, self.parts(x))
+        return self.norm_q(query), self.norm_q(key), value
 
 
 @mutant(exercise="SelfAttention", hint="queries and keys are not normed")
@@ -611,11 +633,6 @@ class HeadsForgotten(Layers):
 
 
 @right_answer(exercise="attention_in_chunks")
-def all_at_once(query, key, value, size):
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-@right_answer(exercise="attention_in_chunks")
 def in_two_passes(query, key, value, size):
     chunks = list(zip(key.split(size, -2), value.split(size, -2), strict=True))
     scale = query.shape[-1] ** -0.5
@@ -701,3 +718,37 @@ def factor_upside_down(*args):
 def nothing_subtracted(query, key, value, size):
     weights = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
     return weights @ value / weights.sum(-1, keepdim=True)
+
+
+@mutant(exercise="attention_in_chunks", hint="keys are looked at together")
+def at_once(query, key, value, size):
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+@mutant(exercise="attention_in_chunks", hint="keys are looked at together")
+def as_a_table(query, key, value, size):
+    return by_hand(query, key) @ value
+
+
+# -- register_share ----------------------------------------------------------------------------------
+
+
+@right_answer(exercise="register_share")
+def what_is_left(weights, registers):
+    return 1 - weights[..., :-registers, :-registers].sum(-1).mean(-1)
+
+
+@right_answer(exercise="register_share")
+def register_by_register(weights, registers):
+    of_patches = weights[..., :-registers, :]
+    return sum(of_patches[..., -number].mean(-1) for number in range(1, registers + 1))
+
+
+@mutant(exercise="register_share", hint="what the registers give to the patches")
+def a_table_on_its_side(weights, registers):
+    return register_by_register(weights.mT, registers) * (weights.shape[-1] - registers) / registers
+
+
+@mutant(exercise="register_share", hint="what *one* register gets")
+def mean_of_means(weights, registers):
+    return weights[..., :-registers, -registers:].mean(-1).mean(-1)

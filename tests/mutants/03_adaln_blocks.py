@@ -61,7 +61,7 @@ class ByEinsum(Clock):
 class InSequence(nn.Module):
     def __init__(self, width, frequencies=256, max_period=10000.0):
         super().__init__()
-        self.half, odd = divmod(frequencies, 2)
+        self.slowest, (self.half, odd) = max_period, divmod(frequencies, 2)
         if odd:
             raise ValueError("no even number")
         self.mlp = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
@@ -71,7 +71,7 @@ class InSequence(nn.Module):
         return self.mlp(self.sinusoids(t))
 
     def sinusoids(self, t):
-        rows = [[1000 * s / 10000 ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
+        rows = [[1000 * s / self.slowest ** (k / self.half) for k in range(self.half)] for s in t.tolist()]
         return torch.tensor([[f(a) for f in (math.cos, math.sin) for a in row] for row in rows])
 
 
@@ -464,6 +464,13 @@ class InSplits(Block):
 
 
 @right_answer(exercise="DiTBlock")
+class SixMatrices(Block):
+    def six(self, condition):
+        pieces = zip(self.modulation.weight.chunk(6), self.modulation.bias.chunk(6), strict=True)
+        return [F.linear(F.silu(condition), weight, bias).unsqueeze(1) for weight, bias in pieces]
+
+
+@right_answer(exercise="DiTBlock")
 class WithSequential(nn.Module):
     """As in the official code: SiLU and linear layer in one module, zeroed by hand."""
 
@@ -483,7 +490,7 @@ class WithSequential(nn.Module):
         return x
 
 
-@right_answer(exercise="DiTBlock")
+@mutant(exercise="DiTBlock", hint="*all* weights and biases of the modulation start at zero")
 class OnlyGatesAtZero(Block):
     zero = False
 
@@ -757,6 +764,19 @@ class BySlices(Last):
 
 
 @right_answer(exercise="FinalLayer")
+class TokenByToken(Last):
+    def forward(self, x, condition):
+        shift, scale = (knob[:, 0] for knob in self.two(condition))
+        return torch.stack([self.linear(self.norm(token) * (1 + scale) + shift) for token in x.unbind(1)], dim=1)
+
+
+@mutant(exercise="FinalLayer", hint="the last layer has no residual")
+class WithResidual(Last):
+    def forward(self, x, condition):
+        return x + super().forward(x, condition)
+
+
+@right_answer(exercise="FinalLayer")
 class ByHand(nn.Module):
     def __init__(self, width, outputs, norm="rms"):
         super().__init__()
@@ -891,6 +911,23 @@ def by_two_kinds_of_hooks(model, x, t, y):
     model(x, t, y)
     [handle.remove() for handle in handles]
     return torch.tensor([float((a - b).abs().max()) for a, b in zip(after, before, strict=True)])
+
+
+@right_answer(exercise="block_changes")
+@torch.no_grad()
+def in_a_dictionary(model, x, t, y):
+    found = {}
+
+    def listen(block, inputs, output):
+        found[block] = max((output - inputs[0]).max(), (inputs[0] - output).max())
+
+    handles = [block.register_forward_hook(listen) for block in model.blocks]
+    try:
+        model(x, t, y)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack([found[block] for block in model.blocks])
 
 
 @right_answer(exercise="block_changes")

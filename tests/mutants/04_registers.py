@@ -1,9 +1,12 @@
 """Lesson 04: what people write for registers, the whole network and its costs."""
 
 import copy
+import functools
+import math
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dit_course import dit, scaling
@@ -130,6 +133,16 @@ class InSmallSteps(dit.DiT):
 
 
 @right_answer(exercise="DiT")
+class ByReduce(dit.DiT):
+    def forward(self, x, t, y=None):
+        self._check(x, t, y)
+        condition, p = self.condition(t, y), self.config.patch_size
+        tokens = functools.reduce(lambda tokens, block: block(tokens, condition), self.blocks, self.embed(x))
+        patches = self.final(tokens[:, : len(self.positions)], condition)
+        return F.fold(patches.mT, self.config.image_shape, p, stride=p)
+
+
+@right_answer(exercise="DiT")
 class DropsAfterTheLastLayer(dit.DiT):
     """The last layer treats each token by itself, so the registers may go after it as well."""
 
@@ -141,6 +154,20 @@ class DropsAfterTheLastLayer(dit.DiT):
         patches = dit.drop_registers(self.final(tokens, condition), self.config.registers)
         out = self.config.out_channels or self.config.channels
         return unpatchify(patches, self.config.patch_size, out, *self.config.image_shape)
+
+
+@mutant(exercise="DiT", hint="the condition is made 3 times")
+class AnotherConditionForEach(dit.DiT):
+    def forward(self, x, t, y=None):
+        self._check(x, t, y)
+        tokens = self.embed(x)
+        for block in self.blocks:
+            tokens = block(tokens, self.condition(t, y))
+        tokens = dit.drop_registers(tokens, self.config.registers)
+        out = self.config.out_channels or self.config.channels
+        return unpatchify(
+            self.final(tokens, self.condition(t, y)), self.config.patch_size, out, *self.config.image_shape
+        )
 
 
 class Network(dit.DiT):
@@ -422,6 +449,21 @@ def counted(config, attention=None, mlp=None, adaln=None):
     return counts
 
 
+def layers(config):
+    """(from, to) of the linear layers of a block, by its parts."""
+    w, hidden = config.width, int(config.width * config.mlp_ratio)
+    return {"attention": [(w, 3 * w), (w, w)], "MLP": [(w, hidden), (hidden, w)], "adaLN": [(w, 6 * w)]}
+
+
+@right_answer(exercise="count_parameters")
+def layer_after_layer(config):
+    counts = scaling.count_parameters(config)
+    for part, pairs in layers(config).items():
+        counts[part] = sum(a * b + b for _ in range(config.depth) for a, b in pairs)
+    counts["attention"] += config.depth * config.qk_norm * 2 * config.width // config.heads
+    return counts
+
+
 @right_answer(exercise="count_parameters")
 def multiplied_out(config):
     return counted(config)
@@ -490,6 +532,15 @@ def layer_by_layer(config):
 
 
 @right_answer(exercise="count_multiply_adds")
+def token_by_token(config):
+    n, counts = math.prod(config.grid) + config.registers, scaling.count_multiply_adds(config)
+    for part, pairs in layers(config).items():
+        counts[part] = config.depth * sum(a * b for a, b in pairs) * (1 if part == "adaLN" else n)
+    counts["pairs of tokens"] = config.depth * sum(2 * n * config.width for _ in range(n))
+    return counts
+
+
+@right_answer(exercise="count_multiply_adds")
 def from_the_layers(config):
     model, counts = dit.DiT(config), scaling.count_multiply_adds(config)
     tokens = len(model.positions) + config.registers
@@ -517,7 +568,55 @@ def by_deepcopy(model, image_size):
     other = copy.deepcopy(model)
     other.config = replace(model.config, image_size=image_size)
     other.positions = sincos_position_embedding(*other.config.grid, other.config.width)
+    return other.eval()
+
+
+@right_answer(exercise="resized")
+def by_one_long_vector(model, image_size):
+    other = dit.DiT(replace(model.config, image_size=image_size)).train(False)
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(model.parameters()), other.parameters())
     return other
+
+
+def and_the_original(change):
+    """A right copy, after which something happens to the original."""
+
+    def wrong(model, image_size):
+        other = by_deepcopy(model, image_size)
+        change(model)
+        return other
+
+    return wrong
+
+
+for hint, change in (
+    ("in another mode (train or eval) now", lambda model: model.train(not model.training)),
+    ("has another configuration or other weights now", lambda model: nn.init.zeros_(model.registers)),
+    ("has another configuration or other weights now", lambda model: nn.init.ones_(model.final.linear.bias)),
+    ("is frozen, or has lost its gradients", lambda model: model.requires_grad_(False)),
+    ("is frozen, or has lost its gradients", lambda model: model.zero_grad()),
+):
+    mutant("resized", hint)(and_the_original(change))
+
+
+@mutant(exercise="resized", hint="`registers` is not copied")
+def without_registers(model, image_size):
+    other = by_deepcopy(model, image_size)
+    nn.init.normal_(other.registers)
+    return other
+
+
+@mutant(exercise="resized", hint="is made in `__init__`, for the grid of its configuration")
+def with_the_old_positions(model, image_size):
+    other = copy.deepcopy(model).eval()
+    other.config = replace(model.config, image_size=image_size)
+    return other
+
+
+@mutant(exercise="resized", hint="`image_size` is a number or a pair")
+def pairs_only(model, image_size):
+    height, width = image_size
+    return by_deepcopy(model, (height, width))
 
 
 @right_answer(exercise="resized")

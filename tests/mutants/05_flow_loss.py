@@ -1,6 +1,7 @@
 """Lesson 05: what people write for the path, its ends, times, and the loss."""
 
 import math
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -122,6 +123,11 @@ def by_a_step_forward(x_t, velocity, t):
 
 
 @right_answer(exercise="noise_from_velocity")
+def by_addcmul(x_t, velocity, t):
+    return torch.addcmul(x_t, 1 - t.view(-1, *[1] * (x_t.ndim - 1)), velocity)
+
+
+@right_answer(exercise="noise_from_velocity")
 def by_way_of_the_data(x_t, velocity, t):
     return x_t - per_image(t, x_t) * velocity + velocity
 
@@ -130,6 +136,30 @@ def by_way_of_the_data(x_t, velocity, t):
 def for_points_only(x_t, velocity, t):
     return x_t + (1 - t)[:, None] * velocity
 
+
+# -- rules that these four share -------------------------------------------------------------------
+
+
+def shared(right):
+    """A result without its axes of size 1, one whose large numbers are cut off, and clamped times."""
+
+    def squeezed(*args):
+        return right(*args).squeeze()
+
+    def cut_off(*args):
+        return right(*args).clamp(-1, 1)
+
+    def ends_cut_off(x, other, t):
+        return right(x, other, t.clamp(0.02, 0.98))
+
+    mutant(right.__name__, "an axis of size 1 is gone")(squeezed)
+    mutant(right.__name__, "large numbers are cut off")(cut_off)
+    if right is not flow.velocity_target:
+        mutant(right.__name__, "only t = 0 and t = 1 come out wrong")(ends_cut_off)
+
+
+for right in (flow.interpolate, flow.velocity_target, flow.data_from_velocity, flow.noise_from_velocity):
+    shared(right)
 
 # -- RectifiedFlow ---------------------------------------------------------------------------------
 
@@ -142,18 +172,35 @@ def reduced(error, reduction):
     return error.mean() if reduction == "mean" else error.flatten(1).mean(1)
 
 
-class Given(flow.RectifiedFlow):
-    """What the notebook gives: all but `loss`."""
+STEPS = {  # of `loss`, each made of those before it
+    "t": lambda r: r.flow.timesteps(len(r.x), r.generator),
+    "noise": lambda r: torch.randn(r.x.shape, generator=r.generator),
+    "x_t": lambda r: flow.interpolate(r.x, r.noise, r.t),
+    "told": lambda r: r.t,
+    "labels": lambda r: r.y,
+    "prediction": lambda r: predict(r.model, r.x_t, r.told, r.labels),
+    "target": lambda r: r.noise - r.x,
+    "error": lambda r: (r.prediction - r.target).square(),
+    "loss": lambda r: reduced(r.error, r.reduction),
+}
 
-    def pieces(self, model, x, y, generator):
-        """Noise and prediction, as they should be."""
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        return noise, predict(model, flow.interpolate(x, noise, t), t, y)
+
+def with_loss(**changes):
+    """A `RectifiedFlow` whose `loss` takes some of its steps otherwise."""
+
+    class Flow(flow.RectifiedFlow):
+        def loss(self, model, x, y=None, generator=None, reduction="mean"):
+            record = SimpleNamespace(flow=self, model=model, x=x, y=y, generator=generator, reduction=reduction)
+            for step_of_loss, made in (STEPS | changes).items():
+                setattr(record, step_of_loss, made(record))
+            return record.loss
+
+    Flow.__name__ = f"Other_{'_'.join(changes)}"
+    return Flow
 
 
 @right_answer(exercise="RectifiedFlow")
-class NoiseFirst(Given):
+class NoiseFirst(flow.RectifiedFlow):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         noise = torch.randn(x.shape, generator=generator)
         t = self.timesteps(len(x), generator)
@@ -162,15 +209,16 @@ class NoiseFirst(Given):
 
 
 @right_answer(exercise="RectifiedFlow")
-class ByMseLoss(Given):
+class ByMseLoss(flow.RectifiedFlow):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
+        t, noise = self.timesteps(len(x), generator), torch.randn(x.shape, generator=generator)
+        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
         error = F.mse_loss(prediction, flow.velocity_target(x, noise), reduction="none")
         return error.mean() if reduction == "mean" else error.mean(dim=(1, 2, 3))
 
 
 @right_answer(exercise="RectifiedFlow")
-class WithoutHelpers(Given):
+class WithoutHelpers(flow.RectifiedFlow):
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         t = self.timesteps(x.shape[0], generator)
         noise = torch.empty_like(x).normal_(generator=generator)
@@ -181,462 +229,128 @@ class WithoutHelpers(Given):
         return each if reduction == "none" else each.mean()
 
 
-@mutant(exercise="RectifiedFlow", hint="the sign of the target is wrong")
-class TargetBackwards(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - (x - noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="your target is the noise")
-class NoiseTarget(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - noise).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="your target is the picture")
-class PictureTarget(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        _, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - x).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="your target is x_t")
-class PlaceTarget(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
-        return reduced((predict(model, x_t, t, y) - x_t).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="only made positive")
-class Absolute(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).abs(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
-class NotSquared(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced(flow.velocity_target(x, noise) - prediction, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="too high and too low cancel")
-class OnlyTheDifference(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced(prediction - flow.velocity_target(x, noise), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the squared error is halved")
-class Halved(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction) / 2
-
-
-@mutant(exercise="RectifiedFlow", hint="a root over the mean")
-class RootMeanSquare(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction).sqrt()
-
-
-@mutant(exercise="RectifiedFlow", hint="the squared errors are summed")
-class Summed(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return (prediction - flow.velocity_target(x, noise)).square().sum()
-
-
-@mutant(exercise="RectifiedFlow", hint="the squared errors are summed")
-class SummedOfEach(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        each = (prediction - flow.velocity_target(x, noise)).square().flatten(1).sum(1)
-        return each.mean() if reduction == "mean" else each
-
-
-@mutant(exercise="RectifiedFlow", hint="the reduction is ignored")
-class AlwaysTheMean(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return F.mse_loss(prediction, flow.velocity_target(x, noise))
-
-
-@mutant(exercise="RectifiedFlow", hint="the reduction is ignored")
-class AlwaysEach(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), "none")
-
-
-@mutant(exercise="RectifiedFlow", hint="every pixel keeps its own error")
-class NotAveraged(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return (prediction - flow.velocity_target(x, noise)).square()
-
-
-@mutant(exercise="RectifiedFlow", hint="every pixel keeps its own error")
-class ReductionHandedOn(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, y, generator)
-        return F.mse_loss(prediction, flow.velocity_target(x, noise), reduction=reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="x and noise have changed places on the path")
-class SwappedPath(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(noise, x, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="x_t is the noise alone")
-class OnlyNoise(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        return reduced((predict(model, noise, t, y) - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="x_t is the picture itself")
-class CleanPicture(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        return reduced((predict(model, x, t, y) - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="x_t is the velocity")
-class VelocityIn(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        target = flow.velocity_target(x, torch.randn(x.shape, generator=generator))
-        return reduced((predict(model, target, t, y) - target).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the picture does not fade")
-class NoiseOnTop(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = x + per_image(t, x) * noise
-        return reduced((predict(model, x_t, t, y) - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the noise lies between 0 and 1")
-class UniformNoise(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.rand(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the noise in your x_t should be normal with mean 0 and std 1")
-class LoudNoise(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = 2 * torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="all pictures get the same noise")
-class SharedNoise(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape[1:], generator=generator).expand_as(x)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the times do not come from self.timesteps")
-class TimesOfItsOwn(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = torch.rand(len(x), generator=generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="there is one time for all pictures")
-class OneTime(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(1, generator).expand(len(x))
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="times are drawn twice")
-class TimesTwice(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, self.timesteps(len(x), generator))
-        prediction = predict(model, x_t, self.timesteps(len(x), generator), y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model is told 1 - t")
-class TimeReversed(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), 1 - t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model is told 1000 t")
-class Thousands(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), 1000 * t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model is told another t")
-class TimeSquared(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t**2, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="it should be one time for each picture")
-class ShapedTime(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = per_image(self.timesteps(len(x), generator), x)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, (1 - t) * x + t * noise, t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="though its generator starts the same: the noise does not come from it")
-class NoiseFromElsewhere(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn_like(x)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="hand `generator` on to self.timesteps")
-class TimesFromElsewhere(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x))
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model does not get the labels y")
-class WrongLabels(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        y = None if y is None else torch.zeros_like(y)
-        noise, prediction = self.pieces(model, x, y, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="call model(x_t, t, y) where there are labels")
-class LabelsForgotten(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        noise, prediction = self.pieces(model, x, None, generator)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="call model(x_t, t, y) where there are labels")
-class AlwaysLabels(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = model(flow.interpolate(x, noise, t), t, y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model is never called")
-class NeverCalled(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        return reduced((x_t - flow.velocity_target(x, noise)).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model gets x_t of shape")
-class OneAtATime(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = torch.cat([model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x))])
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
+WRONG = {
+    "the sign of the target is wrong": [{"target": lambda r: r.x - r.noise}],
+    "your target is the noise": [{"target": lambda r: r.noise}],
+    "your target is the picture": [{"target": lambda r: r.x}],
+    "your target is x_t": [{"target": lambda r: r.x_t}],
+    "your target is a part of the path": [{"target": lambda r: r.noise - r.x_t}, {"target": lambda r: r.x_t - r.x}],
+    "made of another noise than your x_t": [
+        {"target": lambda r: torch.randn(r.x.shape, generator=r.generator) - r.x},
+        {"target": lambda r: torch.randn_like(r.x) - r.x},
+        {"x_t": lambda r: flow.interpolate(r.x, torch.randn(r.x.shape, generator=r.generator), r.t)},
+    ],
+    "compare the velocities themselves": [
+        {"error": lambda r: (flow.data_from_velocity(r.x_t, r.prediction, r.t) - r.x).square()},
+        {"error": lambda r: (flow.noise_from_velocity(r.x_t, r.prediction, r.t) - r.noise).square()},
+    ],
+    "only made positive": [{"error": lambda r: (r.prediction - r.target).abs()}],
+    "too high and too low cancel": [
+        {"error": lambda r: r.target - r.prediction},
+        {"error": lambda r: r.prediction - r.target},
+    ],
+    "beyond 1 the errors are not squared": [
+        {"error": lambda r: F.huber_loss(r.prediction, r.target, reduction="none")},
+        {"error": lambda r: F.smooth_l1_loss(r.prediction, r.target, reduction="none")},
+    ],
+    "the squared error is halved": [{"loss": lambda r: reduced(r.error, r.reduction) / 2}],
+    "a root over the mean": [{"loss": lambda r: reduced(r.error, r.reduction).sqrt()}],
+    "the squared errors are summed": [
+        {"loss": lambda r: r.error.sum()},
+        {"loss": lambda r: reduced(r.error.flatten(1).sum(1)[:, None], r.reduction)},
+    ],
+    "the reduction is ignored": [
+        {"loss": lambda r: r.error.mean()},
+        {"loss": lambda r: reduced(r.error, "none")},
+    ],
+    "every pixel keeps its own error": [
+        {"loss": lambda r: r.error},
+        {"loss": lambda r: F.mse_loss(r.prediction, r.target, reduction=r.reduction)},
+    ],
+    "this error is a single number already": [
+        {"error": lambda r: (r.prediction - r.target).square().mean()},
+        {"error": lambda r: (r.prediction - r.target).mean().square()},
+    ],
+    "what takes your means?": [
+        {"loss": lambda r: r.error.mean() if r.reduction == "mean" else r.error.mean(dim=(0, 2, 3))}
+    ],
+    "it should be a tensor": [{"loss": lambda r: r.error.mean().item()}],
+    "the gradient of a parameter is not": [
+        {"loss": lambda r: torch.tensor(reduced(r.error, r.reduction).tolist(), requires_grad=True)}
+    ],
+    "x and noise have changed places on the path": [{"x_t": lambda r: flow.interpolate(r.noise, r.x, r.t)}],
+    "x_t is the noise alone": [{"x_t": lambda r: r.noise}],
+    "x_t is the picture itself": [{"x_t": lambda r: r.x}],
+    "x_t is the velocity": [{"x_t": lambda r: r.noise - r.x}],
+    "the picture does not fade": [{"x_t": lambda r: r.x + per_image(r.t, r.x) * r.noise}],
+    "x_t is cut off": [{"x_t": lambda r: flow.interpolate(r.x, r.noise, r.t).clamp(-1, 1)}],
+    "changes its input in place": [{"x_t": lambda r: r.x.add_(per_image(r.t, r.x) * (r.noise - r.x))}],
+    "the model gets x_t of shape": [
+        {"prediction": lambda r: torch.cat([r.model(r.x_t[i : i + 1], r.t[i : i + 1]) for i in range(len(r.x))])}
+    ],
+    "the noise lies between 0 and 1": [{"noise": lambda r: torch.rand(r.x.shape, generator=r.generator)}],
+    "the noise in your x_t should be normal with mean 0 and std 1": [
+        {"noise": lambda r: 2 * torch.randn(r.x.shape, generator=r.generator)},
+        {"noise": lambda r: torch.randn(r.x.shape, generator=r.generator).clamp(-2, 2)},
+    ],
+    "all pictures get the same noise": [
+        {"noise": lambda r: torch.randn(r.x.shape[1:], generator=r.generator).expand_as(r.x)}
+    ],
+    "numbers of your noise know of each other": [
+        {"noise": lambda r: torch.randn(r.x[:, :1].shape, generator=r.generator).expand_as(r.x)},
+        {"noise": lambda r: torch.randn(r.x[..., :1].shape, generator=r.generator).expand_as(r.x)},
+    ],
+    "the mean is taken out of your noise": [
+        {"noise": lambda r: (z := torch.randn(r.x.shape, generator=r.generator)) - z.mean((1, 2, 3), keepdim=True)}
+    ],
+    "though its generator starts the same: the noise does not come from it": [
+        {"noise": lambda r: torch.randn_like(r.x)}
+    ],
+    "at a second call the noise is that of the first": [
+        {"noise": lambda r: torch.randn(r.x.shape, generator=torch.Generator().manual_seed(0))}
+    ],
+    "at a second call the times are those of the first": [
+        {"t": lambda r: r.flow.timesteps(len(r.x), torch.Generator().manual_seed(0))},
+        {"t": lambda r: r.flow.timesteps(len(r.x), r.generator or torch.manual_seed(0))},
+    ],
+    "hand `generator` on to self.timesteps": [{"t": lambda r: r.flow.timesteps(len(r.x))}],
+    "the times do not come from self.timesteps": [{"t": lambda r: torch.rand(len(r.x), generator=r.generator)}],
+    "there is one time for all pictures": [{"t": lambda r: r.flow.timesteps(1, r.generator).expand(len(r.x))}],
+    "times are drawn twice": [{"told": lambda r: r.flow.timesteps(len(r.x), r.generator)}],
+    "the model is told 1 - t": [{"told": lambda r: 1 - r.t}],
+    "the model is told 1000 t": [{"told": lambda r: 1000 * r.t}],
+    "the model is told another t": [{"told": lambda r: r.t**2}, {"t": lambda r: STEPS["t"](r).clamp(0.02, 0.98)}],
+    "it should be one time for each picture": [{"told": lambda r: per_image(r.t, r.x)}],
+    "the model takes (x_t, t) or (x_t, t, y), all of them tensors": [{"told": lambda r: r.t[0].item()}],
+    "the model does not get the labels y": [{"labels": lambda r: None if r.y is None else torch.zeros_like(r.y)}],
+    "call model(x_t, t, y) where there are labels": [
+        {"labels": lambda r: None},
+        {"prediction": lambda r: r.model(r.x_t, r.t, r.y)},
+    ],
+    "t and y have changed places": [{"told": lambda r: r.y, "labels": lambda r: r.t}],
+    "the model is never called": [{"prediction": lambda r: r.x_t}],
+}
+for hint, versions in WRONG.items():
+    for changes in versions:
+        mutant("RectifiedFlow", hint)(with_loss(**changes))
 
 
 @mutant(exercise="RectifiedFlow", hint="no gradient gets through")
-class WithoutGradient(Given):
+class WithoutGradient(flow.RectifiedFlow):
     @torch.no_grad()
     def loss(self, model, x, y=None, generator=None, reduction="mean"):
         return super().loss(model, x, y, generator, reduction)
 
 
-@mutant(exercise="RectifiedFlow", hint="it should be a tensor")
-class AsANumber(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        return super().loss(model, x, y, generator, "mean").item()
-
-
-@mutant(exercise="RectifiedFlow", hint="changes its input in place")
-class InPlace(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        target = noise - x
-        x += per_image(t, x) * target
-        return reduced((predict(model, x, t, y) - target).square(), reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="the model takes (x_t, t) or (x_t, t, y), all of them tensors")
-class PlainTime(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        prediction = predict(model, flow.interpolate(x, noise, t), t[0].item(), y)
-        return reduced((prediction - flow.velocity_target(x, noise)).square(), reduction)
+@mutant(exercise="RectifiedFlow", hint="the line in `__init__` was right as it was")
+class WithoutNames(flow.RectifiedFlow):
+    def __init__(self, timesteps="logit_normal"):
+        self.timesteps = timesteps
 
 
 @mutant(exercise="RectifiedFlow", hint="should be a class")
 def a_function(model, x, y=None):
     return flow.RectifiedFlow().loss(model, x, y)
-
-
-@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
-class AnotherNoise(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (torch.randn(x.shape, generator=generator) - x)).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
-class AnotherNoiseFromElsewhere(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (torch.randn_like(x) - x)).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="made of another noise than your x_t")
-class AnotherNoiseOnThePath(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, torch.randn(x.shape, generator=generator), t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (noise - x)).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="your target is a part of the path")
-class FromThePlace(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (noise - x_t)).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="your target is a part of the path")
-class ToThePlace(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (x_t - x)).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
-class ComparedPictures(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (flow.data_from_velocity(x_t, prediction, t) - x).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="compare the velocities themselves")
-class ComparedNoises(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (flow.noise_from_velocity(x_t, prediction, t) - noise).square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="this error is a single number already")
-class AveragedTwice(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (noise - x)).square().mean()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="this error is a single number already")
-class AveragedFirst(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (noise - x)).mean().square()
-        return reduced(error, reduction)
-
-
-@mutant(exercise="RectifiedFlow", hint="what takes your means?")
-class AveragedWrongAxes(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, t, y)
-        error = (prediction - (noise - x)).square()
-        return error.mean() if reduction == "mean" else error.mean(dim=(0, 2, 3))
-
-
-@mutant(exercise="RectifiedFlow", hint="t and y have changed places")
-class TimeAndLabelsSwapped(Given):
-    def loss(self, model, x, y=None, generator=None, reduction="mean"):
-        t = self.timesteps(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator)
-        x_t = flow.interpolate(x, noise, t)
-        prediction = predict(model, x_t, y, t)
-        error = (prediction - (noise - x)).square()
-        return reduced(error, reduction)
 
 
 # -- logit_normal ----------------------------------------------------------------------------------
@@ -708,6 +422,22 @@ def one_number_repeated(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std * torch.randn(1, generator=generator)).repeat(n)
 
 
+@mutant(exercise="logit_normal", hint="times near 0 and 1 are cut off")
+def clamped(n, generator=None, mean=0.0, std=1.0):
+    return flow.logit_normal(n, generator, mean, std).clamp(0.02, 0.98)
+
+
+@mutant(exercise="logit_normal", hint="one tells about another")
+def in_order(n, generator=None, mean=0.0, std=1.0):
+    return flow.logit_normal(n, generator, mean, std).sort().values
+
+
+@mutant(exercise="logit_normal", hint="one tells about another")
+def in_pairs(n, generator=None, mean=0.0, std=1.0):
+    z = torch.randn(n // 2, generator=generator)
+    return torch.sigmoid(mean + std * torch.cat([z, -z]))
+
+
 @mutant(exercise="logit_normal", hint="what should mean and std do to the normal numbers?")
 def root_of_std(n, generator=None, mean=0.0, std=1.0):
     return torch.sigmoid(mean + std**0.5 * torch.randn(n, generator=generator))
@@ -740,3 +470,33 @@ def zero_over_zero(t, factor):
 @mutant(exercise="shift", hint="does the factor stand wherever it should?")
 def for_this_factor_only(t, factor):
     return 3 * t / (1 + 2 * t)
+
+
+# -- loss_at -----------------------------------------------------------------------------------------
+
+
+@right_answer(exercise="loss_at")
+def by_a_named_function(t, model, x, y, seed=0):
+    def always(n, generator=None):
+        return t * torch.ones(n)
+
+    with torch.no_grad():
+        return flow.RectifiedFlow(always).loss(model, x, y, torch.Generator().manual_seed(seed))
+
+
+@right_answer(exercise="loss_at")
+@torch.no_grad()
+def without_the_class(t, model, x, y, seed=0):
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    times = torch.full((len(x),), t)
+    return (model(flow.interpolate(x, noise, times), times, y) - (noise - x)).square().mean()
+
+
+@mutant(exercise="loss_at", hint="the model does not get the labels")
+def without_labels(t, model, x, y, seed=0):
+    return flow.RectifiedFlow(lambda n, generator: torch.full((n,), t)).loss(model, x)
+
+
+@mutant(exercise="loss_at", hint="the model gets t of shape (1,)")
+def one_time(t, model, x, y, seed=0):
+    return flow.RectifiedFlow(lambda n, generator: torch.tensor([t])).loss(model, x, y)

@@ -211,7 +211,7 @@ class Exercise:
                 return Verdict(NOT_YET, f"{_ended(mistake.hint)} {_capital(ending)}", picture)
         fine = [trial.case.label for trial in trials if not trial.fault]
         if fine and worst.fault in ("error", "shape", "values"):
-            hint = self.partly
+            hint = OTHERWISE if worst.fault == "values" and self.partly == SIZES else self.partly
             if "equal size" in worst.text:  # torch.stack's words
                 hint = "some pieces run over the edge and come out smaller: where must the last one start?"
             text = f"right on {fine[0]}, but not on {worst.case.label}: {_ended(hint)} {_capital(worst.text)}"

@@ -10,7 +10,7 @@ from dit_course.check.engine.compare import same
 
 @dataclass(frozen=True)
 class MatchesOutput:
-    """A mistake recognized by its result: the answer equals that of a wrong version."""
+    """A mistake recognized by its result: the answer equals that of a wrong version, NaN where that is NaN."""
 
     hint: str
     wrong: Callable
@@ -18,7 +18,7 @@ class MatchesOutput:
     def fits(self, trial) -> bool:
         """Whether the answer did the same in this case. A wrong version that cannot do it does not fit."""
         try:
-            return same(trial.outcome.value, trial.case.imitate(self.wrong))
+            return same(trial.outcome.value.nan_to_num(1e9), trial.case.imitate(self.wrong).nan_to_num(1e9))
         except Exception:
             return False
 

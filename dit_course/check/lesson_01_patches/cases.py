@@ -41,13 +41,14 @@ def random_sizes(draw: Draw) -> tuple[int, int, int, int, int]:
 
 
 def image_inputs(draw: Draw) -> list[tuple[Tensor, int]]:
-    """Pictures and a patch size, three times: two flags, and two random shapes, one in double precision."""
+    """Pictures and a patch size, three times: two flags, a random shape, and another of one picture in float64."""
     sets = [(torch.stack([flag_image(), flag_image().flip(2)]), 4)]
     for dtype in (torch.float32, torch.float64):
         while True:
             batch, channels, rows, columns, p = random_sizes(draw)
             if p not in [used for _, used in sets]:
                 break
+        batch = batch if dtype == torch.float32 else 1
         sets.append((draw.normal(batch, channels, rows * p, columns * p, dtype=dtype), p))
     return sets
 

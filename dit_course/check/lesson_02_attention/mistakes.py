@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_course.attention import attention_weights, merge_heads, split_heads
+from dit_course.attention import merge_heads, split_heads
 
 
 def logits(query: Tensor, key: Tensor, scale: float | None = None) -> Tensor:
@@ -21,6 +21,12 @@ def weighted(scale=None, dim: int = -1):
         return logits(query, key, None if scale is None else scale(query, key)).softmax(dim=dim)
 
     return wrong
+
+
+def one_highest(query: Tensor, key: Tensor) -> Tensor:
+    """The largest logit of all rows is subtracted."""
+    weights = (logits(query, key) - logits(query, key).max()).exp()
+    return weights / weights.sum(dim=-1, keepdim=True)
 
 
 def over_all(query: Tensor, key: Tensor) -> Tensor:
@@ -106,8 +112,8 @@ def attended(
     """Self-attention with one thing done otherwise, before the output's linear map."""
     parts = dict(zip(order, layer.qkv(x).chunk(3, dim=-1), strict=True))
     query, key, value = (split(parts[name], layer.heads) for name in "qkv")
-    query = layer.norm_q(query) if "q" in norm else query
-    key = layer.norm_k(key) if "k" in norm else key
+    query = layer.norm_k(query) if norm == "kk" else layer.norm_q(query) if "q" in norm else query
+    key = layer.norm_q(key) if norm == "qq" else layer.norm_k(key) if "k" in norm else key
     value = layer.norm_k(value) if "v" in norm else value
     return merge(mix(query, key, value))
 
@@ -173,11 +179,19 @@ def not_shrunk(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     return mixed / total
 
 
-def online(query: Tensor, key: Tensor, value: Tensor, size: int, keep: str = "after", shrunk: str = "both") -> Tensor:
-    """The right loop, with one thing done otherwise: when the new highest is kept, and which sums are shrunk."""
+def online(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    size: int,
+    keep: str = "after",
+    shrunk: str = "both",
+    dim: int | None = -1,
+) -> Tensor:
+    """The right loop, with one thing done otherwise: when the new highest is kept, whose it is, what is shrunk."""
     highest, total, mixed = torch.full_like(query[..., :1], -torch.inf), 0, 0
     for table, v in zip(*in_pieces(query, key, value, size), strict=True):
-        higher = torch.maximum(highest, table.amax(dim=-1, keepdim=True))
+        higher = torch.maximum(highest, table.max() if dim is None else table.amax(dim=dim, keepdim=True))
         shrink, weights = (highest - higher).exp(), (table - higher).exp()
         shrink = torch.ones_like(shrink) if keep == "before" else shrink
         total = total * (shrink if shrunk in ("both", "total") else 1) + weights.sum(dim=-1, keepdim=True)
@@ -189,4 +203,4 @@ def online(query: Tensor, key: Tensor, value: Tensor, size: int, keep: str = "af
 def whole_pieces_only(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     """What is left over at the end is forgotten."""
     end = key.shape[-2] // size * size
-    return attention_weights(query, key[..., :end, :]) @ value[..., :end, :]
+    return weighted()(query, key[..., :end, :]) @ value[..., :end, :]

@@ -78,17 +78,18 @@ class NormCase(ModuleCase):
 
 
 def norm_cases(draw: Draw) -> list[NormCase]:
-    """Common numbers; no scale; and tiny numbers, where eps matters."""
+    """Common numbers; no scale, one axis in front; and tiny numbers, where eps matters, and three axes in front."""
     cases = []
-    for label, factor, scale, dtype in (
-        ("{} vectors of {}", 1.0, True, torch.float32),
-        ("{} vectors of {}, scale=False", 3.0, False, torch.float32),
-        ("{} tiny vectors of {}", 2e-3, True, torch.float64),
+    for label, axes, factor, eps, scale, dtype in (
+        ("{} vectors of {}", 2, 1.0, 1e-6, True, torch.float32),
+        ("{} vectors of {}, scale=False", 1, 3.0, 1e-6, False, torch.float32),
+        ("{} tiny vectors of {}, eps 1e-5", 3, 2e-3, 1e-5, True, torch.float64),
     ):
-        batch, tokens, width = draw.sizes(3, 2, 9)
-        x = (factor * (draw.normal(batch, tokens, width, dtype=torch.float64) + 0.5)).to(dtype)
-        module = attention.RMSNorm(width, 1e-6, scale).to(dtype)
-        cases.append(NormCase((width, 1e-6, scale), label.format(f"{batch}x{tokens}", width), (x,), module, draw))
+        *front, width = draw.sizes(axes + 1, 2, 9)
+        x = (factor * (draw.normal(*front, width, dtype=torch.float64) + 0.5)).to(dtype)
+        module = attention.RMSNorm(width, eps, scale).to(dtype)
+        label = label.format("x".join(map(str, front)), width)
+        cases.append(NormCase((width, eps, scale), label, (x,), module, draw))
     return cases
 
 
@@ -113,8 +114,8 @@ RMSNorm = Exercise(
         *[otherwise(mean=False, eps=eps) for eps in EPS],
         "you divide by the mean square itself: its root is meant",
         *[otherwise(root=False, eps=eps) for eps in EPS],
-        "the mean goes over another axis: each token is normed by itself, over its own features",
-        *[otherwise(dim=dim, eps=eps) for dim in (1, 0, (-2, -1), (0, 1, 2)) for eps in EPS],
+        "the mean goes over another axis: each token is normed by itself, over the last axis, however many there are",
+        *[otherwise(dim=dim, eps=eps) for dim in (1, 0, 2, -2, (-2, -1), ()) for eps in EPS],
         "you square the mean: the mean of the squares is meant. Read backwards: square first, then mean, then root",
         mean_first,
         lambda norm, x: mean_first(norm, x, eps="none"),

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from dit_course import attention
 from dit_course.check.engine.compare import same
@@ -17,6 +19,7 @@ from dit_course.check.lesson_02_attention import mistakes as wrong
 from dit_course.check.lesson_02_attention.weights_and_heads import (
     FIRST_ONLY,
     OVERFLOW,
+    UNDERFLOW,
     head_sizes,
     not_finite,
     overflown,
@@ -35,9 +38,8 @@ class AttentionCase(ModuleCase):
         module = load_reference_weights(answer, self.args, self.module)
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
-        for norm in (getattr(module, name, None) for name in ("norm_q", "norm_k")):
-            if isinstance(norm, torch.nn.Module):
-                norm.register_forward_pre_hook(self._fits_a_head)
+        norms = [norm for name, norm in module.named_children() if name in ("norm_q", "norm_k")]
+        hooks = [norm.register_forward_pre_hook(self._fits_a_head) for norm in norms]
         try:
             with explain_errors(SELF_ERRORS):
                 result = module(*given)
@@ -45,10 +47,19 @@ class AttentionCase(ModuleCase):
             if not error.args:
                 self._say_which_is_left(module, error)
             raise
-        if same(result, self.module(*self.given)) and not self._heads_are_right(module):
-            raise AnswerError(
-                "`forward` is right, but `project_qkv` does not return queries, keys and values as it should"
-            )
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if same(result, self.module(*self.given)):
+            if not self._heads_are_right(module):
+                raise AnswerError(
+                    "`forward` is right, but `project_qkv` does not return queries, keys and values as it should"
+                )
+            if not same(module.attention_map(*self.given), self.module.attention_map(*self.given)):
+                raise AnswerError(
+                    "`forward` is right, but `attention_map`, which was given, has changed: it returns the weights of "
+                    "the queries and keys from `project_qkv`"
+                )
         return result, given
 
     def _fits_a_head(self, _norm: torch.nn.Module, inputs: tuple) -> None:
@@ -131,6 +142,9 @@ SelfAttention = Exercise(
         "only one of queries and keys is normed: both are",
         wrong.self_attention(norm="q"),
         wrong.self_attention(norm="k"),
+        "queries and keys go through the same norm: each has its own, `self.norm_q` and `self.norm_k`",
+        wrong.self_attention(norm="qq"),
+        wrong.self_attention(norm="kk"),
         "the values are normed, too: QK-norm is for queries and keys only",
         wrong.self_attention(norm="qkv"),
         "queries, keys and values are taken in another order: of the three parts of `self.qkv(x)`, they are 1, 2, 3",
@@ -169,14 +183,42 @@ SelfAttention = Exercise(
 # -- stretch: attention_in_chunks ------------------------------------------------------------------
 
 
+class Tables(TorchFunctionMode):
+    """Notes how many keys each product of matrices looks at, for n queries. others: lengths of something else."""
+
+    def __init__(self, n: int, others: tuple[int, ...]):
+        super().__init__()
+        self.n, self.others, self.most = n, others, 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Look at every product."""
+        result = function(*args, **(kwargs or {}))
+        if function is F.scaled_dot_product_attention and len(args) > 1:
+            self.most = max(self.most, args[1].shape[-2])
+        product = function.__name__ in ("matmul", "__matmul__", "bmm", "mm", "einsum") and result.ndim > 1
+        if product and result.shape[-2] == self.n and result.shape[-1] not in self.others:
+            self.most = max(self.most, result.shape[-1])
+        return result
+
+
+LAST = 3  # the size in the last case
+
+
 class ChunkCase(Case):
     """Queries, keys and values, and how many keys at a time."""
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Behind an error of axes stands what to look for. Raises AnswerError when pictures were split."""
+        """Behind an error of axes stands what to look for. Raises AnswerError when more keys were taken at once."""
+        query, _, value, size = self.args
         try:
-            with explain_errors(CHUNK_ERRORS):
-                return super().use(answer, track)
+            with explain_errors(CHUNK_ERRORS), Tables(query.shape[-2], (query.shape[-1], value.shape[-1])) as tables:
+                result, given = super().use(answer, track)
+            if tables.most > size == LAST and same(result, in_chunks(*self.args)):  # all else is right by then
+                raise AnswerError(
+                    f"right, but {tables.most} keys are looked at together, and `size` is {size}: the table of all "
+                    "weights is never to exist. Take `size` keys and values at a time"
+                )
+            return result, given
         except RuntimeError as error:
             if "non-singleton dimension 0" in str(error):
                 raise AnswerError(
@@ -190,22 +232,26 @@ class ChunkCase(Case):
 
 
 def chunk_cases(draw: Draw) -> list[ChunkCase]:
-    """A size that fits, one that leaves something over, one that is larger than all, and some large logits."""
+    """A size that fits, one that leaves something over, one that is larger than all, and some large logits.
+
+    There are one, no, two and one axes in front.
+    """
     cases = []
-    for m, size, dtype in (
-        (12, 4, torch.float32),
-        (13, 5, torch.float64),
-        (7, 9, torch.float32),
-        (14, 4, torch.float32),
+    for m, size, axes, dtype in (
+        (12, 4, 1, torch.float32),
+        (13, 5, 0, torch.float64),
+        (7, 9, 2, torch.float32),
+        (14, LAST, 1, torch.float32),
     ):
-        batch, n, d, e = draw.sizes(4)
-        batch = batch + 6 if m == 12 else batch  # more pictures than keys in a chunk
-        query, key = draw.normal(batch, n, d, dtype=dtype), draw.normal(batch, m, d, dtype=dtype)
+        batch, heads, n = draw.sizes(3)
+        d, e = draw.sizes(2, 8, 11)  # more than keys at a time, and no number of keys
+        front = (batch + 6, heads)[:axes] if m == 12 else (batch, heads)[:axes]  # more pictures than keys in a chunk
+        query, key = draw.normal(*front, n, d, dtype=dtype), draw.normal(*front, m, d, dtype=dtype)
         label = f"{m} keys, {size} at a time"
         if m == 14:  # in the first picture only
             query[0] *= 1000
             label += ", large logits"
-        cases.append(ChunkCase((query, key, draw.normal(batch, m, e, dtype=dtype), size), label))
+        cases.append(ChunkCase((query, key, draw.normal(*front, m, e, dtype=dtype), size), label))
     return cases
 
 
@@ -218,6 +264,7 @@ attention_in_chunks = Exercise(
     "attention_in_chunks",
     reference=in_chunks,
     lesson="02",
+    partly="any number of axes may stand in front, even none: do yours count from the end? Is the last chunk shorter?",
     cases=chunk_cases,
     mistakes=[
         "each chunk has a softmax of its own: the sum below the fraction must run over all chunks",
@@ -232,7 +279,7 @@ attention_in_chunks = Exercise(
         lambda *args: wrong.online(*args, keep="never"),
         (
             "the sums so far are not shrunk when a larger logit is found: the factor is exp(old highest - new "
-            "highest), so the new one is kept only after that"
+            "highest), not the other way round, and the new one is kept only after that"
         ),
         lambda *args: wrong.online(*args, keep="before"),
         "only one of the two sums is shrunk: `total` and `mixed` both were taken with the old highest",
@@ -243,6 +290,8 @@ attention_in_chunks = Exercise(
             "is 0 then. The other way round it is infinite, and infinite times 0 is NaN",
             lambda got, expected: got.shape == expected.shape and bool(got.isnan().all()),
         ),
+        UNDERFLOW + "the chunk",
+        lambda *args: wrong.online(*args, dim=None),
         "the last chunk is left out when it is shorter than the others",
         wrong.whole_pieces_only,
         "the logits are not divided by the root of d",

@@ -15,6 +15,7 @@ from dit_course.check.lesson_02_attention import mistakes as wrong
 
 FIRST_ONLY = "only the first picture of the batch comes back: is there a 0 where all of them are meant?"
 OVERFLOW = "exp of a large logit is infinite, and infinite / infinite is NaN: "
+UNDERFLOW = "exp of very negative logits is 0, and 0 / 0 is NaN: subtract the largest logit of each row, not one of "
 
 
 def overflown(got: Tensor, expected: Tensor) -> bool:
@@ -124,6 +125,8 @@ attention_weights = Exercise(
         lambda q, k: wrong.logits(q, k).log_softmax(dim=-1),
         "each weight is made by itself (a sigmoid): a softmax lets the keys compete, so that a row sums to 1",
         lambda q, k: wrong.logits(q, k).sigmoid(),
+        UNDERFLOW + "the whole table",
+        wrong.one_highest,
         MatchesRule(
             OVERFLOW + "torch's softmax avoids that by subtracting the largest logit of a row first", overflown
         ),
@@ -138,12 +141,12 @@ attention_weights = Exercise(
 def head_sizes(draw: Draw) -> list[tuple[int, int, int, int, torch.dtype]]:
     """batch, heads, tokens and features of a head: all different, the products too."""
     found = [(3, 2, 5, 6, torch.float32)]  # 4 heads, as in the text, could share these 12 features, too
-    for dtype in (torch.float32, torch.float64):
+    for dtype in (torch.float32, torch.float64):  # the last is a single picture
         while True:
             batch, heads, tokens, size = draw.sizes(4)
             if tokens not in (heads * size, batch * heads) and heads != size:
                 break
-        found.append((batch, heads, tokens, size, dtype))
+        found.append((batch if dtype == torch.float32 else 1, heads, tokens, size, dtype))
     return found
 
 

@@ -30,6 +30,8 @@ class BornCase(ModuleCase):
         try:
             result, given = super().use(answer, track)
         except (RuntimeError, ValueError) as error:
+            if isinstance(self.module, blocks.FinalLayer) and all(f"({size})" in str(error) for size in self.args[:2]):
+                raise AnswerError(RESIDUAL) from error
             if any(words in str(error) for words in MISFITS):  # it comes up in `modulate`, and is no fault of that
                 raise AnswerError(
                     f"the pieces of the modulation do not fit ({' '.join(str(error).split())}). Each should have the "
@@ -46,13 +48,14 @@ class BornCase(ModuleCase):
         return result, given
 
 
+RESIDUAL = "x is added to what comes out, as in a block: the last layer has no residual, its tokens become patches"
 MISFITS = ("must match the size of tensor", "values to unpack")
 
 # -- DiTBlock --------------------------------------------------------------------------------------
 
 
 def born_as_identity(block: nn.Module, given: tuple) -> str:
-    """A new block hands its tokens through, can still learn, and keeps its modulation where later cells look."""
+    """A new block hands its tokens through, all of it can learn, and its modulation is where later cells look."""
     x, condition = given
     if not isinstance(getattr(block, "modulation", None), nn.Module):
         return "right, but the next cells look for its modulation as `self.modulation`: give the layer this name"
@@ -62,16 +65,34 @@ def born_as_identity(block: nn.Module, given: tuple) -> str:
             "with given weights your block is right, but a new one changes its tokens: its gates do "
             "not start at zero. Which layer makes them, and how does it begin?"
         )
-    if not out.requires_grad:
-        return ""  # the check says so in words of its own
-    (out * x.roll(1, dims=1)).sum().backward()
-    if any(p.grad is not None and p.grad.abs().max() > 0 for p in block.parameters()):
-        return ""
-    return (
-        "with given weights your block is right, and a new one is the identity. But it would stay so for ever: gates "
-        "*and* layers are zero, and zero times zero gives neither of them a gradient. Only the modulation starts at "
-        "zero"
-    )
+    if any(p.count_nonzero() for p in block.modulation.parameters()):
+        return "right, and a new block is the identity. But *all* weights and biases of the modulation start at zero"
+    if not all(p.requires_grad for p in block.modulation.parameters()):
+        return "right, but the modulation is frozen (requires_grad=False), so no gate would ever open"
+    dead = never_moved(block, given) if out.requires_grad else []  # else the check says so in words of its own
+    if dead:
+        return (
+            f"with given weights your block is right, and a new one is the identity. But `{dead[0]}` would never "
+            "learn: a gate *and* its layer are zero, and zero times zero gives neither of them a gradient. Only the "
+            "modulation starts at zero"
+        )
+    return ""
+
+
+def never_moved(block: nn.Module, given: tuple) -> list[str]:
+    """The names of parameters that have no gradient in any of three steps of training."""
+    left = dict(block.named_parameters())
+    for _ in range(3):
+        loss = (block(*given) * given[0].roll(1, dims=1)).sum()
+        slopes = torch.autograd.grad(loss, list(left.values()), allow_unused=True)
+        moved = {name for name, slope in zip(left, slopes, strict=True) if slope is not None and slope.any()}
+        with torch.no_grad():
+            for (name, own), slope in zip(left.items(), slopes, strict=True):
+                own -= 0.1 * slope / slope.norm() if name in moved else 0
+        left = {name: own for name, own in left.items() if name not in moved}
+        if not left:
+            break
+    return list(left)
 
 
 def block_cases(draw: Draw) -> list[BornCase]:
@@ -199,6 +220,9 @@ FinalLayer = Exercise(
         wrong.final(norm=False),
         BLOCK_AFTER,
         wrong.final(after=True),
+        RESIDUAL,
+        lambda layer, x, condition: layer.linear(x + _modulated(layer, x, condition)),
+        lambda layer, x, condition: layer.linear(x) + layer(x, condition),
         "the linear map at the end is missing: the tokens still have their width",
         lambda layer, x, condition: _modulated(layer, x, condition),
         "an activation bends the result: a velocity may have any sign and size",

@@ -44,10 +44,10 @@ def times(draw: Draw, count: int) -> Tensor:
 def time_cases(draw: Draw) -> list[TimeCase]:
     """Embedders of several widths and numbers of sinusoids, and times for them."""
     cases = []
-    for width, frequencies, count in ((24, 256, 5), (*[2 * n for n in draw.sizes(2, 3, 9)], 4), (7, 12, 3)):
-        model = conditioning.TimestepEmbedder(width, frequencies)
-        label = f"{count} times, {frequencies} sinusoids, width {width}"
-        cases.append(TimeCase((width, frequencies), label, (times(draw, count),), model, draw))
+    for count, *args in ((5, 24, 256), (4, *[2 * n for n in draw.sizes(2, 3, 9)]), (3, 7, 12, 100.0)):
+        label = f"{count} times, {args[1]} sinusoids, width {args[0]}" + (", max_period 100" if args[2:] else "")
+        model = conditioning.TimestepEmbedder(*args)
+        cases.append(TimeCase(tuple(args), label, (times(draw, count),), model, draw))
     return cases
 
 
@@ -58,6 +58,7 @@ TimestepEmbedder = Exercise(
     refused=lambda draw: [Case((8, 5), "5 sinusoids")],
     lesson="03",
     free=("t",),
+    partly="are the frequencies those in `self.frequencies`, and is no size written into the code as a number?",
     cases=time_cases,
     mistakes=[
         "the factor 1000 is missing: with t in [0, 1] nearly all of the sinusoids stand still",
@@ -70,6 +71,8 @@ TimestepEmbedder = Exercise(
         "you divide by the frequencies: the angle is the time *times* the frequency",
         lambda m, t: wrong.embedded(m, wrong.inverted(m, t, 1000)),
         lambda m, t: wrong.embedded(m, wrong.inverted(m, t, 1)),
+        "the frequencies are made anew: take those of `self.frequencies`, which know `max_period`",
+        wrong.altered(period=10000),
         "sines and cosines are swapped: the cosines come first",
         wrong.altered(order="sc"),
         "cosines and sines take turns: here all cosines come first, then all sines",
@@ -153,11 +156,11 @@ class LabelCase(ModuleCase):
 
 @dataclass(frozen=True)
 class DroppedLabels(LabelCase):
-    """A module in training is called often, and what became of the labels is counted.
+    """A module in training is called often, and what became of the labels is counted; the last three are "no label".
 
-    The result: the share of labels that became "no label" (to one decimal, which chance does not change), the share of
-    batches whose labels all had the same fate, whether every vector is a row that it may be, and whether those that are
-    not are zero, class 0, or the last class.
+    The result: the share of labels that became "no label" (to one decimal, which chance does not change), whether
+    labels had the same fate in all of a batch, in every batch, in as many places of each, or with another one; whether
+    every vector is a row that it may be, and whether those that are not are zero, class 0, or the last class.
     """
 
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
@@ -177,7 +180,8 @@ class DroppedLabels(LabelCase):
         """What was counted."""
         if not same(got[0], expected[0]):
             return f'about {got[0]:.0%} of the labels became "no label", it should be {expected[0]:.0%}'
-        return "the share of dropped labels is right, what becomes of them is not"
+        which = "what becomes of them" if same(got[1:5], expected[1:5]) else "which ones"
+        return f"the share of dropped labels is right, {which} is not"
 
     def imitate(self, wrong) -> object:
         """The same count for a wrong version."""
@@ -196,11 +200,27 @@ class DroppedLabels(LabelCase):
             (vectors - row).abs().amax(dim=2) < 1e-3 for row in (table[labels], table[-1], 0, table[0], table[-2])
         )
         odd = ~(kept | dropped)
-        alike = (dropped.all(dim=1) | (~dropped).all(dim=1)).float().mean().round()
-        share = dropped.float().mean()
-        share = share.new_tensor(0.3) if alike and 0 < share < 1 else share.round(decimals=1)
-        found = [~odd.any(), *((odd & row).sum() > odd.sum() / 2 for row in (zero, first, last))]
-        return torch.stack([share, alike, *(x.float() for x in found)])
+        fates = dropped[:, :-3].float()  # (FATES, labels)
+        share, some = fates.mean(), 0 < fates.mean() < 1
+        alike = (fates == fates[:, :1]).all(dim=1).float().mean().round().bool()
+        again = some & (fates == fates[0]).all()
+        counted = some & (fates.sum(dim=1).var() < fates.shape[1] * share * (1 - share) / 4)
+        tied = some & ~again & any(abs(_correlation(fates - share, lag)) > 0.25 for lag in (1, fates.shape[1] // 2))
+        share = share.new_tensor(self.args[2]) if some and (alike or again) else share.round(decimals=1)
+        found = [
+            alike,
+            again,
+            counted,
+            tied,
+            ~odd.any(),
+            *((odd & x).sum() > odd.sum() / 2 for x in (zero, first, last)),
+        ]
+        return torch.stack([share, *(x.float() for x in found)])
+
+
+def _correlation(x: Tensor, lag: int) -> float:
+    """Of numbers (batches, n) around 0 with those `lag` places further on."""
+    return ((x[:, lag:] * x[:, :-lag]).mean() / x.square().mean()).item()
 
 
 def label_cases(draw: Draw) -> list[LabelCase]:
@@ -215,7 +235,8 @@ def label_cases(draw: Draw) -> list[LabelCase]:
         classes, width = draw.sizes(2, 3, 9)
         model = conditioning.LabelEmbedder(classes, width, rate).train()
         labels = torch.randint(classes, (50,), generator=draw.generator)
-        label = f"{FATES} batches of 50 labels, in training with dropout {rate}, whose fate was counted"
+        labels = torch.cat([labels, torch.full((3,), classes)])
+        label = f"{FATES} batches of 53 labels, in training with dropout {rate}, whose fate was counted"
         cases.append(DroppedLabels((classes, width, rate), label, (labels,), model, draw))
     return cases
 
@@ -242,6 +263,20 @@ LabelEmbedder = Exercise(
         lambda m, y: wrong.dropping(m, y, m.training & (wrong.chances(y) > m.dropout)),
         "the labels of a batch are dropped all together or not at all: draw one random number for each label",
         lambda m, y: wrong.dropping(m, y, m.training & (torch.rand(1) < m.dropout)),
+        "the same labels are dropped at every call: draw new random numbers each time, without a seed of your own",
+        lambda m, y: wrong.dropping(
+            m, y, m.training & (torch.rand(y.shape, generator=torch.Generator().manual_seed(0)) < m.dropout)
+        ),
+        "as many labels are dropped in each batch, and a small batch would lose none: let chance decide for each label",
+        lambda m, y: wrong.dropping(m, y, m.training & (torch.randperm(len(y)) < int(m.dropout * len(y)))),
+        "one label's fate depends on another's: draw one random number for each label",
+        lambda m, y: wrong.dropping(
+            m, y, m.training & (wrong.chances(y[::2]).repeat_interleave(2)[: len(y)] < m.dropout)
+        ),
+        'in training a label that is "no label" already becomes another one: only dropped labels are replaced',
+        lambda m, y: wrong.dropping(
+            m, torch.where(y == m.num_classes, y * (not m.training), y), m.training & (wrong.chances(y) < m.dropout)
+        ),
         'a dropped label becomes class 0: "no label" has a row of its own, number num_classes',
         lambda m, y: wrong.dropping(m, y, m.training & (wrong.chances(y) < m.dropout), 0),
         'a dropped label becomes the last class: "no label" has the row behind it, number num_classes',

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.check.engine.compare import same
-from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.modules import AnswerError, randomize_parameters
 from dit_course.check.stretch_solutions import block_changes as changes
 from dit_course.dit import DiT, DiTConfig
@@ -40,6 +40,20 @@ class Foreign(nn.Module):
         return self._whole(x, t, y)
 
 
+class Nudge(nn.Module):
+    """A block that changes one number far more than all others, and downwards."""
+
+    def __init__(self, *place: int):
+        super().__init__()
+        self.place = place
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x: (batch, tokens, width)."""
+        change = (0.1 * condition[:, None]).expand_as(x).clone()
+        change[self.place] -= 3
+        return x + change
+
+
 def _listening(hook: Callable) -> Callable:
     def called(*args):
         if hook(*args) is not None:
@@ -57,6 +71,8 @@ class WholeModel(Case):
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Call; then look for what is left behind, once the result is right."""
         model, *rest = copy.deepcopy(self.args)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
         foreign = Foreign(model)
         result = answer(foreign, *rest)
         if same(result, changes(*self.args)):
@@ -70,11 +86,20 @@ class WholeModel(Case):
                 )
             if foreign.training != self.args[0].training:
                 raise AnswerError("right, but the model comes back in another mode (train or eval): leave it as it was")
+            if not all(parameter.grad is not None and parameter.grad.all() for parameter in model.parameters()):
+                raise AnswerError(
+                    "right, but the gradients of the model are gone: this is a look at it, leave it as it was"
+                )
+            if result.requires_grad:
+                raise AnswerError("right, but its history is kept, and all of the network's with it: `torch.no_grad()`")
+            other = (rest[0] / 2, *rest[1:])
+            if not same(answer(foreign, *other), changes(self.args[0], *other)):
+                raise AnswerError("right at first, but for other pictures it gives another result than it should")
         return result, (foreign, *rest)
 
 
 def model_cases(draw: Draw) -> list[WholeModel]:
-    """Models that are not zero anywhere, or in all blocks but one."""
+    """Models that are not zero anywhere, or in all blocks but one; and one with blocks of another kind."""
     cases = []
     for depth, opened in ((3, None), (4, 2), (2, 0)):
         model = DiT(
@@ -92,7 +117,9 @@ def model_cases(draw: Draw) -> list[WholeModel]:
         y = torch.randint(3, (batch,), generator=draw.generator)
         what = "every block changes its tokens" if opened is None else f"only block {opened} does"
         cases.append(WholeModel((model.train(opened == 0), x, t, y), f"a model of {depth} blocks in which {what}"))
-    return cases
+    model = copy.deepcopy(model)
+    model.blocks = nn.ModuleList(Nudge(*place) for place in ((0, 0, 0), (-1, -1, -1), (0, -1, 3), (-1, 2, 5)))
+    return [*cases, WholeModel((model, x, t, y), "a model of 4 blocks of another kind")]
 
 
 def steps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> list[Tensor]:
@@ -106,11 +133,11 @@ def steps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> list[Tensor]:
     return seen
 
 
-def measured(measure: Callable[[Tensor], Tensor], start: bool = False):
-    """A wrong `block_changes` that takes another measure of the change, or compares with the very first tokens."""
+def measured(measure: Callable[..., Tensor], start: bool = False, sizes: bool = False):
+    """A wrong `block_changes`: another measure of the change, against the very first tokens, or of bare sizes."""
 
     def wrong(*args) -> Tensor:
-        seen = steps(*args)
+        seen = [tokens.abs() for tokens in steps(*args)] if sizes else steps(*args)
         return torch.stack([measure(after - (seen[0] if start else seen[i])) for i, after in enumerate(seen[1:])])
 
     return wrong
@@ -125,6 +152,7 @@ block_changes = Exercise(
     "block_changes",
     reference=changes,
     lesson="03",
+    partly=OTHERWISE,
     cases=model_cases,
     mistakes=[
         "your numbers cancel: changes up and down add to about nothing. Take their sizes (`abs`) first",
@@ -132,6 +160,24 @@ block_changes = Exercise(
         measured(torch.mean),
         "that is the largest change *upwards*: one that goes down may be larger. Take the sizes (`abs`) first",
         measured(torch.max),
+        "you compare sizes: a number that goes from 1 to -1 has changed, too. Subtract first, then take the size",
+        measured(torch.max, sizes=True),
+        measured(lambda change: change.abs().max(), sizes=True),
+        "not all tokens of all pictures are looked at: the largest change of *any* number is wanted",
+        *[
+            measured(lambda change, part=part: change[part].abs().max())
+            for part in (0, *((slice(None), tokens) for tokens in (0, -1, slice(-1), slice(4))))
+        ],
+        "the model runs with other inputs than it was given: hand on x, t and y as they are",
+        *[
+            lambda model, x, t, y, change=change: changes(model, *change(x, t, y))
+            for change in (
+                lambda x, t, y: (x, t, 0 * y),
+                lambda x, t, y: (x, 0 * t, y),
+                lambda x, t, y: (x, 0 * t + 1, y),
+                lambda x, t, y: (torch.zeros_like(x), t, y),
+            )
+        ],
         "that is the mean of the changes: the largest is wanted, as one number that moves is enough",
         measured(lambda change: change.abs().mean()),
         "every block is compared with what went into the first: compare it with what went into itself",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from dit_course import dit, scaling
+from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise, ModuleCase
 from dit_course.check.engine.mistakes import with_hints
 from dit_course.check.engine.modules import AnswerError, explain_errors, load_reference_weights, randomize_parameters
@@ -21,11 +22,12 @@ from dit_course.dit import DiTConfig
 
 # -- DiT.forward -----------------------------------------------------------------------------------
 
-SMALL = DiTConfig(image_size=(8, 12), channels=2, width=16, depth=2, heads=2, registers=3, num_classes=5)
+SMALL = DiTConfig((8, 12), channels=2, width=16, depth=2, heads=2, registers=3, num_classes=5, label_dropout=0.5)
 CONFIGS = {
     "8x12 pictures, 3 registers": SMALL,
     "12x8 pictures, no registers, 4 channels out": replace(SMALL, image_size=(12, 8), registers=0, out_channels=4),
     "no classes, patches of 2, 3 blocks": replace(SMALL, image_size=(4, 6), patch_size=2, num_classes=None, depth=3),
+    "8x8 pictures, 1 channel": replace(SMALL, image_size=8, channels=1),
 }
 
 
@@ -36,17 +38,30 @@ class NetworkCase(ModuleCase):
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Build, load, call. Raises AnswerError for labels that do not arrive and for registers that come twice."""
         module = load_reference_weights(answer, self.args, self.module)
+        times = []
+        hooks = [
+            module.time_embed.register_forward_pre_hook(lambda layer, inputs: times.append(inputs)),
+            module.blocks[0].register_forward_pre_hook(self._has_registers_once),
+        ]
         if module.label_embed is not None:
-            module.label_embed.register_forward_pre_hook(self._has_labels)
-        module.blocks[0].register_forward_pre_hook(self._has_registers_once)
+            hooks.append(module.label_embed.register_forward_pre_hook(self._has_labels))
         given = copy.deepcopy(self.given)
         given[0].requires_grad_(track)
         try:
             with explain_errors(FORWARD_ERRORS):
-                return module(*given), given
+                result = module(*given)
         except ValueError as error:  # of `unpatchify`
             self._say_what_does_not_fit(str(error))
             raise
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if len(times) > 1 and same(result, self.module(*self.given)):
+            raise AnswerError(
+                f"right, but the condition is made {len(times)} times: make it once. In training other labels would be "
+                "hidden each time, so that hardly any picture is without a label in all of the network"
+            )
+        return result, given
 
     def _say_what_does_not_fit(self, error: str) -> None:
         config, batch = self.args[0], len(self.given[0])
@@ -75,10 +90,10 @@ def network_cases(draw: Draw) -> list[NetworkCase]:
     """Networks that are not square, with and without registers and classes, all weights perturbed."""
     cases = []
     for label, config in CONFIGS.items():
-        batch = draw.sizes(1)[0]
+        batch = 1 if config.channels == 1 else draw.sizes(1)[0]
         x = draw.normal(batch, config.channels, *config.image_shape)
         t = draw.normal(batch).sigmoid()
-        y = () if config.num_classes is None else (torch.arange(batch) % config.num_classes,)
+        y = () if config.num_classes is None else (torch.arange(5, 5 + batch) % 6,)  # the first has no label
         model = dit.DiT(config).eval()
         cases.append(NetworkCase((config,), f"{batch} {label}", (x, t, *y), model, draw))
     return cases
@@ -135,6 +150,14 @@ DiT = Exercise(
         "the class has no influence: `self.condition` takes the time and the class",
         label_hidden,
         forwarded(condition=lambda model, t, y: model.time_embed(t)),
+        "all pictures get the time of the first: each has its own",
+        forwarded(condition=lambda model, t, y: model.condition(t[:1].expand_as(t), y)),
+        "the last layer gets another condition than the blocks: one vector, of time and class, serves all of them",
+        forwarded(last=lambda model, told, t: model.time_embed(t)),
+        forwarded(last=lambda model, told, t: told - model.time_embed(t)),
+        '"no label" is taken for another class: it is a number like the others, `num_classes`',
+        lambda model, x, t, y=None: model(x, t, None if y is None else y.clamp(max=model.config.num_classes - 1)),
+        lambda model, x, t, y=None: model(x, t, None if y is None else y % model.config.num_classes),
         "height and width are swapped where the patches are put together: `image_shape` is (height, width)",
         forwarded(shape=lambda height, width: (width, height)),
         "your answer is still a list of patches: put them together",
@@ -178,7 +201,9 @@ class CountCase(Case):
             config = self.args[0]
             known = with_hints(self.mistakes.get(part, ()))
             hints = (mistake.hint for mistake in known if count != mistake.wrong(config) == got)
-            hint = next(hints, f"yours is {got / count:.3g} times as many" if count else "there are none at all")
+            much = f"yours is {abs(got - count):,} too {'many' if got > count else 'few'}"
+            much = much if 0.7 < got / max(count, 1) < 1.4 else f"yours is {got / max(count, 1):.3g} times as many"
+            hint = next(hints, much if count else "there are none at all")
             raise AnswerError(f"{part}: {hint}. You count {got:,}, it has {count:,} ({self.label})")
         if not isinstance(got, int):
             raise AnswerError(
@@ -192,11 +217,11 @@ def count_cases(count, mistakes):
     def cases(draw: Draw) -> list[CountCase]:
         a, b = draw.sizes(2, 2, 7)
         usual = DiTConfig(image_size=28, channels=1, width=128, depth=6, heads=4)
-        odd = DiTConfig((8, 12), 4, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
+        odd = DiTConfig((9, 15), 3, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
         plain = DiTConfig(16, 2, 4, 32 * b, a, 2, 2.0, 0, 7, qk_norm=False)
         labels = {
             "28x28 pictures in patches of 4, width 128, 6 blocks, 4 heads": usual,
-            f"8x12 pictures, width {24 * a}, {b} blocks, 6 heads, mlp_ratio 1.5, 3 registers": odd,
+            f"9x15 pictures in patches of 3, width {24 * a}, {b} blocks, 6 heads, mlp_ratio 1.5, 3 registers": odd,
             f"16x16 pictures in patches of 2, width {32 * b}, {a} blocks, no registers, no QK-norm": plain,
         }
         return [CountCase((config,), label, mistakes, count(config)) for label, config in labels.items()]
@@ -230,8 +255,6 @@ count_multiply_adds = Exercise(
 class ResizeCase(Case):
     """A model, a new size, and pictures of that size for the model that comes back."""
 
-    modes = (False,)  # a copy is in the mode of the model that it was made of
-
     given: tuple = ()
 
     gives = torch.nn.Module  # what an answer returns
@@ -239,13 +262,20 @@ class ResizeCase(Case):
     def use(self, answer, track: bool = False) -> tuple[object, tuple]:
         """Resize a copy, look whether that is still what it was, and call what came back."""
         model, size = copy.deepcopy(self.args[0]), self.args[1]
-        result = answer(model, size)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        with explain_errors({"The size of tensor": POSITIONS}):
+            return self._looked_at(answer(model, size), model), (model, size)
+
+    def _looked_at(self, result: object, model: torch.nn.Module) -> object:
+        """What comes out of the new model. Raises AnswerError for another configuration, mode or memory."""
+        size = self.args[1]
         if result is model:
             raise AnswerError("that is the model itself: make a new one, with a configuration of its own")
         if not isinstance(result, torch.nn.Module):
-            return result, self.args
-        wanted = replace(model.config, image_size=size)
-        if result.config != wanted:
+            return result
+        wanted = replace(self.args[0].config, image_size=size)
+        if replace(result.config, image_size=size) != wanted or result.config.image_shape != wanted.image_shape:
             wrong = next(name for name, value in vars(result.config).items() if value != getattr(wanted, name))
             have = getattr(result.config, wrong)
             advice = "everything but `image_size` stays as it was, and that is (height, width)"
@@ -256,7 +286,19 @@ class ResizeCase(Case):
         there = {value.data_ptr() for value in model.parameters() if value.numel()}
         if any(value.data_ptr() in there for value in result.parameters()):
             raise AnswerError("both models share their weights, so training one would change the other: copy them")
-        return result(*self.given), self.args
+        before = self.args[0].state_dict()
+        if model.config != self.args[0].config or not all(
+            same(x, before[name]) for name, x in model.state_dict().items()
+        ):
+            raise AnswerError("the original has another configuration or other weights now: it should stay as it is")
+        if not all(p.requires_grad and p.grad is not None for p in model.parameters()):
+            raise AnswerError("the original is frozen, or has lost its gradients: it should stay as it is")
+        if model.training != self.args[0].training:
+            raise AnswerError("the original is in another mode (train or eval) now: it should stay as it is")
+        left = [name for name, x in result.named_parameters() if not same(x, before[name])]
+        if left and len(left) < len(before) / 2:
+            raise AnswerError(f"`{left[0]}` is not copied: the state_dict of a model has all of its weights")
+        return result(*self.given)
 
     def inputs(self) -> tuple:
         """Numbers and a model: nothing that is compared."""
@@ -270,19 +312,24 @@ class ResizeCase(Case):
 def resize_cases(draw: Draw) -> list[ResizeCase]:
     """A model without registers, too, and sizes that are not square."""
     cases = []
-    for size, registers in (((8, 4), 2), ((4, 12), 0)):
+    for size, registers in (((8, 4), 2), ((4, 12), 0), (16, 1)):
         config = replace(SMALL, image_size=8, registers=registers)
-        model = dit.DiT(config).eval()
+        model = dit.DiT(config).train(registers == 0)
         randomize_parameters(model, draw.normal)
-        x, t, y = draw.normal(3, 2, *size), draw.normal(3).sigmoid(), torch.tensor([0, 4, 5])
-        cases.append(ResizeCase((model, size), f"from 8x8 to {size[0]}x{size[1]} pixels", (x, t, y)))
+        shape = replace(config, image_size=size).image_shape
+        x, t, y = draw.normal(3, 2, *shape), draw.normal(3).sigmoid(), torch.tensor([0, 4, 5])
+        label = f"from 8x8 to {shape[0]}x{shape[1]} pixels" + (", given as a number" if size == 16 else "")
+        cases.append(ResizeCase((model, size), label, (x, t, y)))
     return cases
 
+
+POSITIONS = "the table of positions is made in `__init__`, for the grid of its configuration: so make a new model"
 
 resized = Exercise(
     "resized",
     reference=larger,
     lesson="04",
+    partly="`image_size` is a number or a pair: does your code take either?",
     cases=resize_cases,
     mistakes=[
         "the new model answers 0, as every new DiT does: the weights are not copied into it",

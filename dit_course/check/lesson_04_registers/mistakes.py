@@ -18,6 +18,7 @@ def forwarded(
     shape: Callable = lambda height, width: (height, width),
     patches_only: bool = False,
     residual: bool = False,
+    last: Callable = lambda model, told, t: told,
 ) -> Callable:
     """A wrong `DiT.forward`: which blocks run, on which tokens, with which condition, how many are dropped."""
 
@@ -27,7 +28,7 @@ def forwarded(
         for block in blocks(model.blocks):
             tokens = block(tokens, told) + (tokens if residual else 0)
         tokens = dit.drop_registers(tokens, config.registers if count is None else count)
-        patches = model.final(tokens, told)
+        patches = model.final(tokens, last(model, told, t))
         if patches_only:
             return patches
         return unpatchify(
@@ -113,6 +114,8 @@ PARAMETER_MISTAKES = {
         lambda c: mlp(c, lambda w, hidden: 8 * w * w + 5 * w),
     ],
     "adaLN": [
+        ONE_BLOCK,
+        lambda c: scaling.count_parameters(c)["adaLN"] // c.depth,
         NO_BIAS,
         lambda c: adaln(c, lambda w: 6 * w * w),
         SIX,
@@ -191,6 +194,8 @@ WORK_MISTAKES = {
     "MLP": [
         ONE_BLOCK,
         lambda c: scaling.count_multiply_adds(c)["MLP"] // c.depth,
+        TOKENS,
+        work(lambda n, patches, w, hidden, c: patches * 2 * w * hidden),
         FLOPS,
         work(lambda n, patches, w, hidden, c: n * 4 * w * hidden),
         MLP_ONCE,
@@ -201,6 +206,8 @@ WORK_MISTAKES = {
         work(lambda n, patches, w, hidden, c: 2 * w * hidden),
     ],
     "adaLN": [
+        ONE_BLOCK,
+        lambda c: scaling.count_multiply_adds(c)["adaLN"] // c.depth,
         "adaLN's layer sees the condition, one vector a picture, so it runs once a picture and not once a token",
         adaln_work(lambda n, patches, w: n * 6 * w**2),
         adaln_work(lambda n, patches, w: patches * 6 * w**2),

@@ -73,6 +73,8 @@ append_registers = Exercise(
         lambda x, r: x + r.to(x.dtype).sum(dim=0),
         RANDOM,
         lambda x, r: dit.append_registers(x, 0 * r),
+        "the registers come out in another order: row 0 of the table stays the first behind the patches",
+        lambda x, r: dit.append_registers(x, r.flip(0)),
         "only the first picture has the registers: each picture needs all of them",
         lambda x, r: torch.cat([dit.append_registers(x[:1], r), dit.append_registers(x[1:], 0 * r)]),
         MatchesRule(RANDOM, lambda got, expected: got.shape == expected.shape and same(got[:, 0], expected[:, 0])),
@@ -85,6 +87,7 @@ def drop_cases(draw: Draw) -> list[Case]:
     cases = []
     for count in (4, 1, 0):
         (batch,), (patches,), (width,) = draw.sizes(1, 2, 4), draw.sizes(1, 5, 9), draw.sizes(1, 14, 19)
+        patches += 50 if count == 4 else 0
         name = "no registers" if count == 0 else f"{count} register{'s' * (count > 1)}"
         tokens = draw.normal(batch, patches + count, width)
         cases.append(Case((tokens, count), f"{batch} pictures of {patches} patches and {name}"))
@@ -116,6 +119,8 @@ drop_registers = Exercise(
         lambda x, count: x[:-count],
         "four tokens are dropped, always: how many it should be is `count`, not a number in your code",
         lambda x, count: x[:, :-4],
+        "49 tokens are kept, always: how many there are and how many go, `tokens.shape` and `count` say",
+        lambda x, count: x[:, :49],
         "one token too many or too few is left",
         lambda x, count: x[:, : x.shape[1] - count - 1],
         lambda x, count: x[:, : x.shape[1] - count + 1],

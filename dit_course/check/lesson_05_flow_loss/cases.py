@@ -61,6 +61,12 @@ class TimesCase(Case):
             return t, self.args
         if torch.equal(t, self.draw(answer, seed=self.seed + 1)):
             raise AnswerError("your times are the same for every generator: hand `generator` on to torch.randn")
+        z = (torch.logit(t.double()) - (shape or (0.0, 1.0))[0]) / (shape or (0.0, 1.0))[1]
+        if not is_independent(z):
+            raise AnswerError("your times are distributed right, but one tells about another: draw each by itself")
+        generator = Generator().manual_seed(self.seed)
+        if torch.equal(answer(n, generator, *shape), answer(n, generator, *shape)):
+            raise AnswerError("your times are the same at every call: draw new ones from `generator` each time")
         alone = answer(n, None, *shape)  # torch's own generator
         return (self.draw(self.reference).to(t.dtype) if is_table(alone, (n,)) else alone), self.args
 
@@ -80,10 +86,27 @@ def is_normal(z: Tensor, mean: float = 0.0, std: float = 1.0) -> bool:
     z = ((z.detach().double().flatten() - mean) / std).sort().values
     if not z.isfinite().all():
         return False
+    if min(-z[0], z[-1]) < -torch.special.ndtri(torch.tensor(14 / len(z))):  # both tails are there, at about 1e-6
+        return False
     steps = torch.arange(len(z) + 1, dtype=torch.float64) / len(z)
     expected = torch.special.ndtr(z)
     furthest = torch.maximum((expected - steps[:-1]).abs().max(), (expected - steps[1:]).abs().max())
     return bool(furthest * math.sqrt(len(z)) < 2.7)
+
+
+def is_independent(z: Tensor) -> bool:
+    """Whether normal numbers know nothing of those 1, 2, ... further on, along each axis."""
+    for axis in range(z.ndim):
+        for lag in range(1, min(z.shape[axis], 9)) if z.ndim > 1 else (1, 2, (len(z) + 1) // 2):
+            product = z.narrow(axis, lag, z.shape[axis] - lag) * z.narrow(axis, 0, z.shape[axis] - lag)
+            if abs(product.sum()) > 6.5 * math.sqrt(product.numel()):
+                return False
+    return True
+
+
+def is_cut_off(x: Tensor, expected: Tensor | None = None) -> bool:
+    """Whether many numbers are the largest or the smallest of all, as a clamp leaves them."""
+    return any(3 < (x == bound).sum() < x.numel() for bound in (x.max(), x.min()))
 
 
 def is_noise(noise: Tensor, x: Tensor) -> bool:
@@ -93,6 +116,12 @@ def is_noise(noise: Tensor, x: Tensor) -> bool:
     alike = (noise * x).sum() / (noise.norm() * x.norm())
     even = ((spread - size).abs() < 6 * math.sqrt(2 * size)).all()
     return is_normal(noise) and bool(even) and abs(alike) * math.sqrt(noise.numel()) < 6
+
+
+def has_no_mean(noise: Tensor) -> bool:
+    """Whether the mean of all, or of each picture, is far nearer to 0 than chance brings it."""
+    each = noise.flatten(1).sum(dim=1).abs().max() / math.sqrt(noise[0].numel())
+    return bool(each < 1e-3) or abs(noise.sum()) / math.sqrt(noise.numel()) < 3e-6
 
 
 # -- the loss: the model knows the velocity, and is off by a known amount ----------------------------
@@ -139,31 +168,38 @@ class LossCase(Case):
 
     def use(self, answer: type, track: bool = False) -> tuple[object, tuple]:
         """Raises AnswerError where the model is called with something else than it should be."""
-        notes = self.run(answer, self.offset.clone().requires_grad_(track))
+        (notes,) = self.run(answer, self.offset.clone().requires_grad_(track), Generator().manual_seed(self.seed))
         self.record.__dict__.update(vars(notes))
         if notes.calls:
             self._look_at(notes)
-            with torch.enable_grad():
-                again = self.run(answer, self.offset.clone().requires_grad_(), elsewhere=10_001)
-            self._compare(notes, again)
-            self._look_at_target(again)
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(10_001)
+                live = self.offset.clone().requires_grad_()
+                again, later = self.run(answer, live, Generator().manual_seed(self.seed), 2)
+                self._compare(notes, again)
+                self._look_at_target(again)
+                self._look_at_later(again, later)
+                self._look_at_later(*self.run(answer, live, None, 2))
+            if not callable(getattr(answer("uniform"), "timesteps", None)):
+                raise AnswerError(
+                    '`RectifiedFlow("uniform")` finds no times: the line in `__init__` was right as it was'
+                )
         elif isinstance(notes.loss, Tensor):
             raise AnswerError("the model is never called: model(x_t, t, y) gives its prediction")
         return notes.loss, (self.reduction, notes.given)
 
-    def run(self, answer: type, offset: Tensor, elsewhere: int | None = None) -> SimpleNamespace:
-        """One call, with notes: `drawn` (times that were drawn), `calls` (x_t and t that the model saw), `loss`."""
-        if elsewhere is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(elsewhere)
-                return self.run(answer, offset)
-        notes = SimpleNamespace(drawn=[], calls=[], given=self.x.clone(), reduction=self.reduction, x=self.x.double())
+    def run(self, answer: type, offset: Tensor, generator: Generator | None, times: int = 1) -> list[SimpleNamespace]:
+        """Some calls, and notes of each: `drawn` (times drawn), `calls` (x_t and t that the model saw), `loss`."""
+        made = []
 
         def timesteps(n: int, generator: Generator | None = None) -> Tensor:
-            notes.drawn.append(0.1 + 0.8 * uniform(n, generator))
-            return notes.drawn[-1]
+            t = 0.1 + 0.8 * uniform(n, generator)
+            t[0], t[-1] = t[0] / 100, 1 - t[-1] / 100  # near the ends
+            made[-1].drawn.append(t)
+            return t.clone()
 
         def model(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
+            notes = made[-1]
             self._look_at_call(x_t, t, labels)
             notes.calls.append((x_t.detach(), t.detach()))
             notes.x_t, notes.t = x_t.detach().double(), per_image(t.detach().double(), self.x.double())
@@ -174,10 +210,13 @@ class LossCase(Case):
             notes.error = notes.predicted - notes.target
             return notes.live
 
-        generator = Generator().manual_seed(self.seed)
         with explain_errors(SLIPS):
-            notes.loss = answer(timesteps).loss(model, notes.given, self.y, generator, self.reduction)
-        return notes
+            own = answer(timesteps)
+            for _ in range(times):
+                facts = {"given": self.x.clone(), "reduction": self.reduction, "x": self.x.double()}
+                made.append(SimpleNamespace(drawn=[], calls=[], **facts))
+                made[-1].loss = own.loss(model, made[-1].given, self.y, generator, self.reduction)
+        return made
 
     def _look_at_call(self, x_t: object, t: object, labels: tuple) -> None:
         """The model's own complaints about what it is called with."""
@@ -213,6 +252,8 @@ class LossCase(Case):
             if same(t, 1000 * drawn):
                 raise AnswerError("the model is told 1000 t: its embedding of t multiplies by 1000 itself")
             raise AnswerError("the model is told another t than the one that was drawn")
+        if is_cut_off(x_t):
+            raise AnswerError("x_t is cut off, as a clamp does it: a point on the path may lie anywhere")
         for text, noise in self._paths(x_t.double(), per_image(drawn.double(), self.x.double())):
             if is_noise(noise, self.x.double()):
                 if text:
@@ -220,10 +261,9 @@ class LossCase(Case):
                 break
         else:
             self._look_at_noise(notes.noise)
-        if len(notes.noise) > 1 and same(notes.noise[0], notes.noise[1], 1e-3):
-            raise AnswerError(
-                "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
-            )
+        self._look_at_shares(notes.noise)
+        if has_no_mean(notes.noise):
+            raise AnswerError("the mean is taken out of your noise: it is normal numbers, just as they come")
 
     def _paths(self, x_t: Tensor, t: Tensor) -> list[tuple[str, Tensor]]:
         """Which noise was there, if x_t was made like this? A sentence for each, "" for the right one."""
@@ -236,12 +276,24 @@ class LossCase(Case):
             ("the picture does not fade in your x_t: interpolate(x, noise, t) mixes both", (x_t - x) / t),
         ]
 
+    def _look_at_shares(self, noise: Tensor) -> None:
+        if same(noise[0], noise[1], 1e-3):
+            raise AnswerError(
+                "all pictures get the same noise: each needs its own, so take the shape of x, batch and all"
+            )
+        if not is_independent(noise):
+            raise AnswerError(
+                "numbers of your noise know of each other: every pixel, channel and picture has its own, so draw "
+                "them in the shape of x"
+            )
+
     def _look_at_noise(self, noise: Tensor) -> None:
         mean, std = noise.mean().item(), noise.std().item()
         if same(noise, self.x, 1e-3):
             raise AnswerError("x_t is the picture itself: put it on its path with interpolate(x, noise, t)")
         if noise.min() > -0.01 and noise.max() < 1.01:
             raise AnswerError("the noise lies between 0 and 1: torch.rand is uniform, torch.randn is normal")
+        self._look_at_shares((noise - mean) / std)
         said = f"it has mean {mean:.2f} and std {std:.2f}" if abs(mean) > 0.1 or abs(std - 1) > 0.1 else "it is not"
         raise AnswerError(
             f"the noise in your x_t should be normal with mean 0 and std 1, but {said}: look at how it is made"
@@ -265,3 +317,10 @@ class LossCase(Case):
             raise AnswerError(f"{ANOTHER}: hand `generator` on to self.timesteps")
         if not same(notes.calls[-1][0], again.calls[-1][0]):
             raise AnswerError(f"{ANOTHER}: the noise does not come from it (torch.randn takes generator=generator)")
+
+    def _look_at_later(self, first: SimpleNamespace, later: SimpleNamespace) -> None:
+        """A second call draws anew, also from torch's own random numbers."""
+        if not later.calls or same(later.calls[-1][1], first.calls[-1][1]):
+            raise AnswerError("at a second call the times are those of the first: draw new ones from `generator`")
+        if same(later.noise, first.noise, 1e-2):
+            raise AnswerError("at a second call the noise is that of the first: draw new noise from `generator`")

@@ -3,10 +3,13 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course import flow
+from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_01_patches.cases import flag_image
 from dit_course.check.lesson_05_flow_loss.cases import LossCase, loss_of, reduced, weighted
 
@@ -16,6 +19,8 @@ from dit_course.check.lesson_05_flow_loss.cases import LossCase, loss_of, reduce
 def flow_inputs(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
     """Data, noise, times and a label, four times: two drawings, a random shape, points in the plane, a square batch.
 
+    Among the times of the points are 0 and 1, and the numbers of the random shape are large.
+
     In the last, times that are not shaped for each picture broadcast without an error, and along the wrong axis.
     """
     batch, channels, height, width = draw.sizes(4)
@@ -23,12 +28,39 @@ def flow_inputs(draw: Draw) -> list[tuple[Tensor, Tensor, Tensor, str]]:
     made = []
     for shape in shapes:
         dtype = torch.float64 if shape == shapes[1] else torch.float32
-        x, noise = (draw.normal(*shape, dtype=dtype) for _ in range(2))
+        x, noise = ((3 if shape == shapes[1] else 1) * draw.normal(*shape, dtype=dtype) for _ in range(2))
         t = 0.15 + 0.2 * torch.sigmoid(draw.normal(shape[0], dtype=dtype)) + 0.5 * torch.arange(shape[0]) / shape[0]
+        if shape == (7, 2):
+            t[0], t[-1] = 0, 1
         made.append((x, noise, t.to(dtype), "x".join(map(str, shape))))
     made[0] = (2 * torch.stack([flag_image(), flag_image().flip(2)]) - 1, *made[0][1:])
     return made
 
+
+def squeezed(got: Tensor, expected: Tensor) -> bool:
+    """Whether an axis of size 1 has gone."""
+    return got.shape == expected.squeeze().shape != expected.shape
+
+
+def cut_off(got: Tensor, expected: Tensor) -> bool:
+    """Whether large numbers, and nothing else, are cut off."""
+    low, high = got.min().item(), got.max().item()
+    inside = (expected > low) & (expected < high)
+    return got.shape == expected.shape and 0.1 < inside.float().mean() < 1 and same(got[inside], expected[inside])
+
+
+def ends_cut_off(got: Tensor, expected: Tensor) -> bool:
+    """Whether the first and the last of seven, at t = 0 and t = 1, are a little off, and nothing else."""
+    return got.shape == expected.shape and len(got) == 7 and same(got[1:-1], expected[1:-1], 1e-3)
+
+
+SHARED = [
+    MatchesRule("an axis of size 1 is gone, as `.squeeze()` makes it: the result has the shape of x", squeezed),
+    MatchesRule(
+        "only t = 0 and t = 1 come out wrong: t may be exactly 0 or 1, so nothing may be clamped", ends_cut_off
+    ),
+    MatchesRule("large numbers are cut off: is there a clamp? Noise has no bounds, and what it is mixed with", cut_off),
+]
 
 # -- interpolate -----------------------------------------------------------------------------------
 
@@ -65,6 +97,7 @@ interpolate = Exercise(
         weighted(lambda t: 1 + t, lambda t: -t),
         "that is the velocity, not a point on the path: where is the picture at time t?",
         lambda x, noise, t: noise - x,
+        *SHARED,
     ],
     praise="Right on the path",
     picture=lambda x_t: x_t[0],
@@ -86,6 +119,7 @@ velocity_target = Exercise(
         lambda x, noise: noise,
         "that is the sum: a velocity is a difference, end minus start",
         lambda x, noise: noise + x,
+        *SHARED[::2],
     ],
     praise="The velocity of the straight path",
     picture=lambda velocity: velocity[0],
@@ -129,6 +163,7 @@ data_from_velocity = Exercise(
         lambda x_t, v, t: -flow.per_image(t, x_t) * v,
         "dividing by 1 - t would be right if the noise were known: here the velocity is",
         lambda x_t, v, t: flow.data_from_velocity(x_t, v, t) / (1 - flow.per_image(t, x_t)),
+        *SHARED,
     ],
     praise="Back at the data",
     picture=lambda x: x[0],
@@ -160,6 +195,7 @@ noise_from_velocity = Exercise(
         lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * (x_t + v),
         ONLY_THE_WAY,
         lambda x_t, v, t: (1 - flow.per_image(t, x_t)) * v,
+        *SHARED,
     ],
     praise="Arrived at the noise",
     picture=lambda noise: noise[0],
@@ -210,6 +246,8 @@ RectifiedFlow = Exercise(
         "the errors are not squared, so that too high and too low cancel",
         loss_of(lambda r: r.error),
         loss_of(lambda r: -r.error),
+        "beyond 1 the errors are not squared, as F.huber_loss and F.smooth_l1_loss do it: the squared error is meant",
+        loss_of(lambda r: F.huber_loss(r.predicted, r.target, reduction="none")),
         "the squared error is halved",
         loss_of(lambda r: r.error.square() / 2),
         "there is a root over the mean: the squared error itself is meant",

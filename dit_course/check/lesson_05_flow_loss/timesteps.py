@@ -6,7 +6,7 @@ from torch import Tensor
 from dit_course import flow
 from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
-from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
+from dit_course.check.lesson_05_flow_loss.cases import TimesCase, is_cut_off, of_the_same_z
 from dit_course.check.stretch_solutions import shift as shifted
 
 # -- logit_normal ----------------------------------------------------------------------------------
@@ -82,6 +82,7 @@ logit_normal = Exercise(
                 torch.special.ndtr,
             )
         ],
+        MatchesRule("times near 0 and 1 are cut off: is there a clamp? They are rare, but there", is_cut_off),
     ],
     praise="The logits of your times are normal, and the generator decides them",
     tolerance=1e-5,

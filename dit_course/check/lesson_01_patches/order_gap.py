@@ -1,0 +1,67 @@
+"""Lesson 01: measuring whether a layer notices the order of its tokens."""
+
+import torch
+from torch import Tensor
+
+from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.stretch_solutions import order_gap as gap
+
+
+def running_sum(tokens: Tensor) -> Tensor:
+    """Each token with all before it."""
+    return tokens.cumsum(dim=1)
+
+
+def by_place(tokens: Tensor) -> Tensor:
+    """Each token times the number of its place."""
+    return tokens * torch.arange(tokens.shape[1])[:, None]  # (b, n, w) * (n, 1)
+
+
+def first_token(tokens: Tensor) -> Tensor:
+    """Each token plus the first."""
+    return tokens + tokens[:, :1]
+
+
+def order_cases(draw: Draw) -> list[Case]:
+    """Three layers that notice the order, each in its own way; no order is its own inverse."""
+    cases = []
+    for layer in (running_sum, by_place, first_token):
+        n = 5 + draw.sizes(1)[0]
+        order = torch.arange(n)
+        while order[0] == 0 or torch.equal(order[order], torch.arange(n)):
+            order = torch.randperm(n, generator=draw.generator)
+        batch, width = draw.sizes(2)
+        cases.append(Case((layer, draw.normal(batch, n, width), order), f"{layer.__name__} over {n} tokens"))
+    return cases
+
+
+def back(layer, tokens: Tensor, order: Tensor) -> Tensor:
+    """The outputs of the shuffled tokens, back at their places."""
+    return layer(tokens[:, order])[:, order.argsort()]
+
+
+order_gap = Exercise(
+    "order_gap",
+    reference=gap,
+    lesson="01",
+    cases=order_cases,
+    mistakes=[
+        "you compare outputs of different tokens: after the shuffle, place i belongs to token order[i]",
+        lambda layer, x, order: (layer(x[:, order]) - layer(x)).abs().max(),
+        "indexing with `order` once more shuffles a second time: what undoes it is the inverse permutation",
+        lambda layer, x, order: (layer(x[:, order])[:, order] - layer(x)).abs().max(),
+        "that is the mean of the differences: the largest is wanted",
+        lambda layer, x, order: (back(layer, x, order) - layer(x)).abs().mean(),
+        "that is one number for each output: the largest of them is wanted",
+        lambda layer, x, order: (back(layer, x, order) - layer(x)).abs(),
+        "that is the square of the difference: take its size (`abs`)",
+        lambda layer, x, order: (back(layer, x, order) - layer(x)).square().max(),
+        "the outputs are compared with the tokens that went in: compare them with the outputs in the given order",
+        lambda layer, x, order: (back(layer, x, order) - x).abs().max(),
+        "that is the sum of the differences: the largest is wanted",
+        lambda layer, x, order: (back(layer, x, order) - layer(x)).abs().sum(),
+        "only the first picture of the batch is compared",
+        lambda layer, x, order: (back(layer, x, order) - layer(x))[0].abs().max(),
+    ],
+    praise="The same gap",
+)
