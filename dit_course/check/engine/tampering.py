@@ -28,6 +28,7 @@ FUNCTIONS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
 )
+END, SET_DEPTH = os._exit, sys.setrecursionlimit
 DEPTH = 5000  # calls inside of calls that fit on the stack of C, too
 ENDING = 0.5  # seconds that threads have to end
 
@@ -56,14 +57,14 @@ def _is_foreign(value: object) -> bool:
 @contextlib.contextmanager
 def staying() -> Iterator[None]:
     """Inside, whatever would end this process is an error, and what is shown in a notebook is thrown away."""
-    process, end, depth, limit = os.getpid(), os._exit, sys.setrecursionlimit, sys.getrecursionlimit()
+    process, limit = os.getpid(), sys.getrecursionlimit()
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     publisher = getattr(shell, "display_pub", None)
 
     def refuse(code: int = 0) -> None:
-        end(code) if os.getpid() != process else sys.exit(code)  # a child process may end
+        END(code) if os.getpid() != process else sys.exit(code)  # a child process may end
 
-    os._exit, sys.setrecursionlimit = refuse, lambda calls: depth(min(calls, max(DEPTH, limit)))
+    os._exit, sys.setrecursionlimit = refuse, lambda calls: SET_DEPTH(min(calls, max(DEPTH, limit)))
     if shell is not None:
         shell.ask_exit = refuse  # `exit()` in a notebook asks the kernel to end once the cell is done
     if hasattr(publisher, "register_hook"):
@@ -71,10 +72,10 @@ def staying() -> Iterator[None]:
     try:
         yield
     finally:
-        os._exit, sys.setrecursionlimit = end, depth
-        depth(limit)
+        os._exit, sys.setrecursionlimit = END, SET_DEPTH
+        SET_DEPTH(limit)
         if shell is not None:
-            del shell.ask_exit
+            vars(shell).pop("ask_exit", None)
         if hasattr(publisher, "register_hook"):
             publisher.unregister_hook(_dropped)
 
