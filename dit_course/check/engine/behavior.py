@@ -66,8 +66,11 @@ def modes_differ(exercise, answer: Callable, cases: list) -> Found:
             for module, then in before.items():
                 yield from _changed(_state(module), then)
             for given, ours, yours in zip(case_now.inputs(), theirs, mine, strict=False):
-                if isinstance(ours, nn.Module) and _state(yours) != _state(copy.deepcopy(given)):  # as it was is fine
-                    yield from _changed(_state(yours), _state(ours))
+                if isinstance(ours, nn.Module):
+                    states = zip(_state(yours), _state(given), _state(ours), strict=True)
+                    yield from _changed(
+                        _state(yours), tuple(now if now == was else right for now, was, right in states)
+                    )
             if isinstance(expected, Tensor) and not same(got, expected, CLOSE):
                 yield (
                     f"in {'training' if training else 'evaluation'} mode, after `.{'train' if training else 'eval'}"

@@ -27,13 +27,16 @@ class ChosenCase(Case):
 
 @dataclass(frozen=True)
 class MeasuredCase(Case):
-    """A case of `measure`: called twice, with the same judge."""
+    """A case of `measure`. twice: whether it is called a second time, with the same judge: nothing may be kept."""
+
+    twice: bool = False
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """The second result: nothing is kept of the first."""
+        """The last result."""
         args = copy.deepcopy(self.args)
         with contextlib.suppress(Exception):
-            answer(args[0], args[1].flip(0), *args[2:])
+            if self.twice:
+                answer(args[0], args[1].flip(0), *args[2:])
         return answer(*args), args
 
     def imitate(self, wrong: Callable) -> object:
