@@ -191,6 +191,7 @@ class Network(dit.DiT):
         return unpatchify(patches, self.config.patch_size, out, *self.config.image_shape)
 
     def forward(self, x, t, y=None):
+        self._check(x, t, y)
         told, tokens = self.told(t, y), self.begin(x)
         for block in self.order():
             tokens = block(tokens, told)
