@@ -1,5 +1,6 @@
 """The lesson machine under what beginners write: verdicts, limits, and that nothing is left behind."""
 
+import contextlib
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from dit_course.check.engine.modules import AnswerError, matched
 def _nothing_solved(monkeypatch):
     """Each test is a learner who begins."""
     monkeypatch.setattr(verdict, "verdicts", {})
+    monkeypatch.setattr("dit_course.check.engine.exercise.patience", contextlib.nullcontext)  # on a busy machine
     for name in ("DIT_COURSE_STRICT", "DIT_COURSE_CHECK_SEED"):
         monkeypatch.delenv(name, raising=False)
     kept = list(verdict.exercises)
@@ -68,6 +70,8 @@ def test_a_class_comes_back_itself_or_as_the_course_version():
         def __init__(self, patch_size, channels, width):
             super().__init__()
             self.convolution = nn.Conv2d(channels, width, patch_size, stride=patch_size)
+            nn.init.xavier_uniform_(self.convolution.weight.data.flatten(1))
+            nn.init.zeros_(self.convolution.bias)
 
         def forward(self, images):
             return self.convolution(images).flatten(2).mT
@@ -534,7 +538,37 @@ def test_how_far_off_is_said_in_numbers():
     assert kind == "values"
     assert text == "25 % of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
     assert difference(expected + 1e-7, expected) == ("", "")
+    assert difference(torch.tensor(3.00002), torch.tensor(3.0), 1e-6)[1] == "it is 3.00002 instead of 3"
+    one = torch.ones((), dtype=torch.float64)
+    assert difference(one + 2e-8, one, 1e-9)[1].startswith("it is 1.00000002")
+    table = torch.arange(12.0).reshape(3, 4)
+    column = difference(table + torch.tensor([0, 0, 1, 0]), table)[1]
+    assert column.startswith("only values at index 2 of axis 1 are wrong, by up to 1; the first, at [0, 2], is 3 ")
+    most = torch.zeros(40, 40)
+    most[0, 0] = 1
+    assert difference(torch.zeros(40, 40), most - 1)[1].startswith("99 % of the values are wrong")
     assert difference(torch.full((2, 2), torch.nan), expected)[0] == "values"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.flip(1), "axis 1 runs the wrong way"),
+        (lambda x: x.roll(1, 0), "moved by one place along axis 0"),
+        (lambda x: x.mT, "axes 0 and 1 of your answer are swapped; apart from that it is right"),
+        (lambda x: x * torch.tensor([1.0, 2, 3])[:, None], "times factors that change along axis 0"),
+        (lambda x: x + torch.tensor([1.0, 2, 3]), "plus numbers that change along axis 1"),
+        (lambda x: x.abs(), "is the absolute value of the right one"),
+        (lambda x: x**2, "is the square of the right one"),
+        (lambda x: x + 1e-3 * x**2, "nearly right, within a hundredth"),
+        (lambda x: x + x[0, 0] * x**2, "100 % of the values are wrong"),
+    ],
+)
+def test_something_better_than_a_share_is_said_where_it_is_true(change, words):
+    cases = lambda draw: [Case((draw.normal(3, 3),), "3x3")]  # noqa: E731
+    said = exercise(cases=cases, mistakes=[]).examine(lambda x: change(2 * x)).reason
+    assert words in said
+    assert said.startswith("100 %") == words.startswith("100 %")
 
 
 # -- pictures and progress -------------------------------------------------------------------------
@@ -680,6 +714,58 @@ def test_right_values_are_not_all(answer, words):
     assert mine.examine(answer).reason.startswith("your values are right, but ")
 
 
+def test_free_inputs_may_have_any_gradient():
+    cases = lambda draw: [Case((draw.normal(3, 2), 2.0), "3x2")]  # noqa: E731
+    assert "the gradient of `x`" in exercise(reference=scale, cases=cases, mistakes=[]).examine(partly_detached).reason
+    assert exercise(reference=scale, cases=cases, mistakes=[], free=("x",)).examine(partly_detached).status == "right"
+
+
+def test_a_case_may_allow_to_seed():
+    class Repeated(Case):
+        may_seed = True
+
+    for kind, status in ((Case, "not yet"), (Repeated, "right")):
+        mine = exercise(reference=scale, cases=lambda draw, kind=kind: [kind((draw.normal(2), 2.0), "2")], mistakes=[])
+        assert mine.examine(sets_the_seed).status == status
+
+
+def test_a_case_says_in_which_modes_it_is_tried():
+    class Evaluated(ModuleCase):
+        modes = (False,)
+
+    for kind, status in ((ModuleCase, "not yet"), (Evaluated, "right")):
+        cases = lambda draw, kind=kind: [kind((6,), "6", (draw.normal(4, 6),), Layer(6).eval(), draw)]  # noqa: E731
+        assert exercise(reference=Layer, cases=cases, mistakes=[]).examine(OnlyInEvaluation).status == status
+
+
+def halves(x):
+    if len(x) % 2:
+        raise ValueError(f"{len(x)} is odd")
+    return x[: len(x) // 2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: x[: len(x) // 2], "with 3 numbers it should raise ValueError, and raises nothing"),
+        (lambda x: x.unflatten(0, (2, -1))[0], 'raises RuntimeError: keep or write the guard, as in "3 is odd"'),
+    ],
+)
+def test_what_the_text_refuses_is_refused(answer, words):
+    options = {"cases": lambda draw: [Case((draw.normal(4),), "4")], "mistakes": []}
+    mine = exercise(reference=halves, refused=lambda draw: [Case((draw.normal(3),), "3 numbers")], **options)
+    assert mine.examine(lambda x: halves(x)).status == "right"
+    assert words in mine.examine(answer).reason
+    assert exercise(reference=halves, **options).examine(answer).status == "right"
+
+
+def test_both_ends_are_tried():
+    t = torch.tensor([0.3, 0.5, 0.9])
+    mine = exercise(reference=lambda x, t: x * t, cases=lambda draw: [Case((draw.normal(3), t), "3")], mistakes=[])
+    assert mine.examine(lambda x, t: t * x).status == "right"
+    assert "where `t` is exactly 0 or 1" in mine.examine(lambda x, t: x * t.clamp(0.02, 0.98)).reason
+
+
 class Layer(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -764,6 +850,33 @@ def test_a_module_with_right_values_is_looked_at_again(answer, words):
     mine = exercise(reference=Layer, cases=cases, mistakes=[])
     assert mine.examine(Turned).status == "right"
     assert words in mine.examine(answer).reason
+
+
+class Xavier(Layer):
+    def __init__(self, width, scale=1.0):
+        super().__init__(width)
+        nn.init.xavier_normal_(self.linear.weight, scale)
+        nn.init.zeros_(self.linear.bias)
+
+
+class TooLarge(Xavier):
+    def __init__(self, width):
+        super().__init__(width, 1.1)
+
+
+def test_an_exact_initialization_is_compared_closely():
+    class Uniform(Xavier):
+        def __init__(self, width):
+            super().__init__(width)
+            nn.init.xavier_uniform_(self.linear.weight)
+
+    cases = lambda draw: [ModuleCase((6,), "6 features", (draw.normal(4, 6),), Xavier(6).eval(), draw)]  # noqa: E731
+    for exact in (True, False):
+        mine = exercise(reference=Xavier, cases=cases, mistakes=[], exact=exact)
+        assert mine.examine(Uniform).status == "right"
+        assert mine.examine(TooLarge).status == mine.examine(Layer).status == ("not yet" if exact else "right")
+    mine = exercise(reference=Xavier, cases=cases, mistakes=[], exact=True)
+    assert "`linear.weight` starts too large" in mine.examine(TooLarge).reason
 
 
 def test_a_loss_that_is_a_new_leaf_is_no_loss():

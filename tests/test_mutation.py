@@ -201,6 +201,23 @@ def test_survivors_are_told_from_what_is_listed(monkeypatch, tmp_path):
     assert list(runner.table([row]))[-1].split() == ["together", "5", "2", "1", "1", "1", "2"]
 
 
+def test_without_a_share_only_the_holes_are_tried(monkeypatch, tmp_path):
+    key = "dropped statement: return x * (1 + scale) + shift -> pass"
+    for name in ("CACHE", "HOLES"):
+        monkeypatch.setattr(runner, name, tmp_path / name)
+    runner.HOLES.write_text(f'[modulate]\n"a reason" = ["{key}"]')
+    said = []
+    runner.work({"share": 0, "seed": 0, "exercises": ["modulate"]}, said.append)
+    assert [event["key"] for event in said if "status" in event] == [key]
+
+
+def test_the_table_of_times_names_each_check_and_its_verdict():
+    *rows, last = runner.times(["modulate", "shift"])
+    assert {tuple(row.split()[:2]) for row in rows} == {("03", "modulate"), ("05", "shift")}
+    assert all(row.endswith("s  right") for row in rows)
+    assert last.startswith("together")
+
+
 def test_equivalents_have_reasons_and_exercises():
     for file in (runner.EQUIVALENT, runner.HOLES):
         listed = runner.listed(file)

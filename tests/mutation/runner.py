@@ -262,13 +262,18 @@ def try_one(program, text: str) -> dict:
 
 
 def times(exercises: list[str]) -> Iterator[str]:
-    """A line for each exercise: how many seconds the check of its solution takes, the slowest first."""
+    """A line for each exercise: how many seconds the check of its solution takes, the slowest first.
+
+    Without what torch imports when it is used for the first time, several seconds for an optimizer.
+    """
+    from dit_course.check.engine.exercise import Draw
     from mutation.programs import programs
 
     found = []
     for name in exercises:
         program = programs()[name]
         answer = program.answer(program.text)
+        program.check.cases(Draw(0))[0].use(program.check.reference)
         begin = time.perf_counter()
         status = program.check.examine(answer, seed=0).status
         found.append((time.perf_counter() - begin, program.check.lesson, name, status))

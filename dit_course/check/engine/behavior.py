@@ -15,9 +15,11 @@ from dit_course.check.engine.cases import Draw
 from dit_course.check.engine.compare import same
 from dit_course.check.engine.gradients import gradients_differ, input_names
 from dit_course.check.engine.modules import matched, when_built
+from dit_course.check.engine.tampering import borrowed
 
 BUILDS, NUMBERS = 12, 6000  # new modules whose initial values are looked at; of exact ones so many numbers
 MOST, EXACT = 20, 1.05  # times larger or smaller than the course's they may be, where the text is silent or says how
+FRESH = 20_261  # seed of inputs that no check begins with
 CLOSE = 1e-3  # how near second results should be
 Found = Iterator[str]
 
@@ -183,7 +185,30 @@ def ends_differ(exercise, answer: Callable, cases: list) -> Found:
             yield f"where {' or '.join(names)} is exactly 0 or 1, it gives another result than it should"
 
 
+def works_alone(exercise, answer: Callable, cases: list) -> Found:
+    """It is the answer that computes: not the course's version, and nothing that lies about in the check."""
+    if exercise.may_borrow:
+        return
+    case = exercise.cases(Draw(FRESH))[-1]
+
+    def work() -> object:
+        torch.manual_seed(6)
+        return case.use(answer)[0]
+
+    borrows, got = borrowed(exercise.reference, answer, work)
+    if borrows:
+        yield (
+            f"they are the course's: your code calls its `{exercise.name}`, which is always right. Write down in your "
+            "own words what it does; the hints are there to help"
+        )
+    torch.manual_seed(6)
+    expected, _ = case.use(exercise.reference)  # only now: nobody finds it before
+    if isinstance(expected, Tensor) and not same(got, expected, exercise.tolerance):
+        yield f"on new ones, {case.label}, they are wrong: compute the result from the inputs, and from nothing else"
+
+
 RULES = (
+    works_alone,
     defaults_differ,
     refuses_less,
     ends_differ,

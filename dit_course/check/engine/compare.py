@@ -16,6 +16,8 @@ KINDS = {
     tuple: "your answer returns a tuple: make one tensor of it, as torch.stack and torch.cat do",
 }
 
+POINTWISE = {"square": torch.square, "root": torch.sqrt, "reciprocal": torch.reciprocal, "absolute value": torch.abs}
+
 
 def same(got: object, expected: object, tolerance: float = 1e-4) -> bool:
     """Whether both are tensors of one shape with equal values, up to rounding; whatever their dtypes."""
@@ -43,17 +45,34 @@ def difference(got: object, expected: Tensor, tolerance: float = 1e-4) -> tuple[
 
 
 def how_far(got: Tensor, expected: Tensor, wrong: Tensor) -> str:
-    """How many values are wrong, by how much, and the first of them."""
-    share = 100 * wrong.float().mean().item()
+    """How many values are wrong, or where all of the wrong ones are, by how much, and the first of them."""
     first = tuple(wrong.nonzero()[0].tolist())
+    instead = "{} instead of {}".format(*_apart(got[first].item(), expected[first].item()))
     if not got.ndim:
-        return f"it is {got.item():.4g} instead of {expected.item():.4g}"
+        return f"it is {instead}"
     furthest = (_plain(got) - _plain(expected)).abs().nan_to_num(0, 0).max().item()
     here = ", ".join(map(str, first))
-    return (
-        f"{max(share, 1):.0f} % of the values are wrong, by up to {furthest:.2g}; "
-        f"the first, at [{here}], is {got[first].item():.4g} instead of {expected[first].item():.4g}"
-    )
+    share = max(100 * wrong.float().mean().item(), 1)
+    which = _place(wrong) or f"{min(share, 99) if not wrong.all() else 100:.0f} % of the values are wrong"
+    return f"{which}, by up to {furthest:.2g}; the first, at [{here}], is {instead}"
+
+
+def _apart(got: object, expected: object) -> tuple[str, str]:
+    """Both numbers, with as many digits as it takes to tell them apart, and four at least."""
+    for digits in (4, 6, 9, 17):
+        texts = f"{got:.{digits}g}", f"{expected:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def _place(wrong: Tensor) -> str:
+    """Where the wrong values are, when all those at one index of one axis are, and no others; otherwise ""."""
+    for axis, size in enumerate(wrong.shape if wrong.ndim > 1 else ()):
+        hit = wrong.movedim(axis, 0).flatten(1).any(dim=1)
+        if size > 2 and hit.sum() == 1:
+            return f"only values at index {hit.nonzero().item()} of axis {axis} are wrong"
+    return ""
 
 
 def resemblances(got: object, again: object, expected: Tensor, inputs: tuple) -> Iterator[str]:
@@ -103,8 +122,39 @@ def _alike(got: Tensor, expected: Tensor, batched: bool) -> Iterator[str]:
         yield f"your answer is the right one plus {shift.item():.3g}"
     if batched and got.ndim and len(got) > 1 and same(got[0], expected[0]) and _repeats_or_ends(got):
         yield "only the first of the batch is right: is there a 0 where all of them are meant?"
+    yield from _axis_by_axis(got, expected)
     if same(got.flatten().sort().values, expected.flatten().sort().values):
         yield "all values are there, but in another order: follow one of them through each reshape and permute"
+
+
+def _axis_by_axis(got: Tensor, expected: Tensor) -> Iterator[str]:
+    """Turned around, moved on, swapped, or scaled by factors that change along one axis only."""
+    for axis, size in enumerate(got.shape):
+        if size > 1 and same(got, expected.flip(axis)):
+            yield f"axis {axis} runs the wrong way: your answer is the right one, flipped along it"
+        for steps in (1, -1) if size > 2 else ():
+            if same(got, expected.roll(steps, axis)):
+                yield f"your answer is the right one, moved by one place along axis {axis}: is an index one off?"
+        for other in range(axis):
+            if size > 1 and got.shape[other] == size and same(got, expected.transpose(axis, other)):
+                yield f"axes {other} and {axis} of your answer are swapped; apart from that it is right"
+        rest = [other for other in range(got.ndim) if other != axis]
+        if size > 1 and rest and got.numel() > 2 * size:
+            factors = (got * expected).sum(rest, keepdim=True) / (expected**2).sum(rest, keepdim=True).clamp(min=1e-12)
+            shifts = (got - expected).mean(rest, keepdim=True)
+            if (factors.abs() > 1e-3).all() and same(got, factors * expected):
+                yield f"your answer is the right one times factors that change along axis {axis}: which are too many?"
+            elif same(got, expected + shifts):
+                yield f"your answer is the right one plus numbers that change along axis {axis}: what is added?"
+    for text, change in POINTWISE.items():
+        if got.ndim and expected.abs().max() > 1e-3 and same(got, change(expected)):
+            yield f"your answer is the {text} of the right one"
+    furthest = (got - expected).abs().max() / expected.abs().max().clamp(min=1e-12) if got.numel() else 1.0
+    if furthest < 0.01:
+        yield (
+            "nearly right, within a hundredth: is a small constant missing or another one, is something rounded, or "
+            "computed in half precision?"
+        )
 
 
 def _repeats_or_ends(got: Tensor) -> bool:

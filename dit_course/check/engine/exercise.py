@@ -22,6 +22,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from dit_course.check.engine.gradients import NO_GRADIENT, gradients_differ
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
 from dit_course.check.engine.mistakes import MatchesRule, with_hints
 from dit_course.check.engine.modules import AnswerError
+from dit_course.check.engine.tampering import put_back
 from dit_course.check.engine.verdict import (
     NOT_TRIED,
     NOT_YET,
@@ -42,10 +44,12 @@ from dit_course.check.engine.verdict import (
     chosen_seed,
     draw_pair,
     exercises,
+    patience,
 )
 
 # questions to an answer that is right on some inputs only: where inputs differ in their sizes alone, and elsewhere
 SIZES = "is a size written into the code as a number, or one size taken for another?"
+ALONE = ("time", "memory", "replaced", "threads")  # faults after which nothing more is tried
 OTHERWISE = "what is different there, a size, a value or an option, that your code takes for granted?"
 
 
@@ -85,6 +89,7 @@ class Exercise:
     free: tuple[str, ...] = ()
     refused: Callable[[Draw], Sequence[Case]] = lambda draw: ()
     exact: bool = False
+    may_borrow: ClassVar[bool] = False  # whether answers may call the course's own version, as those of tests do
 
     def __post_init__(self):
         self.__name__ = self.name
@@ -97,7 +102,8 @@ class Exercise:
         seed: of the random cases; DIT_COURSE_CHECK_SEED or 0 unless told. seconds: a limit for each case.
         Raises AssertionError with the verdict, when it is not right and DIT_COURSE_STRICT=1 is set.
         """
-        verdict = self.examine(answer, seed, seconds)
+        with patience():
+            verdict = self.examine(answer, seed, seconds)
         announce(self, verdict)
         return answer if verdict.status == RIGHT else self.reference
 
@@ -118,12 +124,14 @@ class Exercise:
             return Verdict(NOT_YET, f"the check cannot read your answer ({type(error).__name__}: {error})")
 
     def _examine(self, answer: Callable, seed: int, seconds: float | None) -> Verdict:
+        if names := put_back():  # by the cell, before anything was called
+            return Verdict(NOT_YET, f"{_replaced(names)} (They are put back now.)")
         trials, printed = [], ""
         for case in self.cases(Draw(seed)):
             trial = self._try(answer, case, seconds)
             trials.append(trial)
             printed = printed or trial.outcome.printed.strip()
-            if trial.fault in ("stub", "time", "memory"):
+            if trial.fault in ("stub", *ALONE):
                 break
         faults = [trial for trial in trials if trial.fault]
         if faults and faults[-1].fault == "stub":
@@ -157,10 +165,14 @@ class Exercise:
     def _broken(self, outcome: Outcome) -> tuple[str, str]:
         """The fault of code that did not come to its end, and a sentence about it; ("", "") when it did."""
         at = f" in {outcome.where}" if outcome.where else ""
+        if outcome.replaced:
+            return "replaced", _replaced(outcome.replaced)
         if outcome.stopped == "time":
             return "time", f"your code took too long and was stopped{at}: is there a loop that never ends?"
         if outcome.stopped == "memory":
             return "memory", f"your code wanted too much memory and was stopped{at}: does something grow without end?"
+        if outcome.threads:
+            return "threads", "your code starts a thread and leaves it running: wait for its end, with its `.join()`"
         if isinstance(outcome.error, AnswerError):
             return "built", str(outcome.error)
         if isinstance(outcome.error, NotImplementedError) and not outcome.error.args:
@@ -190,7 +202,7 @@ class Exercise:
         worst = faults[0]
         on = f" (on {worst.case.label})"
         ending = f"{worst.text.rstrip('.')}{on}."
-        if worst.fault in ("time", "memory", "built", "changed"):
+        if worst.fault in ALONE or worst.fault in ("built", "changed"):
             return Verdict(NOT_YET, worst.text)
         picture = partial(draw_pair, self.picture, trials[0].expected, trials[0].outcome.value)
         shaped = [trial for trial in faults if trial.fault in ("shape", "values")]
@@ -226,6 +238,11 @@ class Exercise:
             if outcome.value:
                 return f"your values are right, but {outcome.value}"
         return ""
+
+
+def _replaced(names: Sequence[str]) -> str:
+    what = ", ".join(f"`{name.removeprefix('builtins.')}`" for name in names)
+    return f"your code replaces {what} for everybody, this check included: give your own functions names of their own."
 
 
 def _capital(text: str) -> str:

@@ -5,32 +5,28 @@ afterwards, and what it prints is kept aside.
 """
 
 import contextlib
-import ctypes
 import io
-import linecache
 import os
 import random
 import signal
 import sys
-import sysconfig
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import FrameType, TracebackType
+from time import monotonic  # by name: an answer may replace it
+from types import FrameType
 
 import numpy as np
 import torch
+
+from dit_course.check.engine.places import is_learners, learner_line
+from dit_course.check.engine.tampering import end_threads, interrupt, put_back, staying
 
 SECONDS = 10.0  # for what takes milliseconds when it is right; a busy laptop must not turn right into wrong
 BYTES = 2**30  # how much the process may grow
 ADDRESSES = 2**32 + 2**28 * (os.cpu_count() or 1)  # how much one may ask for at once; threads ask for some, too
 POLL, RETRY = 0.02, 0.1  # seconds between two looks, and between two attempts to stop the code
 GRACE = 2.0  # seconds that code in another thread has to end, once told; then it is left behind
-
-PACKAGE = Path(__file__).resolve().parents[2]
-LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")})
 
 
 class LimitExceeded(BaseException):
@@ -41,7 +37,8 @@ class LimitExceeded(BaseException):
 class Outcome:
     """What came of it: a value, or an error, or "time" or "memory" in `stopped`.
 
-    where: the learner's own line, as `In[3], line 2: "x = y"`. printed: the beginning of what was printed.
+    where: the learner's own line, as `In[3], line 2: "x = y"`. printed: the beginning of what was printed. replaced:
+    functions that were replaced for everybody, until they were put back. threads: whether some were left running.
     """
 
     value: object = None
@@ -49,6 +46,8 @@ class Outcome:
     stopped: str = ""
     where: str = ""
     printed: str = ""
+    replaced: tuple[str, ...] = ()
+    threads: bool = False
 
 
 def run_limited(work: Callable[[], object], seconds: float | None = None, grow: int | None = None) -> Outcome:
@@ -62,9 +61,14 @@ def run_limited(work: Callable[[], object], seconds: float | None = None, grow: 
     outcome, output = Outcome(), CapturedOutput()
     monitor = Monitor(SECONDS if seconds is None else seconds, BYTES if grow is None else grow)
     signals = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
+    running = set(threading.enumerate())
     with undisturbed(), bounded_memory(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        (run_in_main_thread if signals else run_in_thread)(lambda: _fill(outcome, work, monitor), monitor)
-    outcome = replace(outcome, printed=output.text)  # a copy: code that was left behind may still write into the other
+        with staying():
+            worker = (run_in_main_thread if signals else run_in_thread)(lambda: _fill(outcome, work, monitor), monitor)
+        replaced = tuple(put_back())
+        threads = end_threads({*running, monitor, worker})
+    # a copy: code that was left behind may still write into the other
+    outcome = replace(outcome, printed=output.text, replaced=replaced, threads=threads)
     if monitor.reason:
         outcome.value, outcome.error, outcome.stopped = None, None, monitor.reason
     elif outcome.error is not None and _is_memory(outcome.error):
@@ -88,37 +92,6 @@ def _fill(outcome: Outcome, work: Callable[[], object], monitor: "Monitor") -> N
         outcome.error = error if isinstance(error, Exception) else RuntimeError("it ends the whole program")
         outcome.error.__traceback__ = None  # its frames hold on to everything that they computed
         outcome.error.__context__ = None
-
-
-def learner_line(traceback: TracebackType | None) -> str:
-    """The innermost line that the learner wrote, or "" when there is none."""
-    frame, line = None, 0
-    while traceback is not None:
-        if _is_learners(traceback.tb_frame):
-            frame, line = traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-    if frame is None:
-        return ""
-    file = frame.f_code.co_filename
-    text = linecache.getline(file, line, frame.f_globals).strip()
-    return f"{_cell(file)}, line {line}" + (f': "{text}"' if text else "")
-
-
-def _is_learners(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
-    if file.startswith("<frozen"):
-        return False
-    folder = Path(file).resolve()
-    return not folder.is_relative_to(PACKAGE) and not any(folder.is_relative_to(library) for library in LIBRARIES)
-
-
-def _cell(file: str) -> str:
-    """In a notebook the number of the cell, elsewhere the file's name."""
-    with contextlib.suppress(Exception):
-        kind, name = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
-        if kind == "Cell":
-            return name  # In[3], as in JupyterLab's own error messages
-    return Path(file).name
 
 
 def _is_memory(error: Exception) -> bool:
@@ -156,17 +129,17 @@ class Monitor(threading.Thread):
 
     def run(self) -> None:
         """Poll until the code has ended."""
-        deadline = time.monotonic() + self.seconds
+        deadline = monotonic() + self.seconds
         while not self.done.wait(RETRY if self.reason else POLL):
             if not self.reason:
-                self.reason = "time" if time.monotonic() > deadline else "memory" if resident() > self.most else ""
+                self.reason = "time" if monotonic() > deadline else "memory" if resident() > self.most else ""
             if self.reason and not self.done.is_set():
                 self.stop()
 
 
-def run_in_main_thread(work: Callable[[], None], monitor: Monitor) -> None:
-    """Run in this, the main thread; a signal stops it, even when it sleeps."""
-    tracing = sys.gettrace()
+def run_in_main_thread(work: Callable[[], None], monitor: Monitor) -> threading.Thread:
+    """Run in this, the main thread; a signal stops it, even when it sleeps. Returns the thread."""
+    tracing, timer, main = sys.gettrace(), signal.getitimer(signal.ITIMER_REAL), threading.main_thread()
 
     def raise_at_next_line(frame: FrameType, event: str, arg: object) -> Callable:
         if monitor.active and event == "line":  # an "exception" is still inside of the `try` that will catch it
@@ -181,7 +154,13 @@ def run_in_main_thread(work: Callable[[], None], monitor: Monitor) -> None:
         elif callable(before):
             before(number, frame)
 
-    monitor.stop = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+    def knock() -> None:
+        if signal.getsignal(signal.SIGALRM) is stop:
+            signal.pthread_kill(main.ident, signal.SIGALRM)
+        else:  # the code has taken the signal for itself
+            interrupt(main, LimitExceeded)
+
+    monitor.stop = knock
     before = signal.signal(signal.SIGALRM, stop)
     try:
         monitor.start()
@@ -192,20 +171,24 @@ def run_in_main_thread(work: Callable[[], None], monitor: Monitor) -> None:
         monitor.finish()
         sys.settrace(tracing)
         monitor.join()  # no signal may arrive after its handler has gone
+        with contextlib.suppress(LimitExceeded):
+            sum(1 for _ in range(100))  # an interruption that is on its way arrives here
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
+    return main
 
 
 def _trace_learners_code(frame: FrameType | None, trace: Callable) -> None:
     """Have `trace` called before each next line of the learner: a bare `except:` may catch the first exception only."""
     while frame is not None:
-        if _is_learners(frame):
+        if is_learners(frame):
             frame.f_trace = trace
         frame = frame.f_back
     sys.settrace(lambda *_: None)  # switches tracing on; functions that are called from now on run as they are
 
 
-def run_in_thread(work: Callable[[], None], monitor: Monitor) -> None:
-    """Run in a thread of its own; an exception from outside stops it at its next line."""
+def run_in_thread(work: Callable[[], None], monitor: Monitor) -> threading.Thread:
+    """Run in a thread of its own, and return it; an exception from outside stops it at its next line."""
 
     def run() -> None:
         with contextlib.suppress(LimitExceeded):
@@ -215,7 +198,7 @@ def run_in_thread(work: Callable[[], None], monitor: Monitor) -> None:
 
     def stop() -> None:
         if worker.is_alive():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(LimitExceeded))
+            interrupt(worker, LimitExceeded)
         else:
             monitor.finish()
 
@@ -227,6 +210,7 @@ def run_in_thread(work: Callable[[], None], monitor: Monitor) -> None:
     worker.join(GRACE)
     if not worker.is_alive():
         monitor.finish()
+    return worker
 
 
 def resident() -> int:
@@ -270,7 +254,7 @@ def undisturbed() -> Iterator[None]:
     """Put back what code may change for everybody; inside, float32 on the CPU is the default."""
     numbers = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 (the learner may use it)
     dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    threads, folder = torch.get_num_threads(), os.getcwd()
+    threads, folder, variables = torch.get_num_threads(), os.getcwd(), dict(os.environ)
     torch.set_default_dtype(torch.float32)
     if device.type != "cpu":
         torch.set_default_device("cpu")
@@ -285,6 +269,9 @@ def undisturbed() -> Iterator[None]:
             torch.set_num_threads(threads)
         if not os.path.exists(".") or os.getcwd() != folder:
             os.chdir(folder)
+        if os.environ != variables:
+            os.environ.clear()
+            os.environ.update(variables)
         torch.set_rng_state(numbers[0])
         random.setstate(numbers[1])
         np.random.set_state(numbers[2])  # noqa: NPY002

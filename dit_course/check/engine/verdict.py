@@ -1,9 +1,11 @@
 """What a check says, how it is shown, and what it remembers: `progress()`."""
 
+import contextlib
 import html
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +49,20 @@ def announce(exercise, verdict: Verdict) -> None:
     _display(verdict.picture)
     if verdict.status == NOT_YET:
         print(f"Until it is right: {GOING_ON}")
+
+
+@contextlib.contextmanager
+def patience(seconds: float = 0.5) -> Iterator[None]:
+    """Say "checking ..." where what is done inside takes longer."""
+    out = sys.stdout  # a check redirects what answers print
+    timer = threading.Timer(seconds, lambda: print("checking ...", file=out, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def strict() -> bool:
