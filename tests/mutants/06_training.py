@@ -68,11 +68,6 @@ def variant(order=("back", "step", "zero"), part=None, same_noise=True, make=Ada
 
 
 @mutant(exercise="overfit", hint="the noise is new in every step")
-def copied_from_above(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "zero", "step"), lambda model: model.final, same_noise=False)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="the noise is new in every step")
 def noise_left(model, flow, x, y, steps, lr=2e-3):
     return variant(same_noise=False)(model, flow, x, y, steps, lr)
 
@@ -96,18 +91,8 @@ def erased_too_early(model, flow, x, y, steps, lr=2e-3):
 
 
 @mutant(exercise="overfit", hint="the loss does not move at all")
-def only_noise_mended(model, flow, x, y, steps, lr=2e-3):
-    return variant(("back", "zero", "step"), lambda model: model.final)(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="the loss does not move at all")
 def backward_forgotten(model, flow, x, y, steps, lr=2e-3):
     return variant(("step", "zero"))(model, flow, x, y, steps, lr)
-
-
-@mutant(exercise="overfit", hint="every step makes a new optimizer")
-def new_optimizers(model, flow, x, y, steps, lr=2e-3):
-    return torch.cat([variant()(model, flow, x, y, 1, lr) for _ in range(steps)])
 
 
 @mutant(exercise="overfit", hint="each loss is measured after its step")
@@ -210,16 +195,6 @@ def with_gradients(parameters):
 
 def whole_norm(parameters):
     return torch.cat([p.grad.flatten() for p in parameters]).norm()
-
-
-@mutant(exercise="clip_gradients", hint="the gradients come out as they went in")
-def new_tensors(parameters, most):
-    parameters = with_gradients(parameters)
-    norm = whole_norm(parameters)
-    for p in parameters:
-        g = p.grad
-        g = g * min(1, most / norm)
-    return norm
 
 
 @mutant(exercise="clip_gradients", hint="a generator, which can be walked over only once")
@@ -344,38 +319,9 @@ def no_step(*args):
     return step_by("back clip guard zero")(*args)
 
 
-@mutant(exercise="training_step", hint="the weights never change")
-def no_step_and_no_zero(*args):
-    return step_by("back clip guard")(*args)
-
-
 @mutant(exercise="training_step", hint="the weights change between the loss and its backward")
 def step_first(*args):
     return step_by("step back clip guard")(*args)
-
-
-@mutant(exercise="training_step", hint="or not been computed yet")
-def step_first_and_zero(*args):
-    return step_by("step back clip guard zero")(*args)
-
-
-@mutant(exercise="training_step", hint="the optimizer gets the whole gradient")
-def not_clipped(*args):
-    def length(parameters, clip):
-        return torch.stack([p.grad.norm() for p in parameters]).norm()
-
-    return step_by("back clip guard step zero", length)(*args)
-
-
-@mutant(exercise="training_step", hint="cut off by itself: clip the norm of the whole")
-def clipped_by_value(*args):
-    def clipper(parameters, clip):
-        parameters = list(parameters)
-        norm = torch.stack([p.grad.norm() for p in parameters]).norm()
-        nn.utils.clip_grad_value_(parameters, clip)
-        return norm
-
-    return step_by("back clip guard step zero", clipper)(*args)
 
 
 @mutant(exercise="training_step", hint="still carries its history")
@@ -403,6 +349,29 @@ def guarded_late(*args):
     return step_by("back clip step guard zero")(*args)
 
 
+@mutant(exercise="training_step", hint="your code goes on: let it through")
+def guard_swallowed(model, flow, optimizer, x, y, clip, guard=None):
+    def quiet(loss, norm):
+        try:
+            guard(loss, norm)
+        except Exception:
+            print("something is wrong")
+
+    return step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, guard and quiet)
+
+
+@mutant(exercise="training_step", hint="`guard` gets other numbers than you return")
+def guard_gets_the_norm_first(model, flow, optimizer, x, y, clip, guard=None):
+    turned = guard and (lambda loss, norm: guard(norm, loss))
+    return step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, turned)
+
+
+@mutant(exercise="training_step", hint="the model is in evaluation mode")
+def in_evaluation_mode(model, *args):
+    model.eval()
+    return step_by("back clip guard step zero")(model, *args)
+
+
 @mutant(exercise="training_step", hint="computed more than once")
 def measured_again(model, flow, optimizer, x, y, clip, guard=None):
     _, norm = step_by("back clip guard step zero")(model, flow, optimizer, x, y, clip, guard)
@@ -417,6 +386,18 @@ def norm_of_a_loop(model, flow, optimizer, x, y, clip, guard=None):
 
 
 # -- stretch: accumulate_gradients -----------------------------------------------------------------
+
+
+@right_answer(exercise="accumulate_gradients")
+def by_autograd_and_adding(model, loss_of, x, y, parts):
+    parameters, total = list(model.parameters()), torch.zeros(())
+    for some in torch.arange(len(x)).chunk(parts):
+        loss = loss_of(model, x[some], y[some])
+        share = some.numel() / x.shape[0]
+        for p, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.grad = share * gradient if p.grad is None else p.grad + share * gradient
+        total = torch.add(total, loss.detach(), alpha=share)
+    return total
 
 
 @right_answer(exercise="accumulate_gradients")
@@ -443,26 +424,6 @@ def picture_by_picture(model, loss_of, x, y, parts):
 
 def in_parts(x, y, parts):
     return list(zip(x.chunk(parts), y.chunk(parts), strict=True))
-
-
-@mutant(exercise="accumulate_gradients", hint="each part counts as much as the whole batch")
-def not_weighted(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels)
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@mutant(exercise="accumulate_gradients", hint="the last one may have fewer pictures")
-def divided_by_parts(model, loss_of, x, y, parts):
-    total = 0
-    for some, labels in in_parts(x, y, parts):
-        loss = loss_of(model, some, labels) / parts
-        loss.backward()
-        total += loss.detach()
-    return total
 
 
 @mutant(exercise="accumulate_gradients", hint="Go backward after each part")
@@ -492,3 +453,36 @@ def loss_with_history(model, loss_of, x, y, parts):
         loss.backward()
         total = total + loss
     return total
+
+
+@mutant(exercise="accumulate_gradients", hint="the loss that you return is not")
+def mean_of_means(model, loss_of, x, y, parts):
+    losses = []
+    for some, labels in in_parts(x, y, parts):
+        losses.append(loss_of(model, some, labels))
+        (losses[-1] * len(some) / len(x)).backward()
+    return torch.stack(losses).detach().mean()
+
+
+@mutant(exercise="accumulate_gradients", hint="from each part's own loss, not from the running total")
+def backward_on_the_total(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        total = total + loss_of(model, some, labels) * len(some) / len(x)
+        total.backward()
+    return total.detach()
+
+
+@mutant(exercise="accumulate_gradients", hint="each part should go backward once")
+def histories_retained(model, loss_of, x, y, parts):
+    total = 0
+    for some, labels in in_parts(x, y, parts):
+        total = total + loss_of(model, some, labels) * len(some) / len(x)
+        total.backward(retain_graph=True)
+    return total.detach()
+
+
+@mutant(exercise="accumulate_gradients", hint="in another mode than before")
+def put_into_training_mode(model, loss_of, x, y, parts):
+    model.train()
+    return by_split(model, loss_of, x, y, parts)

@@ -38,23 +38,6 @@ def by_a_matrix_of_powers(values, decay):
     return torch.tensordot(weights.to(values.dtype), values, dims=1)
 
 
-@mutant(exercise="running_average", hint="decay and 1 - decay are swapped")
-def swapped(values, decay):
-    averages = [values[0]]
-    for value in values[1:]:
-        averages.append((1 - decay) * averages[-1] + decay * value)
-    return torch.stack(averages)
-
-
-@mutant(exercise="running_average", hint="your average starts at zero")
-def from_zero(values, decay):
-    average, averages = torch.zeros_like(values[0]), []
-    for value in values:
-        average = decay * average + (1 - decay) * value
-        averages.append(average)
-    return torch.stack(averages)
-
-
 @mutant(exercise="running_average", hint="changes its input in place")
 def in_place(values, decay):
     for i in range(1, len(values)):
@@ -125,16 +108,6 @@ def by_differences(decays):
     """What is left of everything up to i, less what is left of everything before it."""
     kept = torch.cat([decays.flip(0).cumprod(0).flip(0), torch.ones_like(decays[:1])])
     return torch.cat([kept[:1], kept[1:] - kept[:-1]])
-
-
-@mutant(exercise="averaging_weights", hint="shrunk by its own update, too")
-def own_decay_too(decays):
-    return torch.stack([decays.prod(), *[(1 - decays[i]) * decays[i:].prod() for i in range(len(decays))]])
-
-
-@mutant(exercise="averaging_weights", hint="a value came in with the share 1 - decay")
-def not_taken(decays):
-    return torch.stack([decays.prod(), *[decays[i + 1 :].prod() for i in range(len(decays))]])
 
 
 @mutant(exercise="averaging_weights", hint="your shares do not add up to 1")
@@ -211,132 +184,6 @@ class OtherHalf(Mine):
         raise NotImplementedError
 
 
-@mutant(exercise="EMA", hint="decay and 1 - decay are swapped")
-class SwappedShares(ema.EMA):
-    @torch.no_grad()
-    def update(self, model):
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            ours.lerp_(theirs, self.current_decay())
-        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            ours.copy_(theirs)
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="only renames")
-class Renamed(ema.EMA):
-    @torch.no_grad()
-    def update(self, model):
-        keep = self.current_decay()
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            ours = keep * ours + (1 - keep) * theirs
-        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            ours.copy_(theirs)
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="only a copy of the newest weights")
-class NewestCopy(ema.EMA):
-    def update(self, model):
-        self.model.load_state_dict(model.state_dict())
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="`update` does not use it")
-class DecayItself(ema.EMA):
-    @torch.no_grad()
-    def update(self, model):
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - self.decay)
-        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            ours.copy_(theirs)
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="there is no warm-up")
-class NoWarmup(Mine):
-    def current_decay(self):
-        return self.decay
-
-
-@mutant(exercise="EMA", hint="even when `warmup=False`")
-class WarmupAnyway(Mine):
-    def current_decay(self):
-        return min(self.decay, (1 + self.updates) / (10 + self.updates))
-
-
-@mutant(exercise="EMA", hint="the larger is taken")
-class MaxForMin(Mine):
-    def current_decay(self):
-        return max(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-
-
-@mutant(exercise="EMA", hint="the warm-up never ends")
-class WarmupWithoutEnd(Mine):
-    def current_decay(self):
-        return (1 + self.updates) / (10 + self.updates) if self.warmup else self.decay
-
-
-@mutant(exercise="EMA", hint="never counted up")
-class NeverCounted(ema.EMA):
-    def update(self, model):
-        count = self.updates
-        super().update(model)
-        self.updates = count
-
-
-@mutant(exercise="EMA", hint="counted up before the decay is asked for")
-class CountedFirst(ema.EMA):
-    def update(self, model):
-        self.updates += 1
-        super().update(model)
-        self.updates -= 1
-
-
-@mutant(exercise="EMA", hint="once an update, not once a tensor")
-class CountedEach(ema.EMA):
-    @torch.no_grad()
-    def update(self, model):
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - self.current_decay())
-            self.updates += 1
-        for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            ours.copy_(theirs)
-
-
-@mutant(exercise="EMA", hint="off by one")
-class FromOne(Mine):
-    def current_decay(self):
-        return min(self.decay, (2 + self.updates) / (11 + self.updates)) if self.warmup else self.decay
-
-
-@mutant(exercise="EMA", hint="stay what they were at the start: copy them")
-class WithoutBuffers(ema.EMA):
-    @torch.no_grad()
-    def update(self, model):
-        for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - self.current_decay())
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="the buffers are averaged, too")
-class AveragedBuffers(ema.EMA):
-    def update(self, model):
-        keep = self.current_decay()
-        for ours, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            ours.copy_(keep * ours + (1 - keep) * theirs if ours.is_floating_point() else theirs)
-        self.updates += 1
-
-
-@mutant(exercise="EMA", hint="only matrices are averaged")
-class Matrices(ema.EMA):
-    def update(self, model):
-        before = [p.clone() for p in self.model.parameters()]
-        super().update(model)
-        with torch.no_grad():
-            for ours, old in zip(self.model.parameters(), before, strict=True):
-                ours.copy_(ours if ours.ndim == 2 else old)
-
-
 @mutant(exercise="EMA", hint="changes the model that is being trained")
 class WrongWay(ema.EMA):
     @torch.no_grad()
@@ -362,6 +209,26 @@ class CopiedWhole(ema.EMA):
             for ours, before in zip(self.model.parameters(), old.parameters(), strict=True):
                 ours.lerp_(before, keep)
         self.updates += 1
+
+
+@mutant(exercise="EMA", hint="puts something new in the place of `self.model`")
+class CopiedFrozen(CopiedWhole):
+    def update(self, model):
+        super().update(model)
+        self.model.eval().requires_grad_(False)
+
+
+@mutant(exercise="EMA", hint="`self.model` is in training mode")
+class NotForSampling(Mine):
+    def update(self, model):
+        super().update(model)
+        self.model.train()
+
+
+@mutant(exercise="EMA", hint="comes out in another mode")
+class FreezesTheModel(Mine):
+    def update(self, model):
+        super().update(model.eval())
 
 
 @mutant(exercise="EMA", hint="`current_decay` returns nothing")

@@ -6,7 +6,7 @@ import torch
 
 from dit_course import sampling
 from dit_course.flow import per_image, step
-from dit_course.generation import start
+from dit_course.generation import check_guidance, start
 from dit_course.sampling import expand_time
 from mutants import mutant, right_answer
 
@@ -67,24 +67,6 @@ def with_its_own_callback(velocity, noise, ts, callback=None):
         x += size * velocity(x.clone(), ts[i].repeat(len(x)))
         if callback:
             callback(i + 1, ts[i + 1].item(), x.clone())
-    return x
-
-
-@mutant(exercise="euler", hint="all your steps have one size")
-def one_over_steps(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
-    for t in ts[:-1]:
-        x = x - velocity(x, expand_time(t, x)) / (len(ts) - 1)
-        report(x)
-    return x
-
-
-@mutant(exercise="euler", hint="taken at the noise again and again")
-def taken_at_the_noise(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(x, velocity(noise, expand_time(t, x)), t, t_next)
-        report(x)
     return x
 
 
@@ -190,16 +172,14 @@ def by_stack(v, x, t, t_next):
     return step(x, both.mean(dim=0), t, t_next)
 
 
-@mutant(exercise="heun", hint="the place you looked ahead to")
-def overwritten(velocity, noise, ts, callback=None):
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        here = velocity(x, expand_time(t, x))
-        x = step(x, here, t, t_next)
-        there = velocity(x, expand_time(t_next, x))
-        x = step(x, (here + there) / 2, t, t_next)
-        report(x)
-    return x
+@mutant(exercise="heun", hint="the callback does not get every state with its time")
+def told_old_times(velocity, noise, ts, callback=None):
+    return sampling.heun(velocity, noise, ts, callback and (lambda index, t, x: callback(index, t / 2, x)))
+
+
+@mutant(exercise="ab2", hint="the velocity is evaluated")
+def two_evaluations(velocity, noise, ts, callback=None):
+    return sampling.ab2(lambda x, t: (velocity(x, t) + velocity(x, t)) / 2, noise, ts, callback)
 
 
 @written("heun", "the velocity is evaluated")
@@ -243,6 +223,19 @@ def by_slope(velocity, noise, ts, callback=None):
     return x
 
 
+@right_answer(exercise="ab2")
+def by_extrapolation(velocity, noise, ts, callback=None):
+    x, report = start(noise, ts, callback)
+    past, past_size = None, None
+    for t, t_next in pairwise(ts):
+        here, size = velocity(x, expand_time(t, x)), t_next - t
+        middle = here if past is None else torch.lerp(past, here, 1 + (size / past_size / 2).to(x.dtype))
+        x = torch.addcmul(x, middle, size.to(x.dtype))
+        past, past_size = here, size
+        report(x)
+    return x
+
+
 @mutant(exercise="ab2", hint="in the first step there is no past")
 def no_first_step(velocity, noise, ts, callback=None):
     x, report = start(noise, ts, callback)
@@ -267,52 +260,6 @@ def if_past(velocity, noise, ts, callback=None):
     return x
 
 
-def by_the_clock(origin):
-    """An `ab2` that reads the line at the time of the middle, from `origin`: "here" or "past"."""
-
-    def answer(velocity, noise, ts, callback=None):
-        x, report = start(noise, ts, callback)
-        past, past_size = None, None
-        for t, t_next in pairwise(ts):
-            here, size = velocity(x, expand_time(t, x)), t_next - t
-            ahead = 0 if past is None else (here - past) / past_size * (t + size / 2)
-            x = step(x, (past if past is not None and origin == "past" else here) + ahead, t, t_next)
-            past, past_size = here, size
-            report(x)
-        return x
-
-    answer.__name__ = f"by_the_clock_from_{origin}"
-    return answer
-
-
-mutant("ab2", "at a time of the clock")(by_the_clock("here"))
-mutant("ab2", "at a time of the clock")(by_the_clock("past"))
-
-
-def half_the_step(first):
-    """An `ab2` whose steps end in their middle; first: whether the first one does, too."""
-
-    def answer(velocity, noise, ts, callback=None):
-        x, report = start(noise, ts, callback)
-        past, past_size = None, None
-        for t, t_next in pairwise(ts):
-            here, size = velocity(x, expand_time(t, x)), t_next - t
-            if past is None:
-                x = step(x, here, t, t + size / 2 if first else t_next)
-            else:
-                x = step(x, here + (here - past) * (size / past_size / 2), t, t + size / 2)
-            past, past_size = here, size
-            report(x)
-        return x
-
-    answer.__name__ = "half_of_each_step" if first else "half_the_step"
-    return answer
-
-
-mutant("ab2", "it goes all the way to t_next")(half_the_step(first=False))
-mutant("ab2", "it goes all the way to t_next")(half_the_step(first=True))
-
-
 # -- guided ----------------------------------------------------------------------------------------
 
 
@@ -320,6 +267,9 @@ def guiding(velocity):
     """A `guided` whose inner function is velocity(model, y, no_label, cfg, inside, scale, x, t)."""
 
     def answer(model, y=None, cfg=2.0, interval=(0.0, 1.0)):
+        model = check_guidance(model, y, cfg, interval)
+        if y is None:
+            return model
         no_label = torch.full_like(y, model.config.num_classes)
 
         def inner(x, t):
@@ -343,11 +293,11 @@ def two_passes(model, y, no_label, x, t):
 
 
 @lambda velocity: right_answer("guided")(guiding(velocity))
-def in_two_passes(model, y, no_label, cfg, inside, scale, x, t):
-    with_label = model(x, t, y)
+def by_lerp(model, y, no_label, cfg, inside, scale, x, t):
     if torch.all(scale == 1):
-        return with_label
-    return torch.lerp(model(x, t, no_label), with_label, scale.expand_as(x))
+        return model(x, t, y)
+    both = model(torch.cat((x, x), dim=0), t.tile(2), torch.cat((y, no_label)))
+    return torch.lerp(both[len(x) :], both[: len(x)], scale.expand_as(x))
 
 
 @lambda velocity: right_answer("guided")(guiding(velocity))
@@ -360,10 +310,29 @@ def from_the_label(model, y, no_label, cfg, inside, scale, x, t):
 
 @lambda velocity: right_answer("guided")(guiding(velocity))
 def by_where(model, y, no_label, cfg, inside, scale, x, t):
-    if cfg == 1 or not inside.any():
+    if (scale == 1).all():
+        return model(x, t, y)
+    labels = torch.stack([y, no_label], dim=1).flatten()  # each picture twice, side by side
+    pairs = model(x.repeat_interleave(2, dim=0), t.repeat_interleave(2), labels).unflatten(0, (len(x), 2))
+    with_label, without = pairs.unbind(dim=1)
+    return torch.where(per_image(inside, x).bool(), cfg * with_label + (1 - cfg) * without, with_label)
+
+
+@steered("one batch of double size is quicker")
+def in_two_passes(model, y, no_label, cfg, inside, scale, x, t):
+    if (scale == 1).all():
         return model(x, t, y)
     with_label, without = two_passes(model, y, no_label, x, t)
-    return torch.where(per_image(inside, x).bool(), cfg * with_label + (1 - cfg) * without, with_label)
+    return without + scale * (with_label - without)
+
+
+@steered("views of one batch, and are changed in place")
+def in_place_on_the_halves(model, y, no_label, cfg, inside, scale, x, t):
+    if (scale == 1).all():
+        return model(x, t, y)
+    with_label, without = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, no_label])).chunk(2)
+    with_label -= without
+    return without + scale * with_label
 
 
 @steered("the network saw 10 pictures where 5 are enough")
@@ -469,67 +438,12 @@ def clamped_first(self, noise, y, callback=None):
     return (solved(self, noise, y, callback, ts=ts).clamp(-1, 1) + 1) / 2
 
 
-@integrated("still in [-1, 1]")
-def raw(self, noise, y, callback=None):
-    return solved(self, noise, y, callback)
-
-
-@integrated("still in [-1, 1]")
-def clamped_only(self, noise, y, callback=None):
-    return solved(self, noise, y, callback).clamp(0, 1)
-
-
-@integrated("still in [-1, 1]")
-def clamped_inside(self, noise, y, callback=None):
-    return solved(self, noise, y, callback).clamp(-1, 1)
-
-
-@integrated("some values lie beyond [0, 1]")
-def not_clamped(self, noise, y, callback=None):
-    return (solved(self, noise, y, callback) + 1) / 2
-
-
-@integrated("halve after adding")
-def halved_first(self, noise, y, callback=None):
-    return (solved(self, noise, y, callback) / 2 + 1).clamp(0, 1)
-
-
-@integrated("your times run from 0 to 1")
-def upwards(self, noise, y, callback=None):
-    x = solved(self, noise, y, callback, ts=torch.linspace(0, 1, self.steps + 1))
-    return ((x + 1) / 2).clamp(0, 1)
-
-
-@integrated("one too short")
-def one_time_too_few(self, noise, y, callback=None):
-    x = solved(self, noise, y, callback, ts=torch.linspace(1, 0, self.steps))
-    return ((x + 1) / 2).clamp(0, 1)
-
-
-@integrated("the guidance scale of this sampler is not used")
-def default_guidance(self, noise, y, callback=None):
-    x = self.solver(sampling.guided(self.model, y), noise, torch.linspace(1, 0, self.steps + 1), callback)
-    return ((x + 1) / 2).clamp(0, 1)
-
-
-@integrated("the guidance scale of this sampler is not used")
-def no_guidance(self, noise, y, callback=None):
-    return ((solved(self, noise, y, callback, cfg=1.0) + 1) / 2).clamp(0, 1)
-
-
-@integrated("the guidance scale of this sampler is not used")
-def only_the_interval(self, noise, y, callback=None):
-    return ((solved(self, noise, y, callback, cfg=2.0) + 1) / 2).clamp(0, 1)
-
-
-@integrated("the interval of this sampler is not used")
-def no_interval(self, noise, y, callback=None):
-    return ((solved(self, noise, y, callback, interval=(0.0, 1.0)) + 1) / 2).clamp(0, 1)
-
-
-@integrated("always takes Euler's steps")
-def always_euler(self, noise, y, callback=None):
-    return ((solved(self, noise, y, callback, solver=sampling.euler) + 1) / 2).clamp(0, 1)
+@lambda integrate: right_answer("Sampler")(sampler(integrate))
+def by_parts(self, noise, y, callback=None):
+    model, scale, times = self.model, self.cfg, torch.arange(self.steps, -1, -1) / self.steps
+    velocity = sampling.guided(model, y, cfg=scale, interval=self.cfg_interval)
+    end = self.solver(velocity, noise, times, callback=callback)
+    return torch.clip(end / 2 + 0.5, 0.0, 1.0)
 
 
 @integrated("the callback is never called")
@@ -546,21 +460,6 @@ def noise_of_its_own(self, noise, y, callback=None):
 class OnItsOwn:
     def integrate(self, noise, y, callback=None):
         return noise
-
-
-@integrated("only the 1 is halved")
-def no_brackets(self, noise, y, callback=None):
-    return solved(self, noise, y, callback) + 1 / 2
-
-
-@integrated("only the 1 is halved")
-def no_brackets_clamped(self, noise, y, callback=None):
-    return (solved(self, noise, y, callback) + 1 / 2).clamp(0, 1)
-
-
-@integrated("clamp after halving")
-def clamped_too_early(self, noise, y, callback=None):
-    return (solved(self, noise, y, callback).clamp(0, 1) + 1) / 2
 
 
 @integrated("the model is called without labels")
@@ -586,16 +485,13 @@ def by_stack_and_flatten(sampler, per_class, seed):
     return torch.stack([sampler.sample(per_class, label, seed) for label in classes]).flatten(0, 1)
 
 
-@mutant(exercise="class_grid", hint="every row has other noises")
-def seeds_in_a_row(sampler, per_class, seed):
-    classes = sampler.model.config.num_classes
-    return torch.cat([sampler.sample(per_class, labels=i, seed=seed + i) for i in range(classes)])
-
-
-@mutant(exercise="class_grid", hint="your classes run along the columns")
-def columns_of_classes(sampler, per_class, seed):
-    classes = range(sampler.model.config.num_classes)
-    return torch.stack([sampler.sample(per_class, label, seed) for label in classes], dim=1).flatten(0, 1)
+@right_answer(exercise="class_grid")
+def by_filling(sampler, per_class, seed):
+    config = sampler.model.config
+    grid = torch.zeros(config.num_classes * per_class, config.channels, *config.image_shape)
+    for label in sampler.classes:
+        grid[label * per_class : (label + 1) * per_class] = sampler.sample(per_class, labels=label, seed=seed)
+    return grid
 
 
 @mutant(exercise="class_grid", hint="as many pictures as there are classes")
@@ -642,6 +538,11 @@ def step_by_step(velocity, pictures, steps):
         here = velocity(x, t)
         x = x + (here + velocity(x + here / steps, t_next)) / (2 * steps)
     return x
+
+
+@right_answer(exercise="invert")
+def by_a_mirrored_clock(velocity, pictures, steps):
+    return sampling.heun(lambda x, t: -velocity(x, 1 - t), pictures, torch.linspace(1, 0, steps + 1))
 
 
 @mutant(exercise="invert", hint="a solver wants a row of times")

@@ -1,11 +1,12 @@
 """Lesson 09: what people write for distances, neighbors, measurements and choices."""
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from dit_course import class_accuracy, frechet_distance
 from dit_course import precision_recall as right_precision_recall
 from dit_course.evaluation import in_batches, matrix_root, unit
+from dit_course.guards import check_features
 from mutants import mutant, right_answer
 
 # -- gaussian_distance -----------------------------------------------------------------------------
@@ -38,6 +39,13 @@ def root_of_each_number(mean_a, covariance_a, mean_b, covariance_b):
     return ((mean_a - mean_b) ** 2).sum() + torch.trace(covariance_a + covariance_b - 2 * shared)
 
 
+@mutant(exercise="gaussian_distance", hint="`cholesky` needs eigenvalues above 0")
+def by_cholesky(mean_a, covariance_a, mean_b, covariance_b):
+    factor = torch.linalg.cholesky(covariance_a)
+    values = torch.linalg.eigvalsh(factor.T @ covariance_b @ factor).clamp(min=0)
+    return (mean_a - mean_b).square().sum() + (covariance_a + covariance_b).trace() - 2 * values.sqrt().sum()
+
+
 @mutant(exercise="gaussian_distance", hint="your answer is a matrix")
 def no_trace(mean_a, covariance_a, mean_b, covariance_b):
     root = matrix_root(covariance_a)
@@ -55,6 +63,7 @@ def an_item(mean_a, covariance_a, mean_b, covariance_b):
 
 @right_answer(exercise="precision_recall")
 def by_sorting(real, drawn, k=3):
+    check_features(real, drawn, least=k + 1)
     real, drawn = real.double(), drawn.double()
     reach = [torch.cdist(x, x).sort(dim=1).values[:, k] for x in (real, drawn)]
     between = torch.cdist(real, drawn)
@@ -65,6 +74,8 @@ def by_sorting(real, drawn, k=3):
 
 @right_answer(exercise="precision_recall")
 def by_loops(real, drawn, k=3):
+    check_features(real, drawn, least=k + 1)
+
     def inside(points, centres):
         count = 0
         for point in points:
@@ -82,26 +93,14 @@ def by_loops(real, drawn, k=3):
 
 @right_answer(exercise="precision_recall")
 def by_squares(real, drawn, k=3):
+    check_features(real, drawn, least=k + 1)
+
     def share(points, centres):
         reach = torch.topk(torch.cdist(centres, centres), k + 1, largest=False).values.amax(dim=1)
         return (torch.cdist(points, centres).square() < reach.square()).any(1).double().mean()
 
     real, drawn = real.double(), drawn.double()
     return torch.stack([share(drawn, real), share(real, drawn)])
-
-
-def balls(real, drawn, k, shift=0):
-    real, drawn = real.double(), drawn.double()
-    reach = [torch.cdist(x, x).kthvalue(k + shift, dim=1).values for x in (real, drawn)]
-    return torch.cdist(drawn, real), *reach
-
-
-@mutant(exercise="precision_recall", hint="kthvalue sorts")
-def column_k(real, drawn, k=3):
-    between, _, _ = balls(real, drawn, k, 1)
-    of_real, of_drawn = (torch.cdist(x.double(), x.double())[:, k] for x in (real, drawn))
-    precise, recalled = (between <= of_real).any(dim=1), (between <= of_drawn[:, None]).any(dim=0)
-    return torch.stack([precise.double().mean(), recalled.double().mean()])
 
 
 @mutant(exercise="precision_recall", hint="returns a tuple")
@@ -148,24 +147,15 @@ def by_topk(images, training, batch_size=100):
     return found
 
 
+@mutant(exercise="nearest_neighbours", hint="wanted too much memory")
+def all_differences(images, training, batch_size=100):
+    images, training = unit(images).flatten(1), unit(training).flatten(1)
+    nearest = [((batch[:, None] - training) ** 2).sum(-1).argmin(dim=1) for batch in images.split(batch_size)]
+    return torch.cat(nearest)
+
+
 def tables(images, training):
     return torch.cdist(unit(images).flatten(1), unit(training).flatten(1))
-
-
-@mutant(exercise="nearest_neighbours", hint="these are the distances")
-def distances(images, training, batch_size=100):
-    return tables(images, training).min(dim=1).values
-
-
-@mutant(exercise="nearest_neighbours", hint="the other way round")
-def wrong_axis_in_batches(images, training, batch_size=100):
-    return torch.cat([tables(batch, training).argmin(dim=0) for batch in images.split(batch_size)])
-
-
-@mutant(exercise="nearest_neighbours", hint="only the first batch comes back")
-def returned_early(images, training, batch_size=100):
-    for batch in images.split(batch_size):
-        return tables(batch, training).argmin(dim=1)
 
 
 @mutant(exercise="nearest_neighbours", hint="returns a list")
@@ -208,6 +198,19 @@ def by_accuracy_first(judge, drawn, labels, real):
     return torch.cat([numbers, right_precision_recall(of_real[:n], features[:n])])
 
 
+@right_answer(exercise="measure")
+def mode_as_before(judge, drawn, labels, real):
+    was = judge.training
+    judge.eval()
+    with torch.inference_mode():
+        features, of_real = (in_batches(judge.features, pictures).clone() for pictures in (drawn, real))
+        correct = judge.head(features).argmax(dim=1).eq(labels).double().mean()
+    n = min(features.shape[0], of_real.shape[0])
+    shares = right_precision_recall(of_real[:n], features[:n])
+    judge.train(was)
+    return torch.stack([correct, torch.tensor(frechet_distance(features, of_real)).double(), *shares])
+
+
 @mutant(exercise="measure", hint="the four numbers are in another order")
 def distance_first(judge, drawn, labels, real):
     return measured(judge, drawn, labels, real)[[1, 0, 2, 3]]
@@ -230,6 +233,14 @@ def in_loops(scores):
 def row_by_row(scores):
     kept = [i for i, row in enumerate(scores) if not ((scores >= row).all(dim=1) & (scores > row).any(dim=1)).any()]
     return torch.tensor(kept)
+
+
+@right_answer(exercise="pareto_front")
+def by_numpy(scores):
+    table = scores.numpy()
+    as_good = np.all(table[:, None] >= table[None], axis=-1)
+    better = np.any(table[:, None] > table[None], axis=-1)
+    return torch.from_numpy(np.flatnonzero(~np.any(as_good & better, axis=0)))
 
 
 # -- kernel_distance -------------------------------------------------------------------------------
@@ -260,5 +271,12 @@ def without_diagonal(features_a, features_b):
     return first + second - 2 * table[:n, n:].mean()
 
 
-def kernel(a: Tensor, b: Tensor, size=None, power=3, plus=1) -> Tensor:
-    return (a.double() @ b.double().T / (size or a.shape[1]) + plus) ** power
+@right_answer(exercise="kernel_distance")
+def by_pairs(features_a, features_b):
+    def kernel(x, y):
+        return (torch.einsum("nd,nd->n", x, y) / x.shape[1] + 1) ** 3
+
+    a, b = features_a.double(), features_b.double()
+    within = [kernel(*x[torch.combinations(torch.arange(len(x)))].unbind(dim=1)).mean() for x in (a, b)]
+    between = kernel(a.repeat_interleave(len(b), dim=0), b.repeat(len(a), 1)).mean()
+    return within[0] - 2 * between + within[1]

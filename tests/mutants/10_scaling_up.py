@@ -27,6 +27,12 @@ def in_a_loop(config, pictures):
     return total
 
 
+@right_answer(exercise="training_flops")
+def as_a_tensor(config, pictures):
+    adds = torch.tensor(list(count_multiply_adds(config).values()))
+    return 6 * pictures * adds.sum()
+
+
 @mutant(exercise="training_flops", hint="a dictionary of parts")
 def part_by_part(config, pictures):
     return {part: 6 * count * pictures for part, count in count_multiply_adds(config).items()}
@@ -51,6 +57,13 @@ def by_search(width, mlp_ratio=4.0):
     for _ in range(200):  # n = linear(n) / (pairs(n) / n)
         tokens = (4 * tokens * width**2 + 2 * tokens * width * (mlp_ratio * width)) / (2 * tokens * width)
     return torch.tensor(tokens)
+
+
+@right_answer(exercise="even_tokens")
+def layer_by_layer(width, mlp_ratio=4.0):
+    hidden = mlp_ratio * width
+    attention = sum(width * width for _ in ("query", "key", "value", "output"))
+    return np.float64(attention + width * hidden + hidden * width) / (width + width)
 
 
 # -- fit_power_law ---------------------------------------------------------------------------------
@@ -129,6 +142,15 @@ def part_after_part(rank, world, accumulate, batch_size):
     edges = np.arange(0, batch_size + 1, batch_size // (world * accumulate)).tolist()
     every = [slice(a, b) for a, b in pairwise(edges)]
     return tuple(every[rank::world])
+
+
+@right_answer(exercise="BatchShard")
+@answer_of
+def rows_of_a_table(rank, world, accumulate, batch_size):
+    if batch_size == 0 or batch_size % (world * accumulate):
+        raise ValueError(f"{batch_size} rows cannot be divided among {world} processes in {accumulate} parts")
+    rows = torch.arange(batch_size).reshape(world, accumulate, -1)[rank]
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in rows]
 
 
 @mutant(exercise="BatchShard", hint="all processes compute the same rows")

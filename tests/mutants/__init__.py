@@ -225,9 +225,10 @@ def altered(reference: Callable, name: str, change: Callable) -> Callable:
     if not inspect.isclass(reference):
 
         def answer(*args):
-            if reference.__name__ in MAKERS:
-                return lambda *inputs: change(reference(*args), inputs)
-            return change(reference, args)
+            if reference.__name__ not in MAKERS:
+                return change(reference, args)
+            right = reference(*args)
+            return lambda *inputs: change(right, inputs)
 
         answer.__name__ = name
         return answer

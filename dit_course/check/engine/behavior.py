@@ -53,8 +53,7 @@ def modes_differ(exercise, answer: Callable, cases: list) -> Found:
                 before[module] = _state(module)
 
             case_now = _in_mode(case, training)
-            given = [x for x in case_now.args if isinstance(x, nn.Module)]
-            if not given and not inspect.isclass(exercise.reference):
+            if not any(isinstance(x, nn.Module) for x in case_now.args) and not inspect.isclass(exercise.reference):
                 break
             with when_built(prepare):
                 torch.manual_seed(1)
@@ -66,9 +65,12 @@ def modes_differ(exercise, answer: Callable, cases: list) -> Found:
                 got, mine = case_now.use(answer)
             for module, then in before.items():
                 yield from _changed(_state(module), then)
-            for ours, yours in zip(theirs, mine, strict=False):
+            for given, ours, yours in zip(case_now.inputs(), theirs, mine, strict=False):
                 if isinstance(ours, nn.Module):
-                    yield from _changed(_state(yours), _state(ours))
+                    states = zip(_state(yours), _state(given), _state(ours), strict=True)
+                    yield from _changed(
+                        _state(yours), tuple(now if now == was else right for now, was, right in states)
+                    )
             if isinstance(expected, Tensor) and not same(got, expected, CLOSE):
                 yield (
                     f"in {'training' if training else 'evaluation'} mode, after `.{'train' if training else 'eval'}"

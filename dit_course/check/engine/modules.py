@@ -27,6 +27,18 @@ def explain_errors(hints: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def said_instead(texts: Mapping[str, str]) -> Iterator[None]:
+    """An error whose words hold a key of `texts` becomes an AnswerError that says the text."""
+    try:
+        yield
+    except Exception as error:
+        text = next((text for words, text in texts.items() if words in str(error)), "")
+        if not text or isinstance(error, AnswerError):
+            raise
+        raise AnswerError(text) from None
+
+
 def randomize_parameters(module: nn.Module, normal: Callable[..., Tensor]) -> None:
     """Give all parameters random values, in place: what starts at zero hides what comes after it."""
     with torch.no_grad():

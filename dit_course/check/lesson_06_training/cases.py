@@ -10,9 +10,17 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from dit_course.check.engine.exercise import Case, Draw
-from dit_course.check.engine.modules import AnswerError
+from dit_course.check.engine.modules import AnswerError, said_instead
 
 NO_RETURN = "your answer returns nothing: is the `return` missing?"
+NOT_USED = "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
+STEP_FIRST = (
+    "the weights change between the loss and its backward, so the gradient would be that of other weights: the "
+    "optimizer steps once the gradients are there"
+)
+RUNNING_TOTAL = (
+    "go backward from each part's own loss, not from the running total: what earlier parts have left in it is gone"
+)
 
 
 class Pocket(nn.Module):
@@ -39,7 +47,12 @@ class PocketFlow:
         self.noises: list[Tensor] = []
 
     def loss(self, model, x: Tensor, y: Tensor, generator=None, reduction: str = "mean") -> Tensor:
-        """As that of `RectifiedFlow`."""
+        """As that of `RectifiedFlow`. Raises AnswerError when dropout would be off."""
+        if not model.training:
+            raise AnswerError(
+                "the model is in evaluation mode (`.eval()`) when its loss is computed, so that no label is dropped: "
+                "leave the mode to whoever calls you"
+            )
         self.noises.append(torch.randn(4, generator=generator))
         error = (model(x, torch.full((len(x),), 0.5), y) + x).square()
         return error.flatten(1).mean(dim=1) if reduction == "none" else error.mean()
@@ -107,10 +120,10 @@ class Overfitting(World):
     may_seed = True  # so that a run can be repeated
 
     def play(self, answer: Callable, seed: int, shape: tuple, steps: int, lr: float) -> object:
-        """The losses, as they come."""
+        """The losses, as they come, and those of a second call, which goes on where the first one ended."""
         draw, flow = Draw(seed), PocketFlow()
-        model = Pocket(draw, math.prod(shape[1:]))
-        losses = answer(model, flow, draw.normal(*shape), torch.arange(shape[0]) % 3, steps, lr)
+        given = Pocket(draw, math.prod(shape[1:])), flow, draw.normal(*shape), torch.arange(shape[0]) % 3, steps, lr
+        losses = answer(*given)
         if any(not torch.equal(noise, flow.noises[0]) for noise in flow.noises):
             raise AnswerError(
                 "the noise is new in every step, so every step poses another problem: to overfit is to see the very "
@@ -119,7 +132,8 @@ class Overfitting(World):
         without_history(losses, "each loss")
         if isinstance(losses, list) and losses and not isinstance(losses[0], Tensor):
             raise AnswerError("your answer returns a list of plain numbers: keep tensors, and stack them at the end")
-        return losses
+        right = isinstance(losses, Tensor) and losses.shape == (steps,)
+        return torch.cat([losses, answer(*given)]) if right else losses
 
 
 # -- learning_rate ---------------------------------------------------------------------------------
@@ -130,16 +144,13 @@ class Schedule(World):
 
     def play(self, answer: Callable, total: float, highest: float, warmup: int, decay: int) -> Tensor:
         """The rates of all steps; of the first twelve where there is no end."""
-        rates = []
-        for done in range(12 if math.isinf(total) else total):
-            try:
-                rates.append(number(answer(done, total, highest, warmup, decay), "the learning rate"))
-            except ZeroDivisionError:
-                what = "decay" if warmup else "warmup"
-                raise AnswerError(
-                    f"your code divides by zero when `{what}` is 0: a training without that part must work, too"
-                ) from None
-        return torch.stack(rates)
+        what = "decay" if warmup else "warmup"
+        zero = f"your code divides by zero when `{what}` is 0: a training without that part must work, too"
+        steps = range(12 if math.isinf(total) else math.ceil(total))
+        with said_instead({"division by zero": zero, "divided by zero": zero, "modulo by zero": zero}):
+            return torch.stack(
+                [number(answer(done, total, highest, warmup, decay), "the learning rate") for done in steps]
+            )
 
 
 # -- clip_gradients --------------------------------------------------------------------------------
@@ -149,31 +160,24 @@ class Gradients(World):
     """args: seed, how long the whole gradient is, most."""
 
     def play(self, answer: Callable, seed: int, length: float, most: float) -> Tensor:
-        """The norm that is returned, then all gradients and weights. One parameter has no gradient."""
+        """The norm that is returned, then all gradients and weights. The second parameter has no gradient."""
         draw = Draw(seed)
         shapes = [(2, 3), (4,), (1,), (2, 2, 2)]
         parameters = [nn.Parameter(draw.normal(*shape)) for shape in shapes]
-        gradients = [draw.normal(*shape) for shape in shapes[:-1]]
+        used = parameters[:1] + parameters[2:]
+        gradients = [draw.normal(*parameter.shape) for parameter in used]
         scale = length / flat(gradients).norm().item()
-        for parameter, gradient in zip(parameters, gradients, strict=False):
+        for parameter, gradient in zip(used, gradients, strict=True):
             parameter.grad = scale * gradient
-        try:
+        with said_instead({"NoneType": NOT_USED}):
             norm = number(answer((p for p in parameters), most), "the norm")
-        except (AttributeError, TypeError) as error:
-            raise (
-                AnswerError(
-                    "one parameter has no gradient (its .grad is None, as of a layer that was not used): leave it out"
-                )
-                if "NoneType" in str(error)
-                else error
-            ) from None
-        if any(p.grad is None for p in parameters[:-1]):
+        if any(p.grad is None for p in used):
             raise AnswerError("the gradients are gone (.grad is None): they should be shorter, not forgotten")
-        if length == 0 and flat(p.grad for p in parameters[:-1]).isnan().any():
+        if length == 0 and flat(p.grad for p in used).isnan().any():
             raise AnswerError(
                 "a gradient that is 0 everywhere becomes NaN: something is divided by its norm, which is 0"
             )
-        return torch.cat([norm[None], flat(p.grad for p in parameters[:-1]), flat(parameters)])
+        return torch.cat([norm[None], flat(p.grad for p in used), flat(parameters)])
 
 
 # -- training_step ---------------------------------------------------------------------------------
@@ -201,25 +205,24 @@ class Stepping(World):
     """args: seed, (batch, C, H, W), clip."""
 
     def play(self, answer: Callable, seed: int, shape: tuple, clip: float) -> Tensor:
-        """Losses and norms of three steps, then the weights after the first and the last of them."""
-        draw = Draw(seed)
+        """Losses and norms of three steps, those that the guard got, then the weights after the first and last step.
+
+        The guard of the second step returns None, that of the third one True.
+        """
+        draw, flow = Draw(seed), PocketFlow()
         model = Pocket(draw, math.prod(shape[1:]))
         optimizer = Watched(model.parameters(), 0.5, momentum=0.5)
-        said, weights = [], []
-        for _ in range(3):
-            given = PocketFlow(), optimizer, draw.normal(*shape), torch.arange(shape[0]) % 3, clip
-            try:
-                said += self.pair(answer(model, *given))
-            except RuntimeError as error:
-                raise (
-                    AnswerError(
-                        "the weights change between the loss and its backward, so the gradient would be that of "
-                        "other weights: the optimizer steps once the gradients are there"
-                    )
-                    if "modified by an inplace operation" in str(error)
-                    else error
-                ) from None
-            if len(given[0].noises) > 1:
+        said, weights, told = [], [flat(model.parameters())], []
+
+        def guard(loss, norm):
+            told.append((loss, norm, flat(model.parameters())))
+            return True if len(told) > 1 else None
+
+        for step in range(3):
+            given = flow, optimizer, draw.normal(*shape), torch.arange(shape[0]) % 3, clip
+            with said_instead({"modified by an inplace operation": STEP_FIRST}):
+                said += self.pair(answer(model, *given, guard if step else None))
+            if len(flow.noises) > step + 1:
                 raise AnswerError(
                     "the loss is computed more than once: each time it draws other noise, and it costs a whole pass "
                     "of the network"
@@ -232,8 +235,9 @@ class Stepping(World):
                 "whenever the optimizer steps, there is no gradient: it has been erased before, or not been computed "
                 "yet"
             )
-        self.guarded(answer, model, given)
-        return torch.cat([torch.stack(said), weights[0], weights[2]])
+        said += self.guarded(told, weights[1:])
+        self.raised(answer, model, given)
+        return torch.cat([torch.stack(said), weights[1], weights[3]])
 
     def pair(self, outcome: object) -> list[Tensor]:
         """The loss and the norm, once it is sure that they are there."""
@@ -252,21 +256,29 @@ class Stepping(World):
             )
         return [number(value, name) for value, name in zip(outcome, ("the loss", "the norm"), strict=True)]
 
-    def guarded(self, answer: Callable, model: nn.Module, given: tuple) -> None:
-        """AnswerError when the guard is not called, or called too late."""
-        before, guard_calls = flat(model.parameters()), []
+    def guarded(self, told: list[tuple], before: list[Tensor]) -> list[Tensor]:
+        """What the guard got in each step. AnswerError when it is not called once a step, or called too late."""
+        if len(told) != 2:
+            raise AnswerError(
+                f"`guard` is {'never called' if not told else f'called {len(told)} times in 2 steps'}: where one is "
+                "given, it wants to see loss and norm, once a step"
+            )
+        if any(not torch.equal(weights, then) for (*_, weights), then in zip(told, before, strict=False)):
+            raise AnswerError(
+                "`guard` is called too late: the weights have changed already, and it is there to prevent just that"
+            )
+        return [number(value, "what `guard` gets") for *pair, _ in told for value in pair]
+
+    def raised(self, answer: Callable, model: nn.Module, given: tuple) -> None:
+        """AnswerError when what the guard raises does not come through."""
 
         def guard(loss, norm):
-            guard_calls.append((loss, norm))
             raise Stop
 
         with contextlib.suppress(Stop):
             answer(model, *given, guard)
-        if not guard_calls:
-            raise AnswerError("`guard` is never called: where one is given, it wants to see loss and norm")
-        if not torch.equal(flat(model.parameters()), before):
             raise AnswerError(
-                "`guard` is called too late: the weights have changed already, and it is there to prevent just that"
+                "`guard` raises an error, and your code goes on: let it through, so that the training stops"
             )
 
 
@@ -277,9 +289,10 @@ class Accumulating(World):
     """args: seed, batch, parts."""
 
     def play(self, answer: Callable, seed: int, batch: int, parts: int) -> Tensor:
-        """The loss that is returned, then all gradients."""
+        """The losses that two calls return, then the gradients of both together."""
         draw = Draw(seed)
         model, sizes = Pocket(draw, 6), []
+        model.label.eval()
         x, y = draw.normal(batch, 1, 2, 3), torch.arange(batch) % 3
         arrived, before = [], []
         model.final.weight.register_hook(arrived.append)
@@ -289,21 +302,25 @@ class Accumulating(World):
             before.append(len(arrived))
             return (model(x, torch.full((len(x),), 0.5), y) + x).square().mean()
 
-        loss = answer(model, loss_of, x, y, parts)
-        if loss is None:
+        with said_instead({"backward through the graph a second time": RUNNING_TOTAL}):
+            losses = [answer(model, loss_of, x, y, parts) for _ in range(2)]
+        if any(loss is None for loss in losses):
             raise AnswerError(NO_RETURN)
-        without_history(loss, "the loss")
+        for loss in losses:
+            without_history(loss, "the loss")
         if not sizes or max(sizes) > math.ceil(batch / parts):
             largest = max(sizes, default=0)
             raise AnswerError(
                 f"the loss was computed for {largest} pictures at once, of {batch} in {parts} parts: only one part "
                 "fits into memory at a time"
             )
-        if len(sizes) > 1 and before[1] == 0:
+        if parts > 1 and before[1] == 0:
             raise AnswerError(
                 "no gradient has arrived when the second part begins: then the histories of all parts lie in memory "
                 "together, as with the whole batch. Go backward after each part"
             )
         if any(p.grad is None for p in model.parameters()):
             raise AnswerError("no gradient has arrived: who calls backward?")
-        return torch.cat([number(loss, "the loss")[None], flat(p.grad for p in model.parameters())])
+        if not model.training or model.label.training:
+            raise AnswerError("the model is in another mode than before: leave `.train()` and `.eval()` to the caller")
+        return torch.stack([*(number(loss, "the loss") for loss in losses), *flat(p.grad for p in model.parameters())])

@@ -1,10 +1,11 @@
 """Lesson 06: overfitting one batch, the learning rate, clipping, the step, and gradients gathered from parts."""
 
 import math
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 
 from dit_course import training
 from dit_course.check.engine.compare import same
@@ -39,8 +40,9 @@ def does_not_move(got: Tensor, expected: Tensor) -> bool:
 
 
 def one_late(got: Tensor, expected: Tensor) -> bool:
-    """Whether each loss is that of the next step."""
-    return got.shape == expected.shape and same(got[:-1], expected[1:])
+    """Whether each loss of the first call is that of the next step."""
+    steps = len(expected) // 2
+    return got.shape == expected.shape and same(got[: steps - 1], expected[1:steps])
 
 
 overfit = Exercise(
@@ -66,6 +68,10 @@ overfit = Exercise(
         wrong.overfits(anew=True),
         "that is plain gradient descent: AdamW is wanted, as in the training",
         wrong.overfits(make=SGD),
+        "that is Adam, which does not shrink the weights: AdamW is wanted, as in the training",
+        wrong.overfits(make=Adam),
+        "the losses fall, but the model that was handed over stays as it was: train it, not a copy of it",
+        lambda model, *args: training.overfit(deepcopy(model), *args),
         MatchesRule("each loss is measured after its step: keep the one that the step began with", one_late),
     ],
     praise="The losses fall as they should",
@@ -83,6 +89,7 @@ def schedule_cases(draw: Draw) -> list[Schedule]:
         Schedule((warmup + decay + rest, 3.0, warmup, decay), f"{warmup + decay + rest} steps"),
         Schedule((20, 2.0, 5, 0), "20 steps without decay"),
         Schedule((20, 2.0, 0, 8), "20 steps without warm-up"),
+        Schedule((14.5, 2.0, 3, 6), "a training that will take about 14.5 steps"),
         Schedule((10, 2.0, 6, 8), "10 steps in which warm-up and decay overlap"),
         Schedule((math.inf, 2.0, 4, 0), "a training without an end"),
     ]
@@ -123,6 +130,11 @@ learning_rate = Exercise(
         wrong.schedule(cap=False, join=lambda up, down: up if up < 1 else down),
         "the last step has the rate 0 and moves nothing: that is for the step after it",
         wrong.schedule(down=lambda done, total, decay: (total - done - 1) / decay),
+        "your decay begins a step too early: the first of the last `decay` steps still has the highest rate",
+        wrong.schedule(down=lambda done, total, decay: (total - done) / (decay + 1)),
+        "your decay comes a step too late: the step *after* the last one would have the rate 0",
+        wrong.schedule(down=lambda done, total, decay: (total - done + 1) / decay),
+        wrong.schedule(down=lambda done, total, decay: (total - done + 1) / (decay + 1)),
         "your answer is a share of the highest rate: multiply it with `highest`",
         lambda *args: training.learning_rate(*args) / args[2],
         "where warm-up and decay overlap, the smaller one counts, not their product",
@@ -148,9 +160,9 @@ def gradient_cases(draw: Draw) -> list[Gradients]:
     """Too long, much too long, short enough, and none at all."""
     first, second, third, fourth = seeds(draw, 4)
     return [
-        Gradients((first, 5.0, 1.0), "a gradient of length 5 that may have 1"),
+        Gradients((first, 1.5, 1.0), "a gradient of length 1.5 that may have 1"),
         Gradients((second, 40.0, 2.5), "one of length 40 that may have 2.5"),
-        Gradients((third, 0.3, 1.0), "one of length 0.3 that may have 1"),
+        Gradients((third, 0.8, 1.0), "one of length 0.8 that may have 1"),
         Gradients((fourth, 0.0, 1.0), "one of length 0"),
     ]
 
@@ -238,6 +250,18 @@ training_step = Exercise(
         wrong.stepping(said=lambda norm, clip: norm.clamp(max=clip)),
         "loss and norm are swapped: the loss comes first",
         swapped,
+        "you clip before there is a gradient: `backward` makes it, and `step` uses it",
+        wrong.stepping("clip back guard step zero"),
+        "the optimizer steps twice with one gradient: once is enough",
+        wrong.stepping("back clip guard step step zero"),
+        "`clip` is not used: your limit is another number",
+        wrong.stepping(clipper=lambda parameters, clip: nn.utils.clip_grad_norm_(parameters, 1.0)),
+        "your step is taken or not by what `guard` returns: ignore that, it raises an error when something is wrong",
+        *[wrong.stepping(heeds=heeds) for heeds in (bool, lambda told: not told)],
+        MatchesRule(
+            "`guard` gets other numbers than you return: it wants the loss, and then the norm from before clipping",
+            lambda got, expected: got.shape == expected.shape and same(got[:6], expected[:6]),
+        ),
     ],
     praise="Three steps go where they should",
 )
@@ -274,8 +298,18 @@ accumulate_gradients = Exercise(
         wrong.accumulating(lambda part, batch, parts: 1 / parts),
         "only the last part's gradient is left: those before it were set to zero",
         wrong.accumulating(lambda part, batch, parts: part / batch, forget=True),
+        "the gradients that were there are gone: they stay, and yours are added to them",
+        lambda model, *args: model.zero_grad() or accumulated(model, *args),
         "the loss that comes back is only the last part's",
         wrong.accumulating(lambda part, batch, parts: part / batch, said=lambda losses, _: losses[-1]),
+        MatchesRule(
+            "the gradients are right, but the loss that you return is not: it is the mean over all pictures",
+            lambda got, expected: got.shape == expected.shape and same(got[2:], expected[2:]),
+        ),
+        MatchesRule(
+            "the loss is right, but the gradients are not: each part should go backward once, weighed by its pictures",
+            lambda got, expected: got.shape == expected.shape and same(got[:2], expected[:2]),
+        ),
     ],
     praise="The gradients are those of the whole batch",
 )

@@ -102,22 +102,31 @@ def clamped(parameters, most):
 # -- training_step ---------------------------------------------------------------------------------
 
 
-def stepping(order: str = "back clip guard step zero", clipper: Callable | None = None, said: Callable | None = None):
-    """A `training_step` with one thing done otherwise. order: of what follows the loss."""
+def stepping(
+    order: str = "back clip guard step zero",
+    clipper: Callable | None = None,
+    said: Callable | None = None,
+    heeds: Callable = lambda told: True,
+):
+    """A `training_step` with one thing done otherwise.
+
+    order: of what follows the loss. heeds: whether the optimizer steps, from what the guard returns.
+    """
 
     def wrong(model, flow, optimizer, x, y, clip, guard=None):
         loss = flow.loss(model, x, y)
-        norm = torch.zeros(())
+        norm, goes = torch.zeros(()), True
 
         def shorten():
             nonlocal norm
             norm = (clipper or nn.utils.clip_grad_norm_)(model.parameters(), clip)
 
         def call_guard():
+            nonlocal goes
             if guard is not None:
-                guard(loss, norm)
+                goes = heeds(guard(loss, norm))
 
-        deeds = {"back": loss.backward, "step": optimizer.step, "zero": optimizer.zero_grad}
+        deeds = {"back": loss.backward, "step": lambda: goes and optimizer.step(), "zero": optimizer.zero_grad}
         for word in order.split():
             (deeds | {"clip": shorten, "guard": call_guard})[word]()
         return loss.detach(), said(norm, clip) if said else norm

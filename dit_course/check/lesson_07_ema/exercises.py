@@ -44,8 +44,12 @@ running_average = Exercise(
         lambda values, decay: wrong.averaged(values, decay, new=1),
         "the old average is kept whole: it keeps the share `decay` of itself",
         lambda values, decay: wrong.averaged(values, decay, keep=1),
-        "your averages are all the same: does the new one replace the old one in the loop?",
+        (
+            "your averages are all the last one: a tensor that is changed in place stands in the list n times, each "
+            "time with its newest values. Make a new one at each value"
+        ),
         lambda values, decay: ema.running_average(values, decay)[-1].expand(values.shape),
+        "your averages are all the first value: does the new one replace the old one in the loop?",
         lambda values, decay: values[0].expand(values.shape),
         "each average stands one place too late: the value of its own place is in it already",
         lambda values, decay: ema.running_average(values, decay)[:-1],
@@ -113,9 +117,10 @@ half_life = Exercise(
 
 
 def schedules(draw: Draw) -> list[Case]:
-    """A constant decay, a warm-up, and random decays."""
+    """A constant decay, a warm-up, and random decays, with a tiny one at first and a large one at the end."""
     constant = torch.full((3,), 0.5, dtype=torch.float64)
     decays = torch.sigmoid(draw.normal(draw.sizes(1, 5, 9)[0]))
+    decays[0], decays[-1] = 0.01, 0.995
     return [
         Case((constant,), "3 updates, decay 0.5"),
         Case((ema.warmup_decays(0.6, 12),), "12 updates with a warm-up to 0.6"),
@@ -147,7 +152,7 @@ averaging_weights = Exercise(
         wrong.taken,
         lambda decays: 1 - decays,
         "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all",
-        *[forward for forward in wrong.FORWARD],
+        *wrong.FORWARD,
         "one decay is used for all updates: each has its own",
         *[lambda decays, i=i: ema.averaging_weights(decays[i].expand(len(decays))) for i in (0, -1)],
         lambda decays: ema.averaging_weights(decays.mean().expand(len(decays))),
@@ -210,11 +215,16 @@ EMA = Exercise(
         "`self.updates` is counted up before the decay is asked for: the first update keeps 1/10",
         wrong.Early,
         "`self.updates` is counted up too often: once an update, not once a tensor",
-        *[often for often in (wrong.Twice, wrong.TwiceMore)],
+        wrong.Twice,
+        wrong.TwiceMore,
         "your warm-up is off by one: before the first update n = `self.updates` is 0, and the decay 1/10",
-        *[off for off in (wrong.Offset, wrong.OffsetBack)],
+        *wrong.OFFSETS,
+        "the first update takes the weights over whole: it, too, keeps the share `current_decay()`",
+        wrong.FirstCopied,
         "the weights are right, but buffers (here of a batch norm) stay what they were at the start: copy them",
         wrong.NoBuffers,
+        "buffers of whole numbers, here a counter, stay what they were at the start: copy every buffer",
+        wrong.NoCounters,
         "the weights are right, but the buffers are averaged, too: copy them as they are",
         wrong.MixedBuffers,
         "only matrices are averaged: every parameter counts, biases too",
@@ -252,6 +262,8 @@ power_decays = Exercise(
     mistakes=[
         "the exponent is one too small: it is gamma + 1",
         lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) - 1, n),
+        "the exponent is one too large: it is gamma + 1",
+        lambda sigma_rel, n: wrong.powered(wrong.gamma_of(sigma_rel) + 1, n),
         "the exponent is missing: update t keeps 1 - 1/t, to the power of gamma + 1",
         lambda sigma_rel, n: wrong.powered(0, n),
         "sigma_rel itself stands where gamma belongs: find the gamma with this width first",

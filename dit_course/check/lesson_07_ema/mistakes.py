@@ -130,10 +130,14 @@ class AverageCase(Case):
         """Make the average, update it, and write down what it is each time."""
         settings, updates = self.args
         model = tiny_model().train()
+        model[0].eval().bias.requires_grad_(False)  # frozen, as in fine-tuning
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
         model.load_state_dict(self.models[0].state_dict())
+        before = _mode(model)
         average = answer(model, *settings)
         _both_are_written(answer, model, settings)
-        rows = []
+        rows, held = [], [average.model, *average.model.parameters()]
         for step in range(1, updates + 1):
             model.load_state_dict(self.models[step].state_dict())
             decay = average.current_decay()
@@ -141,6 +145,17 @@ class AverageCase(Case):
                 raise AnswerError(f"`current_decay` returns {_what(decay)}, and should return a number")
             average.update(model)
             self._look_at(average, model, step)
+            if _mode(model) != before:
+                raise AnswerError(
+                    "the model that is being trained comes out in another mode, or with other gradients or "
+                    "`requires_grad`: leave it as it is, only `self.model` is yours"
+                )
+            now = average.model, *average.model.parameters()
+            if any(ours is not then for ours, then in zip(now, held, strict=False)):
+                raise AnswerError(
+                    "`update` puts something new in the place of `self.model` or its tensors, and whoever holds it, as "
+                    "a Sampler does, keeps the old: change the values of its tensors in place"
+                )
             values = [x.detach().double().flatten() for x in (*average.model.parameters(), *average.model.buffers())]
             rows.append(torch.cat([torch.tensor([float(decay), average.updates], dtype=torch.float64), *values]))
         return torch.stack(rows), self.args
@@ -164,6 +179,17 @@ class AverageCase(Case):
             )
         if any(x.requires_grad for x in average.model.parameters()):
             raise AnswerError("the averaged weights want gradients, and nobody trains them: change them in place")
+        if any(part.training for part in average.model.modules()):
+            raise AnswerError(
+                "`self.model` is in training mode, where label dropout is on: one samples from it, so it is to stay in "
+                "evaluation mode (`.eval()`)"
+            )
+
+
+def _mode(model: nn.Module) -> list:
+    """Of all parts of a model whether they train, of all parameters whether they want and have gradients."""
+    parameters = list(model.parameters())
+    return [part.training for part in model.modules()] + [(p.requires_grad, p.grad is None) for p in parameters]
 
 
 def _both_are_written(answer: Callable, model: nn.Module, settings: tuple) -> None:
@@ -226,9 +252,14 @@ def changed(**methods: Callable) -> type:
     return type("Wrong", (Altered,), methods)
 
 
-def warmed(self: ema.EMA, offset: int = 0) -> float:
+def warmed(self: ema.EMA, top: int = 1, bottom: int = 10) -> float:
     """The decay of the warm-up alone."""
-    return (1 + self.updates + offset) / (10 + self.updates + offset)
+    return (top + self.updates) / (bottom + self.updates)
+
+
+def off(top: int, bottom: int) -> type:
+    """An `EMA` whose warm-up counts from elsewhere."""
+    return changed(current_decay=lambda self: min(self.decay, warmed(self, top, bottom)) if self.warmup else self.decay)
 
 
 def count_early(self: ema.EMA, model: nn.Module) -> None:
@@ -257,8 +288,9 @@ Uncounted = changed(count=lambda self: None)
 Early = changed(update=count_early)
 Twice = changed(mix=count_each, count=lambda self: None)
 TwiceMore = changed(mix=count_each)
-Offset = changed(current_decay=lambda self: min(self.decay, warmed(self, 1)) if self.warmup else self.decay)
-OffsetBack = changed(current_decay=lambda self: min(self.decay, warmed(self, -1)) if self.warmup else self.decay)
+OFFSETS = [off(*pair) for pair in ((2, 11), (0, 9), (0, 10), (1, 9), (1, 11), (2, 10))]
+FirstCopied = changed(keep=lambda self: self.current_decay() if self.updates else 0.0)
+NoCounters = changed(buffer=lambda self, ours, theirs: ours.copy_(theirs) if ours.is_floating_point() else None)
 NoBuffers = changed(buffer=lambda self, ours, theirs: None)
 MixedBuffers = changed(
     buffer=lambda self, ours, theirs: (

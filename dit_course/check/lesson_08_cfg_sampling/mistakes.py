@@ -1,6 +1,7 @@
 """Plausible wrong versions of lesson 08's exercises, and the velocities and models that they are told apart on."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import MappingProxyType, SimpleNamespace
@@ -32,30 +33,33 @@ def waves(x: Tensor, t: Tensor) -> Tensor:
 
 
 class Formula(nn.Module):
-    """A model of `num_classes` classes that predicts by a formula, refuses nonsense, and counts its pictures."""
+    """A model that predicts by a formula, refuses nonsense, and counts calls and pictures. num_classes: or None."""
 
-    def __init__(self, num_classes: int = 4, shape: tuple[int, int, int] = (1, 3, 2)):
+    def __init__(self, num_classes: int | None = 4, shape: tuple[int, int, int] = (1, 3, 2)):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.weight = nn.Parameter(torch.ones(()))
         self.config = SimpleNamespace(num_classes=num_classes, channels=shape[0], image_shape=shape[1:])
-        self.evaluated = 0
+        self.evaluated = self.calls = 0
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """x (batch, ...), t (batch,), y (batch,). Raises AnswerError when these do not belong together."""
         last = self.config.num_classes
-        if y is None:
+        if y is None and last is not None:
             raise AnswerError(
                 "the model is called without labels: it wants `y` or, where the label is to be hidden, `no_label`; and "
                 "a solver does not integrate the model itself, but a velocity v(x, t), which `guided` makes of it"
             )
         if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
             raise AnswerError(TIMES.format(len(x), tuple(t.shape) if isinstance(t, Tensor) else t))
-        if y.shape != x.shape[:1]:
+        if y is None:
+            y = torch.zeros(len(x))
+        elif y.shape != x.shape[:1]:
             raise AnswerError(f"the model is given {len(x)} pictures and labels of shape {tuple(y.shape)}: one each")
-        if y.is_floating_point() or int(y.min()) < 0 or int(y.max()) > last:
+        elif y.is_floating_point() or int(y.min()) < 0 or int(y.max()) > last:
             raise AnswerError(f'the model knows the labels 0 to {last - 1}, and {last} is its "no label": `no_label`')
         self.evaluated += len(x)
-        return torch.sin(2 * x) * (0.3 + 0.2 * per_image(y, x) ** 2) + per_image(t, x) * x - 0.4
+        self.calls += 1
+        return self.weight * (torch.sin(2 * x) * (0.3 + 0.2 * per_image(y, x) ** 2) + per_image(t, x) * x - 0.4)
 
 
 TIMES = "there are {} pictures and times of shape {}: each picture needs its time, in a tensor of shape (batch,)"
@@ -80,6 +84,12 @@ GUIDANCE_SLIPS = {
 def slips_explained(more: Mapping[str, str] = MappingProxyType({})) -> contextlib.AbstractContextManager[None]:
     """For errors that torch words for others than beginners. more: words that mean something else here."""
     return explain_errors({**SLIPS, **more})
+
+
+IN_PLACE = (
+    "the halves that `chunk` and `split` give are views of one batch, and are changed in place: make a new tensor "
+    "(`a = a - b` does, `a -= b` does not)"
+)
 
 
 # -- solvers -----------------------------------------------------------------------------------------
@@ -116,6 +126,21 @@ def displaced(move: Callable, first: Callable = lambda here: here) -> Callable:
     return wrong
 
 
+def extrapolated(begin: Callable = sampling.euler, keeps_middle: bool = False) -> Callable:
+    """A wrong `ab2`. begin: the solver of the first step. keeps_middle: whether it remembers the middle's velocity."""
+
+    def wrong(velocity, noise, ts):
+        x, past, past_size = noise, None, None
+        for t, t_next in pairwise(ts):
+            here, size = velocity(x, expand_time(t, x)), t_next - t
+            middle = here if past is None else here + (here - past) * (size / past_size / 2)
+            x = begin(velocity, x, torch.stack([t, t_next])) if past is None else step(x, middle, t, t_next)
+            past, past_size = middle if keeps_middle else here, size
+        return x
+
+    return wrong
+
+
 def equal_steps(velocity, noise: Tensor, ts: Tensor) -> Tensor:
     """Euler whose steps are all 1 / steps."""
     x = noise
@@ -129,10 +154,30 @@ def trapezoid(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, ahead: Tensor, 
     return step(x, (v(x, t) + v(ahead, late)) / 2, t, t_next)
 
 
-def midpoint(v: Callable, x: Tensor, t: Tensor, t_next: Tensor, noise: Tensor) -> Tensor:
-    """Another method of second order."""
-    middle = (t + t_next) / 2
-    return step(x, v(step(x, v(x, t), t, middle), middle), t, t_next)
+def ahead(share: float, weight: float) -> Callable:
+    """Another method of second order: it looks ahead by a share of the step, and gives that velocity a weight."""
+
+    def rule(v, x, t, t_next, noise):
+        later = t + share * (t_next - t)
+        here = v(x, t)
+        return step(x, (1 - weight) * here + weight * v(step(x, here, t, later), later), t, t_next)
+
+    return stepping(rule)
+
+
+def two_halves(velocity, noise: Tensor, ts: Tensor) -> Tensor:
+    """Euler with steps of half the size."""
+    middles = (ts[:-1] + ts[1:]) / 2
+    return sampling.euler(velocity, noise, torch.cat([ts, middles]).sort(descending=True).values)
+
+
+def reusing(velocity, noise: Tensor, ts: Tensor) -> Tensor:
+    """Heun that takes the velocity of its trial for the first one of the next step."""
+    x, here = noise, velocity(noise, expand_time(ts[0], noise))
+    for t, t_next in pairwise(ts):
+        there = velocity(step(x, here, t, t_next), expand_time(t_next, x))
+        x, here = step(x, (here + there) / 2, t, t_next), there
+    return x
 
 
 def euler_at_the_end(velocity, noise: Tensor, ts: Tensor) -> Tensor:
@@ -151,6 +196,8 @@ def mixed(mix: Callable, decide: Callable = lambda inside: inside) -> Callable:
     """
 
     def wrong(model, y, cfg, interval, x, t):
+        if y is None:
+            return model(x, t)
         inside = decide((t >= interval[0]) & (t <= interval[1])).expand(len(x))
         scale = per_image(1 + (cfg - 1) * inside.to(x.dtype), x)
         no_label = torch.full_like(y, model.config.num_classes)
@@ -162,6 +209,48 @@ def mixed(mix: Callable, decide: Callable = lambda inside: inside) -> Callable:
 def guide(with_label: Tensor, without: Tensor, scale: Tensor) -> Tensor:
     """The right mixture."""
     return without + scale * (with_label - without)
+
+
+def one_pass(where: Callable, hidden: bool = False) -> Callable:
+    """A wrong `guided`: where all scales are so, one prediction is taken. hidden: the one without the label."""
+
+    def wrong(model, y, cfg, interval, x, t):
+        if y is None or not where(sampling.guidance_scale(t, cfg, interval)).all():
+            return sampling.guided(model, y, cfg, interval)(x, t)
+        return model(x, t, torch.full_like(y, model.config.num_classes) if hidden else y)
+
+    return wrong
+
+
+def each_twice(a: Tensor, b: Tensor) -> Tensor:
+    """Pairs beside each other, as repeat_interleave makes them: (batch, ...) -> (2 * batch, ...)."""
+    return torch.stack([a, b], dim=1).flatten(0, 1)
+
+
+def doubled(*joined: Callable) -> Callable:
+    """A wrong `guided`: how pictures, times and labels are doubled."""
+
+    def wrong(model, y, cfg, interval, x, t):
+        scale = 1 if y is None else sampling.guidance_scale(t, cfg, interval)
+        if y is None or (scale == 1).all():
+            return sampling.guided(model, y, 1.0)(x, t)
+        pairs = (x, x), (t, t), (y, torch.full_like(y, model.config.num_classes))
+        with_label, without = model(*(join(*pair) for join, pair in zip(joined, pairs, strict=True))).chunk(2)
+        return guide(with_label, without, per_image(scale, x))
+
+    return wrong
+
+
+def batch_twice(a: Tensor, b: Tensor) -> Tensor:
+    """One batch behind the other."""
+    return torch.cat([a, b])
+
+
+DOUBLED = [
+    doubled(*joined)
+    for joined in itertools.product((batch_twice, each_twice), repeat=3)
+    if joined != (batch_twice, batch_twice, batch_twice)
+]
 
 
 def inside_or_nothing(model, y: Tensor, cfg: float, interval: tuple, x: Tensor, t: Tensor) -> Tensor:
@@ -211,6 +300,12 @@ def in_rows(sampler: sampling.Sampler, per_class: int, seed: int, another: int =
     classes = range(sampler.model.config.num_classes)
     rows = [sampler.sample(per_class, i if labelled else None, seed=seed + another * i) for i in classes]
     return torch.cat(rows)
+
+
+def in_columns(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:
+    """Picture by picture, with a seed for every column."""
+    classes = range(sampler.model.config.num_classes)
+    return torch.cat([sampler.sample(1, i, seed=seed + column) for i in classes for column in range(per_class)])
 
 
 def turned(sampler: sampling.Sampler, per_class: int, seed: int) -> Tensor:

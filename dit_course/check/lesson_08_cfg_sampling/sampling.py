@@ -1,5 +1,6 @@
-"""Lesson 08, second half: guidance, the Sampler, a grid of all classes, and inversion."""
+"""Lesson 08, third part: the Sampler, a grid of all classes, and inversion."""
 
+import contextlib
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,119 +14,17 @@ from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
-    GUIDANCE_SLIPS,
     Formula,
     Gaussian,
-    guide,
+    in_columns,
     in_one_go,
     in_rows,
-    inside_or_nothing,
-    mixed,
     sampled_with,
     slips_explained,
     turned,
     waves,
 )
 from dit_course.generation import BaseSampler
-
-# -- guided ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Guidance(Case):
-    """args: (model, y, cfg, interval); the velocity is called at `given`, (x, t). passes: what it may cost."""
-
-    given: tuple = ()
-    passes: int = 2
-
-    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
-        """Make the velocity, call it once, and count the network's pictures."""
-        model, y, cfg, interval = copy.deepcopy(self.args)
-        x, t = (value.clone() for value in self.given)
-        x.requires_grad_(track)
-        velocity = answer(model, y, cfg, interval)
-        if not callable(velocity):
-            raise AnswerError(
-                "`guided` should return a function, the velocity v(x, t): leave the line `return velocity`"
-            )
-        with slips_explained(GUIDANCE_SLIPS):
-            result = velocity(x, t)
-        seen, right = model.evaluated, mixed(guide)(*copy.deepcopy(self.args), *self.given)
-        if seen > self.passes * len(x) and same(result, right):
-            raise AnswerError(
-                f"the velocity is right, but on {self.label} the network saw {seen} pictures where {len(x)} are "
-                "enough: where all scales are 1, the prediction without label is paid for and thrown away"
-            )
-        return result, (x, t)
-
-    def inputs(self) -> tuple:
-        """The pictures and times."""
-        return self.given
-
-    def imitate(self, wrong: Callable) -> Tensor:
-        """What a wrong version makes of it."""
-        return wrong(*copy.deepcopy(self.args), *self.given)
-
-
-def guidance_cases(draw: Draw) -> list[Guidance]:
-    """Strong guidance, none, and an interval that some, or none, of the times lie in."""
-    everywhere, some = (0.0, 1.0), (0.3, 0.7)
-    batch = 5
-
-    def case(cfg: float, interval: tuple, label: str, passes: int, times: Tensor) -> Guidance:
-        model = Formula(num_classes=4)
-        y = torch.randperm(4, generator=draw.generator)[torch.arange(batch) % 4]
-        return Guidance((model, y, cfg, interval), label, (draw.normal(batch, 1, 3, 2), times), passes)
-
-    spread = torch.tensor([0.9, 0.5, 0.1, 0.65, 0.2])
-    return [
-        case(3.0, everywhere, "cfg 3", 2, spread),
-        case(4.0, some, "cfg 4, some of the times in the interval", 2, spread),
-        case(1.0, everywhere, "cfg 1", 1, spread),
-        case(3.0, some, "cfg 3, all of the times outside of the interval", 1, torch.linspace(0.75, 1.0, batch)),
-    ]
-
-
-guided = Exercise(
-    "guided",
-    reference=sampling.guided,
-    lesson="08",
-    partly=OTHERWISE,
-    cases=guidance_cases,
-    mistakes=[
-        "the two predictions are swapped: the first half of the doubled batch has the labels",
-        mixed(lambda a, b, scale: guide(b, a, scale)),
-        (
-            "you start at the prediction *with* the label, so cfg 1 would already exaggerate: start at the one "
-            "without, and go `scale` times the difference"
-        ),
-        mixed(lambda a, b, scale: a + scale * (a - b)),
-        "that is only the difference, scaled: it has to be added to the prediction without the label",
-        mixed(lambda a, b, scale: scale * (a - b)),
-        "one picture inside of the interval is enough to guide all of them: `scale` tells them apart",
-        mixed(guide, decide=torch.any),
-        "one picture outside of the interval is enough to guide none of them: `scale` tells them apart",
-        mixed(guide, decide=torch.all),
-        "the label is there, but nothing is exaggerated: use `scale`",
-        mixed(lambda a, b, scale: a),
-        "only the prediction without the label is used",
-        mixed(lambda a, b, scale: b),
-        "the interval is ignored: `scale` is cfg inside of it and 1 outside, picture by picture",
-        mixed(guide, decide=torch.ones_like),
-        "outside of the interval the prediction *without* label is taken: there the one with the label is meant",
-        inside_or_nothing,
-        "`scale` stretches only the prediction with the label: put the whole difference in brackets",
-        mixed(lambda a, b, scale: b + scale * a - b),
-        "the difference is turned around: it leads from the prediction without label to the one with it",
-        mixed(lambda a, b, scale: b + scale * (b - a)),
-        "you go `scale - 1` times the difference: from the prediction without label it is `scale` times",
-        mixed(lambda a, b, scale: b + (scale - 1) * (a - b)),
-        "you return both velocities, one after the other: mix them into one for each picture",
-        mixed(lambda a, b, scale: torch.cat([a, b])),
-    ],
-    praise="Guided as it should be, for no more passes than needed,",
-)
-
 
 # -- Sampler -----------------------------------------------------------------------------------------
 
@@ -146,26 +45,32 @@ class Sampling(Case):
         n, labels, seed = self.given
         if not issubclass(answer, BaseSampler):
             raise AnswerError("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
-        seen = []
+        model.weight.grad, seen = torch.ones(()), []
         sampler = answer(model, **settings)
         integrate = sampler.integrate
+
+        def callback(index, t, x):
+            seen.append(t)
 
         def stop(*args):
             raise Integrated(integrate(*args))
 
+        with contextlib.suppress(Exception):
+            sampler.sample(n, labels, seed=seed + 1, callback=callback)  # nothing of it may be kept
+        seen.clear()
         sampler.integrate = stop
         try:
-            pictures = sampler.sample(n, labels, seed=seed, callback=lambda index, t, x: seen.append(t))
+            pictures = sampler.sample(n, labels, seed=seed, callback=callback)
         except Integrated as end:  # taken as it is: `sample` itself would stumble over a list, or nothing
             pictures = end.args[0]
         right = sampling.Sampler(model, **settings).sample(n, labels, seed=seed)
         if same(pictures, right) and len(seen) != settings["steps"] + 1:
             raise AnswerError("the pictures are right, but the callback is never called: hand it on to the solver")
-        return pictures, ([*labels],)
+        return pictures, ([*labels], model)
 
     def inputs(self) -> tuple:
-        """The labels."""
-        return (self.given[1],)
+        """The labels, and the model."""
+        return self.given[1], self.args[0]
 
     def imitate(self, wrong: Callable) -> Tensor:
         """What a wrong version samples."""
@@ -173,17 +78,18 @@ class Sampling(Case):
 
 
 def samplings(draw: Draw) -> list[Sampling]:
-    """Three samplers with other settings each."""
+    """Three samplers with other settings each; one has its solver as a function."""
     cases = []
     for solver, steps, cfg, interval in (
         ("heun", 4, 3.0, (0.2, 0.8)),
-        ("ab2", 5, 2.5, (0.0, 0.7)),
+        (sampling.ab2, 5, 2.5, (0.0, 0.7)),
         ("euler", 6, 1.0, (0.0, 1.0)),
     ):
         labels = torch.randint(4, (3,), generator=draw.generator).tolist()
         seed = int(torch.randint(1000, (), generator=draw.generator))
         settings = {"steps": steps, "solver": solver, "cfg": cfg, "cfg_interval": interval}
-        cases.append(Sampling((Formula(4), settings), f"{steps} steps of {solver} with cfg {cfg}", (3, labels, seed)))
+        label = f"{steps} steps of {getattr(solver, '__name__', solver)} with cfg {cfg}"
+        cases.append(Sampling((Formula(4), settings), label, (3, labels, seed)))
     return cases
 
 
@@ -212,6 +118,9 @@ Sampler = Exercise(
         sampled_with(ts=lambda steps: torch.linspace(0, 1, steps + 1)),
         "your row of times is one too short: for `steps` steps there are steps + 1 times, both ends counted",
         sampled_with(ts=lambda steps: torch.linspace(1, 0, steps)),
+        "your times end a little before 0: the velocity has a value there, and the data lie at exactly 0",
+        sampled_with(ts=lambda steps: torch.linspace(1, 1e-3, steps + 1)),
+        sampled_with(ts=lambda steps: torch.linspace(1, 1e-2, steps + 1)),
         "the guidance scale of this sampler is not used: it is in `self.cfg`",
         sampled_with(guide=lambda cfg, interval: (2.0, interval)),
         sampled_with(guide=lambda cfg, interval: (1.0, interval)),
@@ -252,6 +161,10 @@ class_grid = Exercise(
         in_one_go,
         "every row has other noises: the seed should be the same for all of them",
         lambda *args: in_rows(*args, another=1),
+        "`seed` is not used: your noises are those of another seed",
+        lambda sampler, per_class, seed: in_rows(sampler, per_class, 0),
+        "every column has a seed of its own: one seed makes all the noises of a row",
+        lambda sampler, per_class, seed: in_columns(sampler, per_class, seed),
         "your classes run along the columns: a *row* should be one class",
         turned,
         "your classes change from picture to picture: a row should be one class (labels=... says which)",

@@ -1,6 +1,8 @@
-"""Lesson 08, first half: Euler, Heun and Adams-Bashforth."""
+"""Lesson 08, first part: Euler, Heun and Adams-Bashforth."""
 
+import contextlib
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,14 +16,17 @@ from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import (
     TIMES,
     Gaussian,
+    ahead,
     displaced,
     equal_steps,
     euler_at_the_end,
-    midpoint,
+    extrapolated,
     remembering,
+    reusing,
     slips_explained,
     stepping,
     trapezoid,
+    two_halves,
     waves,
 )
 from dit_course.flow import step
@@ -35,6 +40,7 @@ class SolverCase(Case):
 
     right: Callable = sampling.euler
     cost: int = 1
+    callback: bool = False  # whether what the callback gets is looked at, in the last case: values come first
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Integrate, and complain about what the end alone does not show."""
@@ -48,25 +54,33 @@ class SolverCase(Case):
             return velocity(x, t)
 
         def callback(index, t, x):
-            seen.append((index, t, x))
+            seen.append((index, float(t), x.detach().clone()))
 
+        with contextlib.suppress(Exception):
+            answer(watched, noise.detach() / 2, ts, callback)  # nothing of it may be kept
+        calls.clear(), seen.clear()
         with slips_explained():
             end = answer(watched, noise, ts, callback)
-        if same(end, self.right(*copy.deepcopy(self.args))):
-            self._complain(len(calls), seen, end)
+        count, told, expected = len(calls), list(seen), []
+        right = self.right(*copy.deepcopy(self.args), lambda *state: expected.append(state))
+        if same(end, right):
+            self._complain(count, told, expected)
         return end, (velocity, noise, ts)
 
-    def _complain(self, calls: int, seen: list, end: Tensor) -> None:
+    def _complain(self, calls: int, seen: list, expected: list) -> None:
         steps = len(self.args[2]) - 1
         if calls > self.cost * steps:
             raise AnswerError(
                 f"the end is right, but the velocity is evaluated {calls} times for {steps} steps, and "
                 f"{self.cost * steps} are enough. Every evaluation is a pass of the network: keep what it returns"
             )
-        if [index for index, *_ in seen] != list(range(steps + 1)) or not same(seen[-1][2], end):
+        states = itertools.zip_longest(seen, expected, fillvalue=(-1, -1.0, None))
+        if self.callback and not all(
+            index == i and abs(t - t_right) < 1e-6 and same(x, state) for (index, t, x), (i, t_right, state) in states
+        ):
             raise AnswerError(
-                "the end is right, but the callback does not get every state: leave the lines with `start` and "
-                "`report` as they are, and call the new state `x`"
+                "the end is right, but the callback does not get every state with its time: leave the lines with "
+                "`start` and `report` as they are, and call the new state `x`"
             )
 
 
@@ -86,7 +100,9 @@ def solver_cases(right: Callable, cost: int = 1) -> Callable[[Draw], list[Solver
                 (waves, draw.normal(2, 3, height, width), torch.linspace(1, 0, 5)), "a bent trajectory", right, cost
             ),
             SolverCase((Gaussian(0.5), 1 + draw.normal(batch, 1), even), f"a Gaussian, {steps} steps", right, cost),
-            SolverCase((waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost),
+            SolverCase(
+                (waves, draw.normal(batch, height, dtype=torch.float64), uneven), "uneven steps", right, cost, True
+            ),
         ]
 
     return cases
@@ -143,10 +159,21 @@ heun = Exercise(
         "only the second velocity is used: Heun goes with the mean of both",
         stepping(lambda v, x, a, b, _: step(x, v(step(x, v(x, a), a, b), b), a, b)),
         (
-            "that is the midpoint method, which looks half a step ahead. It is of order 2 as well, but Heun looks "
-            "a whole step ahead and takes the mean of both velocities"
+            "you look ahead by a part of the step, as the midpoint method and Ralston's do. They are of order 2 as "
+            "well, but Heun looks a whole step ahead and takes the mean of both velocities"
         ),
-        stepping(midpoint),
+        ahead(1 / 2, 1),
+        ahead(2 / 3, 3 / 4),
+        (
+            "those are two steps of Euler's, of half the size, and their error halves, too: look ahead over the whole "
+            "step, and go once, with the mean"
+        ),
+        two_halves,
+        (
+            "the next step begins with the velocity of the trial, but at another place than the trial's end: evaluate "
+            "it there"
+        ),
+        reusing,
         "only one of the two velocities is halved: a division comes before a sum, unless there are brackets",
         stepping(lambda v, x, a, b, _: step(x, v(x, a) + v(step(x, v(x, a), a, b), b) / 2, a, b)),
         stepping(lambda v, x, a, b, _: step(x, v(x, a) / 2 + v(step(x, v(x, a), a, b), b), a, b)),
@@ -212,6 +239,13 @@ ab2 = Exercise(
         ),
         AB_FIRST,
         remembering(lambda here, past, ratio: here + (here - past) * ratio / 2, torch.zeros_like),
+        "your first step is Heun's, the usual start in textbooks: here it is Euler's, for one evaluation",
+        extrapolated(begin=sampling.heun),
+        (
+            "what you remember is the velocity of the middle, so `here` has been overwritten or changed in place: give "
+            "the middle a name of its own"
+        ),
+        extrapolated(keeps_middle=True),
         "that is Heun's step, with two evaluations: here the second one is remembered, and costs nothing",
         sampling.heun,
     ],

@@ -1,27 +1,46 @@
 """Lesson 09, first half: the Frechet distance, precision and recall, nearest neighbors."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from dit_course import evaluation
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
+from dit_course.check.engine.modules import said_instead
 from dit_course.check.lesson_09_evaluation import mistakes as wrong
-from dit_course.check.lesson_09_evaluation.cases import clouds, covariance, image_inputs
+from dit_course.check.lesson_09_evaluation.cases import ChosenCase, clouds, covariance, image_inputs
 from dit_course.evaluation import matrix_root
 
 # -- gaussian_distance -----------------------------------------------------------------------------
 
 
+class GaussianCase(Case):
+    """An error of `cholesky` is explained."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """The distance."""
+        with said_instead({"positive-definite": FEW_POINTS}):
+            return super().use(answer, track)
+
+
+FEW_POINTS = (
+    "`cholesky` needs eigenvalues above 0, and a covariance of fewer samples than features has some that are 0: "
+    "`matrix_root` can do with them"
+)
+
+
 def gaussian_cases(draw: Draw) -> list[Case]:
-    """Round ones, where all is easy, then two that lie askew."""
+    """Round ones, where all is easy, two that lie askew, and two of fewer points than dimensions."""
     size = 2
     first = (draw.normal(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64))
     second = (draw.normal(size, dtype=torch.float64), 4 * torch.eye(size, dtype=torch.float64))
-    cases = [Case((*first, *second), "two round Gaussians in 2 dimensions")]
-    for size in draw.sizes(2, 3, 7):
-        pair = [(draw.normal(size, dtype=torch.float64), covariance(draw, size)) for _ in range(2)]
-        cases.append(Case((*pair[0], *pair[1]), f"two Gaussians that lie askew in {size} dimensions"))
+    cases = [GaussianCase((*first, *second), "two round Gaussians in 2 dimensions")]
+    for size, count in [*((size, size + 4) for size in draw.sizes(2, 3, 7)), (7, 3)]:
+        pair = [(draw.normal(size, dtype=torch.float64), covariance(draw, size, count)) for _ in range(2)]
+        label = f"two Gaussians of {count} points each in {size} dimensions"
+        cases.append(GaussianCase((*pair[0], *pair[1]), label))
     return cases
 
 
@@ -88,26 +107,38 @@ def _summed(mean_a: Tensor, a: Tensor, mean_b: Tensor, b: Tensor) -> Tensor:
 
 
 def cloud_cases(draw: Draw) -> list[Case]:
-    """Two clouds in the plane, then in more dimensions with another k."""
+    """Two clouds in the plane, then in more dimensions and far from the origin, points that coincide, and a line."""
     cases = []
-    for real, drawn, size, k in ((90, 60, 2, 3), (50, 70, 3, 5), (80, 40, 5, 2), (10, 9, 2, 8)):
-        label = f"{real} real and {drawn} drawn points in {size} dimensions, k = {k}"
-        cases.append(Case((*clouds(draw, real, drawn, size), k), label))
-    return cases
+    for real, drawn, size, k, away in ((90, 60, 2, 3, 0), (50, 70, 3, 5, 0), (50, 70, 3, 5, 300)):
+        label = f"{real} real and {drawn} drawn points in {size} dimensions{' far away' * (away > 0)}, k = {k}"
+        cases.append(Case((*(cloud + away for cloud in clouds(draw, real, drawn, size)), k), label))
+    real = draw.normal(12, 2)
+    twins = torch.stack([real[0] + 0.05, torch.tensor([9.0, 9.0])]).repeat(6, 1)  # one of them among the real points
+    cases.append(Case((real, twins, 3), "12 drawn points in two places"))
+    line = torch.arange(20.0)[:, None] * torch.ones(2)
+    return [*cases, Case((line[10:] + 0.5, line[:9], 8), "10 real and 9 drawn points on a line, k = 8")]
 
 
 precision_recall = Exercise(
     "precision_recall",
     reference=evaluation.precision_recall,
+    refused=lambda draw: [
+        Case((draw.normal(n, 2), draw.normal(m, 2), 3), f"{n} real and {m} drawn points for k = 3")
+        for n, m in ((3, 9), (9, 3))
+    ],
     lesson="09",
     cases=cloud_cases,
     mistakes=[
         "precision and recall are swapped: precision asks how many of the *drawn* lie among the real",
         lambda *args: evaluation.precision_recall(*args).flip(0),
+        "points that coincide are neighbors, too: only the point itself does not count, not all at distance 0",
+        wrong.balls(lambda points, k: wrong.apart(points, lambda d: d == 0, k)),
         "each ball is one neighbor too small: the nearest point to a point is the point itself, at distance 0",
         wrong.balls(lambda points, k: wrong.nearest_of(points, k - 1)),
         "each ball is one neighbor too large: only the point itself is left out of the count",
-        wrong.balls(lambda points, k: wrong.nearest_of(points, k + 1)),
+        wrong.balls(lambda points, k: wrong.apart(points, lambda d: torch.eye(len(d), dtype=torch.bool), k + 1)),
+        "the radius is the distance to the k-th nearest, not the mean over k of them",
+        wrong.balls(lambda points, k: torch.cdist(points, points).sort(dim=1).values[:, 1 : k + 1].mean(dim=1)),
         "a point must lie in *all* balls with you: one of them is enough",
         wrong.balls(inside=lambda within, dim: within.all(dim=dim).double().mean()),
         "you count pairs of point and ball: what counts is whether a point lies in at least one",
@@ -161,13 +192,21 @@ def _real_balls(real: Tensor, drawn: Tensor, k: int) -> Tensor:
 
 
 def picture_cases(draw: Draw) -> list[Case]:
-    """Floats and bytes, more than fit into one batch, the last batch smaller."""
+    """Floats and bytes, more than fit into one batch, the last batch smaller; nearly black ones; many large ones."""
     cases = []
-    for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True), (5, 9, 100, True)):
+    for count, known, batch, byte in ((7, 12, 3, False), (11, 8, 4, True)):
         args = (image_inputs(draw, count, byte), image_inputs(draw, known, byte), batch)
         kind = "bytes" if byte else "floats"
-        cases.append(Case(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
-    return cases
+        cases.append(ChosenCase(args, f"{count} pictures of {kind} among {known}, {batch} at a time"))
+    black = 0.02 * image_inputs(draw, 19, False)
+    many = torch.randint(200, (1300, 1, 28, 28), dtype=torch.uint8, generator=draw.generator)
+    many = torch.cat([many, many + 50])  # each one once more, and brighter
+    some = many[torch.randperm(2600, generator=draw.generator)[:100]] + 2
+    return [
+        *cases,
+        ChosenCase((black[:7], black[7:], 3), "7 nearly black pictures among 12"),
+        ChosenCase((some, many, 100), "100 pictures of 28x28 among 2,600"),
+    ]
 
 
 nearest_neighbours = Exercise(

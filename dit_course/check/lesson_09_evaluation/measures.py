@@ -10,7 +10,7 @@ from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesOutput, MatchesRule
 from dit_course.check.lesson_09_evaluation import mistakes as wrong
-from dit_course.check.lesson_09_evaluation.cases import image_inputs, trained_judge
+from dit_course.check.lesson_09_evaluation.cases import ChosenCase, MeasuredCase, image_inputs, trained_judge
 
 # -- measure ---------------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ from dit_course.check.lesson_09_evaluation.cases import image_inputs, trained_ju
 def measured_cases(draw: Draw) -> list[Case]:
     """A judge in training mode and pictures as bytes; more real ones than drawn, and fewer."""
     cases = []
-    for drawn, real in ((41, 67), (60, 37)):
+    for drawn, real in ((61, 67), (60, 37)):
         labels = torch.randint(10, (drawn,), generator=draw.generator)
         args = (
             trained_judge(draw),
@@ -26,7 +26,7 @@ def measured_cases(draw: Draw) -> list[Case]:
             labels,
             image_inputs(draw, real, True),
         )
-        cases.append(Case(args, f"{drawn} drawn pictures against {real} real ones"))
+        cases.append(MeasuredCase(args, f"{drawn} drawn pictures against {real} real ones", drawn < 61))
     return cases
 
 
@@ -83,10 +83,11 @@ def score_cases(draw: Draw) -> list[Case]:
     ties = torch.randint(5, (9, 2), generator=draw.generator).float()
     ties = torch.cat([ties, torch.tensor([[5.0, 0.0], [0.0, 5.0], [0.0, 5.0], [5.0, -1.0]])])
     return [
-        Case((table,), "6 choices with 2 goals"),
-        Case((ties,), "13 choices, some of them equal"),
-        Case((draw.normal(8, 3),), "8 choices with 3 goals"),
-        Case((torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 2.0]]),), "3 choices, one of them best in all"),
+        ChosenCase((table,), "6 choices with 2 goals"),
+        ChosenCase((ties,), "13 choices, some of them equal"),
+        ChosenCase((0.5 + 1e-4 * draw.normal(6, 2),), "6 choices close to each other"),
+        ChosenCase((draw.normal(8, 3),), "8 choices with 3 goals"),
+        ChosenCase((torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 2.0]]),), "3 choices, one of them best in all"),
     ]
 
 
@@ -141,12 +142,12 @@ def _marked(scores: Tensor) -> Tensor:
 
 
 def feature_cases(draw: Draw) -> list[Case]:
-    """Sets of different sizes, close to each other and apart."""
+    """Sets of different sizes, close to each other and apart, and a set with itself, which falls below 0."""
     cases = []
     for n, m, size, apart in ((5, 8, 3, 0.0), (9, 6, 4, 1.0), (12, 7, 10, 0.3)):
         args = (draw.normal(n, size), draw.normal(m, size) + apart)
         cases.append(Case(args, f"{n} and {m} samples of {size} features"))
-    return cases
+    return [*cases, Case((args[0], args[0].flip(0)), "a set of 12 samples and itself")]
 
 
 def _divided(a: Tensor, b: Tensor) -> Tensor:
@@ -187,6 +188,8 @@ kernel_distance = Exercise(
         wrong.kernel(itself=True),
         "the diagonal is left out of the sum, but still counted in the number of pairs: there are n (n - 1)",
         _divided,
+        "the sum has each pair once, but the number of pairs, n (n - 1), counts it twice",
+        wrong.kernel(share=0.5),
         "the products are not divided by the number of features",
         wrong.kernel(scaled=False),
         "the power is 3",

@@ -1,6 +1,6 @@
 """Plausible wrong versions of lesson 09's exercises."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,12 @@ def with_means(distance):
 def nearest_of(points: Tensor, k: int) -> Tensor:
     """How far each point's k-th neighbor is, itself not counted: (n,)."""
     return torch.cdist(points, points).kthvalue(k + 1, dim=1).values
+
+
+def apart(points: Tensor, leave_out: Callable, k: int) -> Tensor:
+    """How far each point's k-th neighbor is, where some of the distances (n, n) do not count: (n,)."""
+    distances = torch.cdist(points, points)
+    return distances.masked_fill(leave_out(distances), torch.inf).kthvalue(k, dim=1).values
 
 
 def balls(reach=nearest_of, inside=None, reaches=None):
@@ -111,9 +117,15 @@ def front(beats):
 
 
 def kernel(
-    power: int = 3, scaled: bool = True, itself: bool = False, plus: float = 1.0, between: float = 2.0, divisor=None
+    power: int = 3,
+    scaled: bool = True,
+    itself: bool = False,
+    plus: float = 1.0,
+    between: float = 2.0,
+    divisor=None,
+    share: float = 1.0,
 ):
-    """A wrong `kernel_distance`. divisor: of two sets, by what their products are divided."""
+    """A wrong `kernel_distance`. divisor: of two sets, by what products are divided. share: of what lies within."""
 
     def wrong(features_a: Tensor, features_b: Tensor) -> Tensor:
         a, b = features_a.double(), features_b.double()
@@ -124,6 +136,6 @@ def kernel(
             values = table(x, x)
             return values.mean() if itself else (values.sum() - values.trace()) / (len(x) * (len(x) - 1))
 
-        return within(a) + within(b) - between * table(a, b).mean()
+        return share * (within(a) + within(b)) - between * table(a, b).mean()
 
     return wrong

@@ -185,15 +185,18 @@ BatchShard = Exercise(
 
 
 def rounding_cases(draw: Draw) -> list[Case]:
-    """Numbers of all sizes, both signs, and many that lie exactly halfway."""
+    """Numbers of all sizes, both signs, and many that lie exactly halfway, or one bit beside it."""
     a, b = draw.sizes(2)
     powers = 2.0 ** torch.arange(-20, 20).repeat(5)  # (200,)
     halves = (1 + (2 * torch.arange(200) + 1) / 256) * powers * draw.normal(200).sign()
+    steps = torch.tensor([[1], [-1]], dtype=torch.int32)
+    beside = (halves.view(torch.int32) + steps).view(torch.float32).flatten()  # (400,)
     spread = draw.normal(400) * (8 * draw.normal(400)).exp()
     return [
         Case((draw.normal(a, b),), f"a table of {a}x{b} numbers"),
         Case((spread,), "400 numbers, tiny to huge"),
         Case((halves,), "200 numbers halfway between two"),
+        Case((beside,), "400 numbers beside the middle of two"),
         Case((torch.tensor([0.0, 1.0, -1.5, 256.0, 3.140625]),), "numbers that bfloat16 has"),
     ]
 
