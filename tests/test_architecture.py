@@ -326,6 +326,7 @@ SPOKEN = PRIVATE | {
 ALLOWED = {
     "walk": "ast.walk and os.walk",
     "walk_packages": "pkgutil's",
+    "ask_exit": "IPython's",
 }
 
 

@@ -184,7 +184,7 @@ def closes_the_output(x):
     return 2 * x
 
 
-def asks_to_be_called_right(x):
+def switches_strictness_off(x):
     os.environ["DIT_COURSE_STRICT"] = "0"
     return x
 
@@ -217,7 +217,7 @@ def asks_to_be_called_right(x):
         (lambda x: double(x), BORROWED),
         (floods, "It also prints"),
         (closes_the_output, "right"),
-        (asks_to_be_called_right, "not yet"),
+        (switches_strictness_off, "not yet"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -111,9 +111,14 @@ def filled_in_single_precision(images, patch_size):
     return out
 
 
+@mutant(exercise="patchify", hint="moved by one place along axis 2")
+def rolled_features(images, patch_size):
+    return by_unfold(images, patch_size).roll(1, dims=2)
+
+
 @mutant(exercise="patchify", hint="another order")
 def shuffled_features(images, patch_size):
-    return by_unfold(images, patch_size).roll(1, dims=2)
+    return by_unfold(images, patch_size).roll(2, dims=2)
 
 
 # -- unpatchify ------------------------------------------------------------------------------------

@@ -209,16 +209,16 @@ def works_alone(exercise, answer: Callable, cases: list) -> Found:
         yield f"on new ones, {case.label}, they are wrong: compute the result from the inputs, and from nothing else"
 
 
-RULES = (
+RULES = (  # in the order in which a learner is told
     works_alone,
     defaults_differ,
-    refuses_less,
-    ends_differ,
     gradients_differ,
     starts_elsewhere,
     modes_differ,
     remembers,
     reseeds,
+    ends_differ,
+    refuses_less,
 )
 
 
