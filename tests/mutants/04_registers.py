@@ -191,6 +191,7 @@ class Network(dit.DiT):
         return unpatchify(patches, self.config.patch_size, out, *self.config.image_shape)
 
     def forward(self, x, t, y=None):
+        self._check(x, t, y)
         told, tokens = self.told(t, y), self.begin(x)
         for block in self.order():
             tokens = block(tokens, told)
@@ -413,9 +414,23 @@ class MoreParameters(Network):
 # -- count_parameters ------------------------------------------------------------------------------
 
 
+def ends(config, work=False):
+    """What the cell gives for the ends of the network, of parameters or of multiply-adds, and 0 for each other part."""
+    w, c = config.width, config.channels
+    pixels, outputs = (n * config.patch_size**2 for n in (c, config.out_channels or c))
+    if work:
+        parts = {"patches in and out": math.prod(config.grid) * (pixels + outputs) * w}
+        parts |= {"last modulation": 2 * w * w, "time and class": 256 * w + w * w}
+        return dict.fromkeys(("attention", "pairs of tokens", "MLP", "adaLN"), 0) | parts
+    classes = 0 if config.num_classes is None else config.num_classes + 1
+    parts = {"patches in and out": (pixels + 1) * w + (w + 1) * outputs, "last modulation": (w + 1) * 2 * w}
+    parts |= {"time and class": 257 * w + (w + 1) * w + classes * w, "registers": config.registers * w}
+    return dict.fromkeys(("attention", "MLP", "adaLN"), 0) | parts
+
+
 @right_answer(exercise="count_parameters")
 def from_the_network(config):
-    counts = dict.fromkeys(scaling.count_parameters(config), 0)
+    counts = dict.fromkeys(ends(config), 0)
     for name, parameter in dit.DiT(config).named_parameters():
         part = (
             "attention"
@@ -439,7 +454,7 @@ def from_the_network(config):
 def counted(config, attention=None, mlp=None, adaln=None):
     """The right counts, some of them replaced: numbers for one block."""
     w, hidden = config.width, int(config.width * config.mlp_ratio)
-    counts = scaling.count_parameters(config)
+    counts = ends(config)
     scales = 2 * (w // config.heads) if config.qk_norm else 0
     attention = 4 * (w * w + w) + scales if attention is None else attention(w, w // config.heads, scales)
     mlp = 2 * w * hidden + w + hidden if mlp is None else mlp(w, hidden)
@@ -457,7 +472,7 @@ def layers(config):
 
 @right_answer(exercise="count_parameters")
 def layer_after_layer(config):
-    counts = scaling.count_parameters(config)
+    counts = ends(config)
     for part, pairs in layers(config).items():
         counts[part] = sum(a * b + b for _ in range(config.depth) for a, b in pairs)
     counts["attention"] += config.depth * config.qk_norm * 2 * config.width // config.heads
@@ -518,7 +533,7 @@ def worked(config, tokens=None, linear=None, pairs=None, mlp=None, adaln=None):
     height, width = config.image_shape
     n = height * width // config.patch_size**2 + config.registers
     n = n if tokens is None else tokens(config)
-    counts = scaling.count_multiply_adds(config)
+    counts = ends(config, work=True)
     counts["attention"] = config.depth * (4 * n * w * w if linear is None else linear(n, w))
     counts["pairs of tokens"] = config.depth * (2 * n * n * w if pairs is None else pairs(n, w))
     counts["MLP"] = config.depth * (2 * n * w * hidden if mlp is None else mlp(n, w, hidden))
@@ -533,7 +548,7 @@ def layer_by_layer(config):
 
 @right_answer(exercise="count_multiply_adds")
 def token_by_token(config):
-    n, counts = math.prod(config.grid) + config.registers, scaling.count_multiply_adds(config)
+    n, counts = math.prod(config.grid) + config.registers, ends(config, work=True)
     for part, pairs in layers(config).items():
         counts[part] = config.depth * sum(a * b for a, b in pairs) * (1 if part == "adaLN" else n)
     counts["pairs of tokens"] = config.depth * sum(2 * n * config.width for _ in range(n))
@@ -542,7 +557,7 @@ def token_by_token(config):
 
 @right_answer(exercise="count_multiply_adds")
 def from_the_layers(config):
-    model, counts = dit.DiT(config), scaling.count_multiply_adds(config)
+    model, counts = dit.DiT(config), worked(config)
     tokens = len(model.positions) + config.registers
     block = model.blocks[0]
     counts["attention"] = config.depth * tokens * (block.attention.qkv.weight.numel() + config.width**2)

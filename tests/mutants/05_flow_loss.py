@@ -195,7 +195,7 @@ def with_loss(**changes):
                 setattr(record, step_of_loss, made(record))
             return record.loss
 
-    Flow.__name__ = f"Other_{'_'.join(changes)}"
+    Flow.__name__ = f"another_{'_and_'.join(changes)}"
     return Flow
 
 

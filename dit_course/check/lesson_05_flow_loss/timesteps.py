@@ -6,7 +6,8 @@ from torch import Tensor
 from dit_course import flow
 from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
-from dit_course.check.lesson_05_flow_loss.cases import TimesCase, is_cut_off, of_the_same_z
+from dit_course.check.lesson_05_flow_loss.cases import TimesCase, of_the_same_z
+from dit_course.check.lesson_05_flow_loss.chance import is_cut_off
 from dit_course.check.stretch_solutions import shift as shifted
 
 # -- logit_normal ----------------------------------------------------------------------------------
