@@ -228,8 +228,8 @@ def save_grid(student: FewStepDiT, teacher: DiT, path: Path, dry: bool) -> None:
 def main() -> None:
     """Distill one teacher, measure, draw."""
     args = options(
-        "students", teacher="fashion-mnist", start="", data="fashion-mnist", judge="", seconds=120.0, lr=1e-3, batch=512,
-        chunk=1024, pool=65536, first=8192, path_steps=24, steps_per_chunk=100, features=0.5, samples=1000,
+        "students", teacher="fashion-mnist", start="", data="fashion-mnist", judge="", seconds=120.0, lr=1e-3,
+        batch=512, chunk=1024, pool=65536, first=8192, path_steps=24, steps_per_chunk=100, features=0.5, samples=1000,
     )  # fmt: skip
     path = Path(args.teacher)
     args.teacher_name = path.parent.name if path.stem == "model" else path.stem
