@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dit_course.blocks import DiTBlock, FinalLayer
 from dit_course.conditioning import LabelEmbedder, TimestepEmbedder
-from dit_course.guards import check_dit_config, check_dit_inputs
+from dit_course.guards import check_dit_config, check_dit_inputs, check_size_name
 from dit_course.patches import PatchEmbed, patch_grid, sincos_position_embedding, unpatchify
 
 # the paper's table 1; "/2" and the like give the patch size
@@ -154,6 +154,5 @@ class DiT(nn.Module):
 def named_config(name: str, **config) -> DiTConfig:
     """The configuration of a named size, such as "DiT-S/2"; further arguments go to `DiTConfig`."""
     size, _, patch = name.removeprefix("DiT-").partition("/")
-    if size not in SIZES or not patch.isdecimal():
-        raise ValueError(f"{name!r} is no known size: take DiT-{', DiT-'.join(SIZES)} with a patch size, as in DiT-S/2")
+    check_size_name(name, size in SIZES and patch.isdecimal(), SIZES)
     return replace(DiTConfig(**config), **SIZES[size], patch_size=int(patch))

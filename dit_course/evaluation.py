@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.guards import check_features
+from dit_course.wrappers import unwrap
 
 MOST_NEIGHBOURS = 5000  # of each kind in precision and recall: beyond that the tables of distances fill the memory
 
@@ -24,9 +25,9 @@ class Classifier(nn.Module):
         super().__init__()
         self.config = {"channels": channels, "num_classes": num_classes, "width": width}
         self.body = nn.Sequential(
-            _conv(channels, width), nn.MaxPool2d(2),
-            _conv(width, 2 * width), _conv(2 * width, 2 * width), nn.MaxPool2d(2),
-            _conv(2 * width, 4 * width), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            conv(channels, width), nn.MaxPool2d(2),
+            conv(width, 2 * width), conv(2 * width, 2 * width), nn.MaxPool2d(2),
+            conv(2 * width, 4 * width), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
             nn.Linear(16 * width, 4 * width), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(4 * width, num_classes)
@@ -40,8 +41,8 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
 
-def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    # no bias: the batch norm behind it has one
+def conv(inputs: int, outputs: int) -> nn.Sequential:
+    """A convolution of 3 x 3 pixels, normed; without bias, as the batch norm behind it has one."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
@@ -149,11 +150,12 @@ def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
 def measure(judge: nn.Module, drawn: Tensor, labels: Tensor, real: Tensor) -> Tensor:
     """Class accuracy, Frechet distance, precision and recall of drawn pictures: (4,) float64.
 
-    judge: a `Classifier`. drawn: (n, c, h, w) with labels (n,), the classes they were sampled for. real: (m, c, h, w),
-    in random order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures, precision and recall
-    among as many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at most.
+    judge: a `Classifier`, bare or wrapped. drawn: (n, c, h, w) with labels (n,), the classes they were sampled for.
+    real: (m, c, h, w), in random order. Bytes or floats in [0, 1]. The Frechet distance is taken to all real pictures,
+    precision and recall among as many of each: as many as the smaller set has, from the front, `MOST_NEIGHBOURS` at
+    most.
     """
-    judge.eval()
+    judge = unwrap(judge).eval()
     features, real_features = in_batches(judge.features, drawn), in_batches(judge.features, real)
     accuracy = class_accuracy(judge.head, features, labels)  # from features to classes: the judge looks only once
     distance = frechet_distance(features, real_features)

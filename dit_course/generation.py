@@ -38,14 +38,6 @@ def start(noise: Tensor, ts: Tensor, callback: Callback | None = None) -> tuple[
     return noise, report
 
 
-def whole_number(value, problem: str, low: int = 1, high: float = math.inf) -> int:
-    """A whole number as an int, those of numpy and torch too. Raises ValueError(problem) when it is none in range."""
-    number = whole(value, low)
-    if number is None or number > high:
-        raise ValueError(problem)
-    return number
-
-
 def check_scale(cfg: float, interval: Interval) -> None:
     """Raise ValueError for a guidance scale or an interval that makes no sense."""
     if not math.isfinite(cfg) or cfg < 0:
@@ -75,7 +67,8 @@ class BaseSampler:
     """
 
     def __init__(self, model: nn.Module, steps: int, cfg: float, cfg_interval: Interval):
-        self.steps = whole_number(steps, f"steps = {steps!r}, but it must be a whole number, at least 1 (20 is usual)")
+        problem = f"steps = {steps!r}, but it must be a whole number, at least 1 (20 is usual)"
+        self.steps = whole(steps, problem=problem)
         check_scale(cfg, cfg_interval)
         self.model = unwrap(model, keep_compiled=True)
         self.cfg = cfg if self.model.config.num_classes is not None else 1.0
@@ -106,9 +99,9 @@ class BaseSampler:
         batch_size: how many are sampled at once (with a callback: all).
         Returns (n, channels, height, width) on the model's device, in [0, 1].
         """
-        n = whole_number(n, f"n = {n!r}, but it must be a whole number of images, at least 1")
+        n = whole(n, problem=f"n = {n!r}, but it must be a whole number of images, at least 1")
         problem = f"batch_size = {batch_size!r}, but it must be a whole number, at least 1"
-        batch_size = whole_number(batch_size, problem)
+        batch_size = whole(batch_size, problem=problem)
         weight = next(self.model.parameters())
         noise = self._noise(n, seed).to(weight.device, weight.dtype)
         y = self._labels(n, labels)

@@ -5,7 +5,9 @@ The rooms call these where data comes in, so that their own lines show ideas. No
 
 import math
 import operator
+from collections.abc import Iterable, Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +19,27 @@ def require(config: object, name: str, holds: bool, expected: str) -> None:
         raise ValueError(f"{type(config).__name__}: {name} = {getattr(config, name)!r}, but it must be {expected}")
 
 
-def whole(value: object, least: int = 1) -> int | None:
-    """A whole number of any kind, numpy's too, as an int; None for anything else, and for less than `least`."""
+def whole(value: object, least: int = 1, most: float = math.inf, problem: str | None = None) -> int | None:
+    """A whole number of any kind, numpy's and torch's too, as an int; None for anything else, and outside the range.
+
+    problem: raise ValueError with this message instead of returning None.
+    """
     try:
-        number = operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        return None
-    return None if isinstance(value, bool) or number < least else number
+        number = None
+    if number is not None and least <= number <= most:
+        return number
+    if problem is not None:
+        raise ValueError(problem)
+    return None
+
+
+def known(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """The entry of a table. Raises ValueError with its names for another one."""
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}: take one of {', '.join(table)}")
+    return table[name]
 
 
 def real(value: object) -> float | None:
@@ -78,6 +94,12 @@ def check_dit_inputs(config, dtype: torch.dtype, x: Tensor, t: Tensor, y: Tensor
         raise ValueError(f"this model {problem}")
     if y is not None and y.shape != (len(x),):
         raise ValueError(f"y has shape {tuple(y.shape)}, expected one label for each image: ({len(x)},)")
+
+
+def check_size_name(name: str, holds: bool, sizes: Iterable[str]) -> None:
+    """Raise ValueError unless a named size, such as "DiT-S/2", is one of the sizes with a patch size behind it."""
+    if not holds:
+        raise ValueError(f"{name!r} is no known size: take DiT-{', DiT-'.join(sizes)} with a patch size, as in DiT-S/2")
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dit_course.dit import DiTConfig
+from dit_course.guards import known
 
 # the networks of the scaling experiment; each has more features than a patch of 7 has pixels, or noise would not fit in
 SIZES = {
@@ -26,10 +27,8 @@ def scaled_config(size: str, patch_size: int) -> DiTConfig:
 
     size: a name in `SIZES`. patch_size: in pixels. Raises ValueError for an unknown size.
     """
-    if size not in SIZES:
-        raise ValueError(f"unknown size {size!r}: take one of {', '.join(SIZES)}")
     shared = {"image_size": 28, "channels": 1, "registers": 0, "qk_norm": False, "norm": "layer"}
-    return DiTConfig(patch_size=patch_size, **shared, **SIZES[size])
+    return DiTConfig(patch_size=patch_size, **shared, **known(SIZES, size, "size"))
 
 
 def count_parameters(config: DiTConfig) -> dict[str, int]:

@@ -25,6 +25,7 @@ from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.few_steps import SelfConsistency
 from dit_course.flow import RectifiedFlow
 from dit_course.training import batch_indices, learning_rate, randomness, training_step
+from dit_course.wrappers import unwrap
 
 
 @dataclass
@@ -95,7 +96,7 @@ def train(
     Raises NonFiniteLoss when the loss is nan or infinite, ValueError when data, model and the folder's run do not fit,
     PeerLost when another process has gone.
     """
-    given, model = model, _unwrapped(model)
+    given, model = model, _bare(model)
     images, labels = check_dataset(model, dataset)
     group, flow = group or process_group(next(model.parameters()).device, config.shard), flow or RectifiedFlow()
     parts = BatchShard(group.rank, group.world_size, config.accumulate).parts(config.batch_size)
@@ -255,15 +256,15 @@ def _resume(
     return old, done, about["seconds"]
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile's wrapper; ValueError for a data-parallel one, since `train` does that itself."""
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+def _bare(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile's wrapper; ValueError for any other, since `train` divides the work itself."""
+    outer, inner = getattr(model, "_orig_mod", model), unwrap(model)
+    if outer is not inner:
         raise ValueError(
-            f"train wants the model itself, not {type(model).__name__} around it: hand over model.module; "
+            f"train wants the model itself, not {type(outer).__name__} around it: hand over model.module; "
             "under torchrun, train divides each batch among the processes"
         )
-    return model
+    return inner
 
 
 def _compiled(learner: nn.Module, model: nn.Module, given: nn.Module, config: TrainConfig) -> nn.Module:

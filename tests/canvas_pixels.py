@@ -1,4 +1,4 @@
-"""What a browser paints from the traits of a canvas, in numpy: the same steps as in canvas.js, at density 2."""
+"""The pixels of files, and what a browser paints from the traits of a canvas: as canvas.js does, at density 2."""
 
 import io
 
@@ -11,6 +11,11 @@ from dit_course.show.layout import DENSITY
 def decoded(png):
     """The pixels (height, width, 3) of a PNG."""
     return np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def pixels_of(picture):
+    """The pixels of a `Picture`'s file: (height, width) where it is gray, else (height, width, 3)."""
+    return np.array(Image.open(io.BytesIO(picture.png)))
 
 
 def pasted(canvas, frame=None):
@@ -30,3 +35,8 @@ def pasted(canvas, frame=None):
         patch = decoded(canvas.patch)
         page[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
     return page
+
+
+def shown(view):
+    """What the canvas of a view shows."""
+    return pasted(view.canvas)

@@ -54,6 +54,23 @@ def _seeded():
     assert torch.is_grad_enabled(), "a test left gradients switched off"
 
 
+@pytest.fixture(autouse=True)
+def _figures_fit_the_page(request, monkeypatch):
+    """Whatever a test of figures draws is no wider than a notebook's page, and says what it shows."""
+    if not request.path.name.startswith("test_show"):
+        return
+    from dit_course.show.layout import PAGE_WIDTH, Picture
+
+    made = Picture.__init__
+
+    def make(self, png, width, height, alt, pixels=None):
+        made(self, png, width, height, alt, pixels)
+        assert 0 < width <= PAGE_WIDTH, f"{width} pixels wide: {alt}"
+        assert alt
+
+    monkeypatch.setattr(Picture, "__init__", make)
+
+
 def _perturbed(model, std=0.2, seed=1):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -5,8 +5,10 @@ import csv
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -341,40 +343,35 @@ def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys
     protocol = results[0]["protocol"]
     assert protocol["evaluations_per_sample"] == 6
     assert protocol["reference"] == {"split": "test", "count": 10_000, "flipped": False}
-    for answer in (
-        "model_sha256",
-        "samples",
-        "seed",
-        "labels",
-        "cfg",
-        "solver",
-        "features",
-        "judge_sha256",
-        "versions",
-    ):
-        assert protocol[answer] not in (None, "")
+    stated = {name for name, value in protocol.items() if value not in (None, "")}
+    assert {"model_sha256", "samples", "seed", "labels", "cfg", "solver", "features", "judge_sha256"} <= stated
+    assert "versions" in stated
     assert protocol["inception"] is None
     assert "frechet_inception_distance" not in results[0]  # the judge's distance is no FID, and never called so
+
+
+FIDELITY = "torch_fidelity.feature_extractor_inceptionv3"
+
+
+def pretend_fidelity(monkeypatch, extractor):
+    package = ModuleType(FIDELITY)
+    package.FeatureExtractorInceptionV3 = extractor
+    monkeypatch.setitem(sys.modules, FIDELITY, package)
 
 
 def test_an_fid_without_its_package_or_its_weights_is_a_line_with_the_cure(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    import sys
-    from types import ModuleType
-
     wanted = ["evaluate", "--model", str(run), "--samples", "10", "--steps", "1", "--inception"]
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    monkeypatch.setitem(sys.modules, FIDELITY, None)
     assert main([*wanted, "--out", str(tmp_path / "x")]) == 1
     assert "pip install torch-fidelity" in one_line_of(capsys)
 
     def no_network(*_):
         raise ConnectionError("no route")
 
-    package = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
-    package.FeatureExtractorInceptionV3 = no_network
-    monkeypatch.setitem(sys.modules, package.__name__, package)
+    pretend_fidelity(monkeypatch, no_network)
     assert main([*wanted, "--out", str(tmp_path / "x")]) == 1
     assert "weights cannot be had (ConnectionError: no route)" in one_line_of(capsys)
     assert main([*wanted, "--inception-weights", str(tmp_path / "nowhere.pth"), "--out", str(tmp_path / "x")]) == 1
@@ -383,9 +380,6 @@ def test_an_fid_without_its_package_or_its_weights_is_a_line_with_the_cure(
 
 
 def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import sys
-    from types import ModuleType
-
     class Extractor(torch.nn.Module):
         def __init__(self, name: str, features: list[str], weights: str | None):
             super().__init__()
@@ -395,10 +389,8 @@ def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: py
             assert (x.dtype, x.shape[1]) == (torch.uint8, 3)  # as the true one demands
             return (x.float().mean(dim=(2, 3)) + torch.arange(3),)
 
-    package = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
-    package.FeatureExtractorInceptionV3 = Extractor
     monkeypatch.setitem(sys.modules, "torch_fidelity", ModuleType("torch_fidelity"))
-    monkeypatch.setitem(sys.modules, package.__name__, package)
+    pretend_fidelity(monkeypatch, Extractor)
     arguments = ["--samples", "10", "--steps", "1", "--inception", "--out", str(tmp_path / "x")]
     assert main(["evaluate", "--model", str(run), *arguments]) == 0
     result = json.loads((tmp_path / "x.json").read_text())

@@ -605,18 +605,15 @@ def test_folders_that_a_mac_or_an_editor_leaves_are_no_classes(tmp_path, recwarn
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("channels", [0, 2, 4, "3", None])
-def test_channels_are_one_or_three(tmp_path, channels, one_line_error):
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("channels", [0, 2, 4, "3", None]), ("image_size", [0, -8, 8.5, "8", (8,), (8, 0), (8, 8, 3)])],
+)
+def test_channels_are_one_or_three_and_sides_whole_numbers(tmp_path, option, values, one_line_error):
     save(tmp_path / "cat" / "a.png", plain())
-    with one_line_error(ValueError, "channels", channels):
-        load(tmp_path, channels=channels)
-
-
-@pytest.mark.parametrize("image_size", [0, -8, 8.5, "8", (8,), (8, 0), (8, 8, 3)])
-def test_image_size_is_whole_numbers(tmp_path, image_size, one_line_error):
-    save(tmp_path / "cat" / "a.png", plain())
-    with one_line_error(ValueError, "image_size", image_size):
-        load(tmp_path, image_size=image_size)
+    for value in values:
+        with one_line_error(ValueError, option, value):
+            load(tmp_path, **{option: value})
 
 
 def test_a_path_may_start_at_home(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from dit_course.dit import DiT, DiTConfig
 from dit_course.evaluation import class_accuracy
 from dit_course.flow import noise_from_velocity
 from dit_course.pretrained.ddpm import DiffusionSampler, Schedule, denoiser, kept_steps, linear_betas
+from dit_course.pretrained.layouts import load_diffusers
 from dit_course.sampling import class_grid
 
 # -- the schedule --------------------------------------------------------------------------------------------
@@ -368,20 +369,12 @@ def test_ddpm_steps_are_those_of_diffusers(kind, steps):
 
 
 def test_the_whole_way_is_that_of_diffusers_pipeline():
-    from diffusers import DDIMScheduler, DiTTransformer2DModel
+    from diffusers import DDIMScheduler
+    from test_layouts import SMALL, diffusers_model, ours_for
 
-    from dit_course.pretrained.layouts import config_of_diffusers, load_diffusers
-
-    sizes = {"in_channels": 4, "out_channels": 8, "num_layers": 2, "sample_size": 8, "num_embeds_ada_norm": 5}
-    theirs = DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=12, **sizes).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            scale = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
-            parameter.copy_(scale * torch.randn_like(parameter))
-        for block in theirs.transformer_blocks[1:]:
-            block.norm1.emb.load_state_dict(theirs.transformer_blocks[0].norm1.emb.state_dict())
-    model = DiT(config_of_diffusers(theirs.state_dict(), heads=2, image_size=8)).eval()
-    load_diffusers(model, theirs.state_dict())
+    size = SMALL | {"channels": 4, "out": 8}
+    theirs = diffusers_model(size)
+    model = load_diffusers(ours_for(theirs, size), theirs.state_dict()).eval()
     scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False)
     scheduler.set_timesteps(10)
     sampler = DiffusionSampler(model, steps=range(0, 1000, 100), method="ddim", cfg=3.0, guided_channels=None)

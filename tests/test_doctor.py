@@ -27,6 +27,14 @@ def finding(name: str) -> doctor.Finding:
     return doctor.examine_one(name, doctor.CHECKS[name])
 
 
+def expect(name: str, ok: bool | None, found: str = "", mend: str = "") -> None:
+    """What the doctor finds, and what it advises: these words are in it."""
+    seen = finding(name)
+    assert seen.ok is ok
+    assert found in seen.found
+    assert mend in seen.mend
+
+
 def write_checkpoint(folder: Path) -> Path:
     """A safetensors file with one tensor of four floats, written by hand, and its JSON."""
     header = json.dumps({"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
@@ -123,15 +131,12 @@ def test_pythons_are_those_of_pyproject():
 @pytest.mark.parametrize("version", [(3, 10, 9), (3, 15, 0)])
 def test_wrong_python(monkeypatch, version):
     monkeypatch.setattr(sys, "version_info", version)
-    found = finding("Python")
-    assert found.ok is False
-    assert "needs Python 3.11 to 3.14" in found.mend
+    expect("Python", False, mend="needs Python 3.11 to 3.14")
 
 
 def test_missing_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # makes `import torch` fail
-    assert finding("torch").ok is False
-    assert "make clean setup" in finding("torch").mend
+    expect("torch", False, mend="make clean setup")
     for name in ("torchvision", "threads", "device"):
         assert finding(name) == doctor.Finding(name, None, "not checked: it needs torch")
 
@@ -141,9 +146,8 @@ def test_torch_that_cannot_be_loaded(monkeypatch):
         raise OSError("libcudart.so.13: cannot open shared object file\nand more")
 
     monkeypatch.setattr(importlib, "import_module", no_library)
-    found = finding("torch")
-    assert found.ok is False
-    assert found.found == ("installed, but cannot be loaded: OSError: libcudart.so.13: cannot open shared object file")
+    problem = "installed, but cannot be loaded: OSError: libcudart.so.13: cannot open shared object file"
+    assert (finding("torch").ok, finding("torch").found) == (False, problem)
 
 
 def test_torchvision_of_another_torch(monkeypatch):
@@ -156,10 +160,7 @@ def test_torchvision_of_another_torch(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", mismatch)
-    found = finding("torchvision")
-    assert found.ok is False
-    assert "does not match torch" in found.found
-    assert "make clean setup" in found.mend
+    expect("torchvision", False, "does not match torch", "make clean setup")
     monkeypatch.undo()
 
     def nms(*_):
@@ -167,9 +168,7 @@ def test_torchvision_of_another_torch(monkeypatch):
 
     fake = types.SimpleNamespace(__version__="0.1", ops=types.SimpleNamespace(nms=nms))
     monkeypatch.setitem(sys.modules, "torchvision", fake)
-    found = finding("torchvision")
-    assert found.ok is False
-    assert found.found.startswith("0.1 does not match torch")
+    expect("torchvision", False, "0.1 does not match torch")
 
 
 def test_threads(monkeypatch):
@@ -179,18 +178,14 @@ def test_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    assert finding("threads").ok is True
-
+    expect("threads", True)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert finding("threads").ok is None
-    assert "OMP_WAIT_POLICY=PASSIVE" in finding("threads").mend
-
+    expect("threads", None, mend="OMP_WAIT_POLICY=PASSIVE")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert "set OMP_NUM_THREADS=2" in finding("threads").mend
-
+    expect("threads", None, mend="set OMP_NUM_THREADS=2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert "unset it" in finding("threads").mend
+    expect("threads", None, mend="unset it")
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("150000 100000", 1), ("200000 100000", 2), ("max 100000", 8), (None, 8)])
@@ -215,17 +210,13 @@ def test_a_card_that_torch_cannot_use(monkeypatch):
         raise RuntimeError("no kernel image is available for execution on the device")
 
     monkeypatch.setattr(torch, "ones", ones)
-    found = finding("device")
-    assert found.ok is False
-    assert found.found.startswith("GTX 1 fails: RuntimeError: no kernel image")
-    assert "driver" in found.mend
+    expect("device", False, "GTX 1 fails: RuntimeError: no kernel image", "driver")
 
 
 def test_no_compiler_is_no_problem(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
-    assert finding("compiler").ok is None
-    assert "if you want to compile models" in finding("compiler").mend
+    expect("compiler", None, mend="if you want to compile models")
 
 
 # -- what the notebooks use ------------------------------------------------------------------------
@@ -235,11 +226,9 @@ def test_ffmpeg_that_does_not_run(monkeypatch):
     import imageio_ffmpeg
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "no-such-ffmpeg")
-    assert finding("video").ok is False
-    assert "no-such-ffmpeg" in finding("video").found
+    expect("video", False, "no-such-ffmpeg")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: shutil.which("false"))
-    assert "ends with status 1" in finding("video").found
-    assert "make clean setup" in finding("video").mend
+    expect("video", False, "ends with status 1", "make clean setup")
 
 
 def test_a_kernel_of_another_python(monkeypatch):
@@ -247,10 +236,7 @@ def test_a_kernel_of_another_python(monkeypatch):
 
     other = KernelSpec(argv=["/elsewhere/bin/python", "-m", "ipykernel_launcher"])
     monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: other)
-    found = finding("JupyterLab")
-    assert found.ok is False
-    assert "its notebooks run in /elsewhere/bin/python" in found.found
-    assert "jupyter kernelspec remove" in found.mend
+    expect("JupyterLab", False, "its notebooks run in /elsewhere/bin/python", "jupyter kernelspec remove")
 
 
 def test_missing_widgets(monkeypatch, tmp_path):
@@ -258,36 +244,31 @@ def test_missing_widgets(monkeypatch, tmp_path):
 
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(paths, "jupyter_path", lambda *_: [])
-    assert finding("widgets").ok is False
-    assert "@jupyter-widgets/jupyterlab-manager is not installed" in finding("widgets").found
+    expect("widgets", False, "@jupyter-widgets/jupyterlab-manager is not installed")
     monkeypatch.setitem(sys.modules, "anywidget", None)
-    assert "anywidget" in finding("widgets").found
+    expect("widgets", False, "anywidget")
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
 def test_missing_and_damaged_data(data):
-    assert finding("data").ok is True
+    expect("data", True)
     file = data / "FashionMNIST/raw/train-labels-idx1-ubyte.gz"
     content = file.read_bytes()
     file.unlink()
-    assert finding("data").found == f"{file} is missing"
-    assert "git checkout" in finding("data").mend
+    expect("data", False, f"{file} is missing", "git checkout")
     assert "DIT_COURSE_DATA" in finding("data").mend
     file.write_bytes(content[:-1])
-    assert finding("data").ok is False
-    assert "damaged (29490 bytes)" in finding("data").found
+    expect("data", False, "damaged (29490 bytes)")
 
 
 def test_missing_checkpoint(data):
-    assert finding("model").ok is True
+    expect("model", True)
     file = data / "checkpoints/fashion-mnist.safetensors"
     for part in (file.with_suffix(".json"), file):
         part.unlink()
-        assert finding("model").ok is False
-        assert finding("model").found == f"{part} is missing"
-        assert "git checkout" in finding("model").mend
+        expect("model", False, f"{part} is missing", "git checkout")
         write_checkpoint(data)
 
 
@@ -295,39 +276,31 @@ def test_missing_checkpoint(data):
 def test_truncated_checkpoint(data, length):
     file = data / "checkpoints/fashion-mnist.safetensors"
     file.write_bytes(file.read_bytes()[:length])
-    found = finding("model")
-    assert found.ok is False
-    assert "is damaged: SafetensorError" in found.found
-    assert "git checkout" in found.mend
+    expect("model", False, "is damaged: SafetensorError", "git checkout")
 
 
 def test_checkpoint_that_is_something_else(data):
     (data / "checkpoints/fashion-mnist.safetensors").write_text("<html>not found</html>" * 100)
-    assert "is damaged" in finding("model").found
+    expect("model", False, "is damaged")
 
 
 def test_full_disk(monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**8, 10**8))
-    for name, advice in (("disk", "free at least 1 GB"), ("temporary", "TMPDIR")):
-        assert finding(name).ok is False
-        assert finding(name).found.startswith("0.1 GB free in ")
-        assert advice in finding(name).mend
+    expect("disk", False, "0.1 GB free in ", "free at least 1 GB")
+    expect("temporary", False, "0.1 GB free in ", "TMPDIR")
 
 
 def test_runs_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert finding("runs").ok is True
+    expect("runs", True)
     assert not (tmp_path / "runs").exists(), "looking changes nothing"
 
     def read_only(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", read_only)  # root may write anywhere: no chmod here
-    found = finding("runs")
-    assert found.ok is False
-    assert f"nothing can be written to {tmp_path / 'runs'}" in found.found
-    assert "--out" in found.mend
+    expect("runs", False, f"nothing can be written to {tmp_path / 'runs'}", "--out")
 
 
 def test_it_looks_for_data_where_the_package_does(data, monkeypatch):
@@ -344,14 +317,13 @@ def test_in_a_wheel_its_advice_needs_no_repository(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "PACKED", tmp_path / "_data")
     monkeypatch.setattr(sys, "version_info", (3, 10, 9))
     write_checkpoint(tmp_path / "_data")
-    assert finding("model").ok is True
-    assert finding("data").ok is None
-    assert "downloads 30 MB" in finding("data").mend
+    expect("model", True)
+    expect("data", None, mend="downloads 30 MB")
     for name in doctor.FASHION_MNIST:
         file = tmp_path / "cache/dit_course/FashionMNIST/raw" / name.removesuffix(".gz")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    assert finding("data").ok is True
+    expect("data", True)
     (tmp_path / "_data/checkpoints/fashion-mnist.json").unlink()
     monkeypatch.setitem(sys.modules, "torch", None)
     advice = [doctor.examine_one(name, check).mend for name, check in doctor.CHECKS.items()]

@@ -181,6 +181,14 @@ def test_the_nearest_training_picture_of_bytes_and_floats():
     assert pixel_distance(black, white).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda judge: torch.compile(judge, backend="eager")])
+def test_a_wrapped_judge_measures_the_same(wrap):
+    judge, labels = Classifier(1, 3, width=2), torch.arange(12) % 3
+    drawn, real = torch.rand(2, 12, 1, 8, 8)
+    expected = measure(judge, drawn, labels, real)
+    torch.testing.assert_close(measure(wrap(judge), drawn, labels, real), expected)
+
+
 def test_a_measurement_of_real_against_real_and_of_a_set_against_itself():
     judge, test = load_classifier("fashion-mnist").train(), load_dataset("fashion-mnist", "test")
     images, labels = test.images[:200], test.labels[:200]

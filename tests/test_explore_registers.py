@@ -1,27 +1,12 @@
 """The sliders of lesson 04: the numbers are the network's own, and every move draws again."""
 
-import base64
-import sys
-import threading
-
-import ipywidgets
-import numpy as np
 import pytest
 import torch
-from canvas_pixels import decoded, pasted
+from canvas_pixels import shown
 
 from dit_course import explore
-from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.dit import DiT
-from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.registers import STEPS, look_inside, states
-
-MODULE = sys.modules["dit_course.explore.registers"]  # the name itself is the function
-
-
-def shown(view):
-    """The pixels that the canvas paints."""
-    return pasted(view.canvas)
 
 
 @pytest.fixture
@@ -130,7 +115,7 @@ def test_looking_leaves_the_network_as_it_was(model):
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
-        ({"block": 3}, "block = 3, but this model has 2 blocks"),
+        ({"block": 3}, "block = 3, but the slider goes from 0 to 2"),
         ({"t": 1.5}, "t = 1.5, but times lie in"),
         ({"label": "boot"}, "unknown class 'boot'; this model knows class 0, class 1"),
         ({"label": 5}, "unknown class 5"),
@@ -157,39 +142,3 @@ def test_names_of_classes_are_those_of_the_model(model):
     view = explore.registers(model, label="d")
     assert view.label.value == 3
     assert "t = 0.50, d, after block 1" in view.picture.alt
-
-
-def test_the_controls_have_names_and_keys(model):
-    view = explore.registers(model)
-    assert [control.description for control in view.controls] == ["block", "time", "class"]
-    assert isinstance(view.t, ipywidgets.SelectionSlider)
-    assert isinstance(view.children[-1], Accessible)
-
-
-def test_many_events_at_once_end_with_what_the_sliders_say(model):
-    view = explore.registers(model)
-    threads = [threading.Thread(target=setattr, args=(view.block, "value", block)) for block in (2, 1, 2, 1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert f"after block {view.block.value}" in view.status
-    assert np.array_equal(shown(view), view.picture.pixels)
-
-
-def test_an_error_in_a_callback_is_shown_and_the_next_move_mends_it(model, monkeypatch):
-    view = explore.registers(model)
-    with monkeypatch.context() as patch:
-        patch.setattr(MODULE, "look_inside", lambda *_: (_ for _ in ()).throw(RuntimeError("no <tokens>")))
-        view.t.value = 0.0
-    assert "RuntimeError: no <tokens>" in view.status
-    view.block.value = 2
-    assert "t = 0.00, class 0, after block 2" in view.status
-
-
-def test_it_is_live_in_jupyterlab_and_a_still_picture_elsewhere(model):
-    view = explore.registers(model)
-    data, metadata = view._repr_mimebundle_()
-    assert data[WIDGET_VIEW]["model_id"] == view.model_id
-    assert np.array_equal(decoded(base64.b64decode(data["image/png"])), pasted(view.canvas))
-    assert metadata["image/png"]["alt"].startswith("t = 0.50, class 0, after block 1")

@@ -9,7 +9,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import torch
-from canvas_pixels import pasted
+from canvas_pixels import pasted, shown
 from PIL import Image
 
 from dit_course import explore
@@ -28,11 +28,6 @@ def model(perturbed):
     model = perturbed(DiT(config))
     model.class_names = ("hat", "sock", "glove")
     return model.eval()
-
-
-def shown(view):
-    """The pixels that the canvas paints."""
-    return pasted(view.canvas)
 
 
 def to_bytes(x):

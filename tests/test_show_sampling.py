@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from dit_course import show
-from dit_course.show.layout import PAGE_WIDTH
 
 TIMES = torch.linspace(1, 0, 11)
 
@@ -17,7 +16,6 @@ def test_solver_trajectories_say_what_runs_from_where_to_where():
         (TIMES, places), (TIMES[::5], places[::5]), title="A message", captions=("true", "euler")
     )
     assert both.alt == "A message. Lines from t = 1 to t = 0: true and euler"
-    assert both.width <= PAGE_WIDTH
     assert both.png != show.solver_trajectories((TIMES, places), (TIMES[::5], 2 * places[::5]), title="A message").png
 
 
@@ -34,7 +32,6 @@ def test_by_evaluations_measures_slopes():
     assert picture.alt.startswith(
         "Orders. Line chart with logarithmic axes: euler: slope -1.0 ends at 0.01, heun: slope -2.0"
     )
-    assert picture.width <= PAGE_WIDTH
     assert "slope" not in show.by_evaluations(counts, values).alt
     assert show.by_evaluations(counts, values).alt.startswith("What an evaluation buys: euler, heun")
 
@@ -56,8 +53,8 @@ def test_a_table_names_its_rows_and_columns():
     unnamed = show.table(list(x), ["one", "another"])
     assert unnamed.alt == "Pictures. Table of pictures, rows: one, another"
     assert unnamed.height < picture.height
-    assert show.table(x, ["one", "another"], side=28).width < picture.width <= PAGE_WIDTH
-    assert show.table(torch.rand(40, 1, 28, 28), ["a name of some length", "b"], title="T").width <= PAGE_WIDTH
+    assert show.table(x, ["one", "another"], side=28).width < picture.width
+    show.table(torch.rand(40, 1, 28, 28), ["a name of some length", "b"], title="T")
 
 
 def test_the_pictures_of_a_table_stand_row_by_row():

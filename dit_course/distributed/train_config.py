@@ -7,6 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from dit_course.guards import require
+
 
 class NonFiniteLoss(RuntimeError):
     """The loss became nan or infinite; the message says where, and what to do."""
@@ -56,22 +58,18 @@ class TrainConfig:
     def __post_init__(self):
         """Check each setting by itself."""
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("minutes", self.minutes is None or 0 < self.minutes < math.inf, "above 0, or None")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "minutes", self.minutes is None or 0 < self.minutes < math.inf, "above 0, or None")
         for name in ("lr", "clip"):
-            self._require(name, 0 < getattr(self, name) < math.inf, "above 0")
-        self._require("warmup", self.warmup >= 0, "0 or more")
-        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
-        self._require("decay", 0 <= self.decay <= 1, "between 0 and 1")
-        self._require("decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
-        self._require("stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1, or None")
-        self._require("betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
-        self._require("seed", self.seed >= 0, "0 or more")
-        self._require("precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ValueError(f"TrainConfig: {name} = {getattr(self, name)!r}, but it must be {expected}")
+            require(self, name, 0 < getattr(self, name) < math.inf, "above 0")
+        require(self, "warmup", self.warmup >= 0, "0 or more")
+        require(self, "weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        require(self, "decay", 0 <= self.decay <= 1, "between 0 and 1")
+        require(self, "decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
+        require(self, "stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1, or None")
+        require(self, "betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
+        require(self, "seed", self.seed >= 0, "0 or more")
+        require(self, "precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
 
 
 @dataclass

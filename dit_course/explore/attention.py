@@ -2,13 +2,13 @@
 
 from functools import partial
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dit_course.explore.engine.classes import class_names, class_number
-from dit_course.explore.engine.view import View
+from dit_course.explore.engine.controls import choice, class_menu, slider
+from dit_course.explore.engine.maps import Maps, MapView, middle, place_name
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.flow import interpolate
 from dit_course.sampling import Sampler
@@ -16,33 +16,12 @@ from dit_course.show import PALETTE, Picture
 from dit_course.show.layout import CAPTION, DENSITY, MARGIN
 from dit_course.show.lesson_01_patches import one_image
 from dit_course.show.lesson_02_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
-from dit_course.show.text import BAR_ROOM, color_bar, percent, write
+from dit_course.show.text import BAR_ROOM, color_bar, paste, percent, write
 
 AVERAGE, NO_CLASS = "average", "no class"
 SMALL = 330  # least height of the overview of all heads, in pixels of the page
 TOP = MARGIN + CAPTION + MARGIN  # above the maps: their captions
 SHADES = heat(torch.linspace(0, 1, 64))  # of a map, from the lowest weight to the highest
-
-
-def attention(
-    model: nn.Module,
-    image: Tensor | None = None,
-    label: int | str | None = None,
-    t: float = 0.5,
-    block: int | None = None,
-    head: int | None = None,
-    patch: int | None = None,
-    seed: int = 0,
-) -> "Attention":
-    """Sliders for the block, the head, the query patch, the time and the class: what does a model attend to?
-
-    model: any DiT, yours or the shipped one. image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1], clean: noise
-    for the time t is added (seed: which noise); None lets the model sample one. label: the class that the model gets,
-    None for none. block, head, patch: where the sliders start, counted from 0; None takes the middle block, the average
-    of all heads, the middle patch. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static
-    picture shows the same.
-    """
-    return Attention(model, image, label, t, block, head, patch, seed)
 
 
 @torch.no_grad()
@@ -70,7 +49,7 @@ def attention_maps(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = No
     return torch.stack([layer.attention_map(caught[number]).float() for number, layer in enumerate(layers)])
 
 
-class AttentionLayout:
+class AttentionLayout(Maps):
     """Where the maps go: captions are drawn once, maps painted at every move of a slider.
 
     grid: (rows, columns) of patches. blocks, heads, tokens: how many there are.
@@ -84,9 +63,9 @@ class AttentionLayout:
         self.tiny = max(1, DENSITY * max(tall, SMALL) // (blocks * (-(-tokens // grid[1]) + 2)))
         small = map_pixels(torch.zeros(tokens), grid, self.tiny).shape
         self.step = (small[0] + self.tiny + 2, small[1] + self.tiny + 2)  # from one tiny map to the next
-        self.lefts = [MARGIN, 2 * MARGIN + wide + MARGIN, 6 * MARGIN + 2 * wide + 60 + BAR_ROOM]
+        self.lefts, self.maps_left = [MARGIN, 3 * MARGIN + wide], 6 * MARGIN + 2 * wide + 60 + BAR_ROOM
         self.top = TOP
-        self.width = self.lefts[2] + heads * self.step[1] // DENSITY + 2 * MARGIN
+        self.width = self.maps_left + heads * self.step[1] // DENSITY + 2 * MARGIN
         self.height = TOP + max(tall, blocks * self.step[0] // DENSITY + CAPTION) + 2 * MARGIN
         self.bar = (TOP, self.lefts[1] + wide + MARGIN, grid[0] * self.cell // DENSITY)  # top, left, height
         self.blank = self._captions(tall, wide, tokens > grid[0] * grid[1])
@@ -101,48 +80,52 @@ class AttentionLayout:
         image = picture_pixels(picture, self.patch_size, self.cell)
         for left, pixels in ((self.lefts[0], image), (self.lefts[1], map_pixels(row, self.grid, self.cell))):
             frame(pixels, query, self.grid, self.cell)
-            self._put(page, pixels, DENSITY * TOP, DENSITY * left)
+            paste(page, pixels, TOP, left)
         most = float(row.max())
         color_bar(page, SHADES, self.bar, [percent(most * share) for share in (0, 0.5, 1)])
         for b in range(self.blocks):
             for h in range(self.heads):
                 pixels = map_pixels(maps[b, h, query], self.grid, self.tiny)
-                chosen = b == block and head in (None, h)
-                edge = rgb(PALETTE["guidance"]) if chosen else (0xBB,) * 3
+                edge = rgb(PALETTE["guidance"]) if b == block and head in (None, h) else 0xBB
                 boxed = np.full((pixels.shape[0] + 4, pixels.shape[1] + 4, 3), edge, dtype=np.uint8)
                 boxed[2:-2, 2:-2] = pixels
-                top, left = DENSITY * TOP + b * self.step[0] - 2, DENSITY * self.lefts[2] + h * self.step[1] - 2
-                self._put(page, boxed, top, left)
+                top, left = b * self.step[0] - 2, h * self.step[1] - 2  # in pixels of the file
+                paste(page, boxed, TOP + top / DENSITY, self.maps_left + left / DENSITY)
         return page
-
-    def patch_at(self, x: float, y: float) -> int | None:
-        """The number of the patch at a place on the page, in the picture or in the map; None where there is none."""
-        for left in self.lefts[:2]:
-            row, column = (int(DENSITY * side // self.cell) for side in (y - TOP, x - left))
-            if 0 <= row < self.grid[0] and 0 <= column < self.grid[1]:
-                return row * self.grid[1] + column
-        return None
-
-    @staticmethod
-    def _put(page: np.ndarray, pixels: np.ndarray, top: int, left: int) -> None:
-        page[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
 
     def _captions(self, tall: int, wide: int, registers: bool) -> np.ndarray:
         blank = np.full((DENSITY * self.height, DENSITY * self.width, 3), 255, dtype=np.uint8)
-        for left, text in zip(self.lefts, ("what it sees", "where it looks", "all heads (own scales)"), strict=True):
+        texts = "what it sees", "where it looks", "all heads (own scales)"
+        for left, text in zip((*self.lefts, self.maps_left), texts, strict=True):
             write(blank, text, left, MARGIN + CAPTION)
         for block in range(self.blocks):
             middle = TOP + (block * self.step[0] + self.step[0] / 2) / DENSITY
-            write(blank, f"block {block}", self.lefts[2] - MARGIN, middle + 0.36 * CAPTION, align="right")
+            write(blank, f"block {block}", self.maps_left - MARGIN, middle + 0.36 * CAPTION, align="right")
         if registers:
             write(blank, "registers", self.lefts[0] + wide, TOP + tall - 2, align="right")
         return blank
 
 
-class Attention(View):
-    """The view that `attention` makes. `picture` is what it shows at the moment."""
+class Attention(MapView):
+    """Sliders for the block, the head, the query patch, the time and the class: what does a model attend to?
 
-    def __init__(self, model, image, label, t, block, head, patch, seed):
+    model: any DiT, yours or the shipped one. image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1], clean: noise
+    for the time t is added (seed: which noise); None lets the model sample one. label: the class that the model gets,
+    None for none. block, head, patch: where the sliders start, counted from 0; None takes the middle block, the average
+    of all heads, the middle patch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Tensor | None = None,
+        label: int | str | None = None,
+        t: float = 0.5,
+        block: int | None = None,
+        head: int | None = None,
+        patch: int | None = None,
+        seed: int = 0,
+    ):
         self.weights = Weights(model)
         grid, heads, blocks = model.config.grid, model.config.heads, model.config.depth
         count = grid[0] * grid[1]
@@ -153,30 +136,15 @@ class Attention(View):
         tokens = count + model.config.registers
         self.drawing = AttentionLayout(grid, model.config.patch_size, blocks, heads, tokens)
         self._maps = Cache()
-        wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
-        places = [(f"{i}: row {i // grid[1]}, column {i % grid[1]}", i) for i in range(count)]
+        places = [(place_name(i, grid), i) for i in range(count)]
         places += [(f"register {i}", count + i) for i in range(model.config.registers)]
         self._places = [name for name, _ in places]
-        middle = grid[0] // 2 * grid[1] + grid[1] // 2
-        self.block = widgets.IntSlider(
-            blocks // 2 if block is None else block, min=0, max=blocks - 1, description="block", **wide
-        )
-        self.head = widgets.SelectionSlider(
-            options=[(AVERAGE, AVERAGE), *((str(i), i) for i in range(heads))],
-            value=AVERAGE if head is None else head,
-            description="head",
-            **wide,
-        )
-        self.patch = widgets.SelectionSlider(
-            options=places, value=middle if patch is None else patch, description="patch", **wide
-        )
-        self.t = widgets.FloatSlider(t, min=0, max=1, step=0.05, description="time t", readout_format=".2f", **wide)
-        self.label = widgets.Dropdown(
-            options=[(NO_CLASS, NO_CLASS), *((name, i) for i, name in enumerate(names))],
-            value=NO_CLASS if label is None else label,
-            description="class",
-            **wide,
-        )
+        every_head = [(AVERAGE, AVERAGE), *((str(i), i) for i in range(heads))]
+        self.block = slider("block", blocks // 2 if block is None else block, 0, blocks - 1)
+        self.head = choice("head", every_head, AVERAGE if head is None else head)
+        self.patch = choice("patch", places, middle(grid) if patch is None else patch)
+        self.t = slider("time t", t, 0, 1, 0.05)
+        self.label = class_menu(names, label, NO_CLASS)
         controls = (self.block, self.head, self.patch, self.t) + ((self.label,) if names else ())
         super().__init__(controls)
 
@@ -204,12 +172,6 @@ class Attention(View):
         row = maps[block].mean(dim=0)[query] if head is None else maps[block, head, query]
         caption = _describe(row, query, self._places[query], block, head, t, self.drawing.grid)
         self.show(Picture.of(pixels, caption))
-
-    def picked(self, x: float, y: float) -> None:
-        """Take the patch that was clicked as the query."""
-        number = self.drawing.patch_at(x, y)
-        if number is not None:
-            self.patch.value = number
 
     def prefetch(self, job: Job, state: tuple) -> None:
         """Compute the maps of the neighboring times."""

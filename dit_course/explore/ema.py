@@ -12,38 +12,23 @@ from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from dit_course.ema import averaging_weights, warmup_decays
+from dit_course.explore.engine.controls import choice, slider
 from dit_course.explore.engine.view import View, neighbors
 from dit_course.explore.engine.worker import DEBOUNCE, INSTANT, Cache, Job
 from dit_course.sampling import Sampler
 from dit_course.show import PALETTE, Picture, to_bytes
 from dit_course.show.arrays import enlarge
-from dit_course.show.axes import add_axes
-from dit_course.show.layout import DENSITY, TEXT, blank_figure, rendered
+from dit_course.show.axes import chart
+from dit_course.show.layout import DENSITY, TEXT, rendered
 from dit_course.show.lesson_07_ema import draw_profile
+from dit_course.show.text import paste
 
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
 WIDTH, HEIGHT, LEFT = 820, 290, 380  # of the picture, and where its samples begin, in pixels of the page
 TILE, COLUMNS = 84, 5
 ROWS, NAMES = (130, 6), ("drawn by the newest weights (raw)", "drawn by the average")  # from below; what they are
 STEPS, PREVIEW_STEPS = 8, 2  # of the sampler
-
-
-def ema(
-    model: nn.Module,
-    snapshots: Tensor,
-    decay: float = 0.95,
-    warmup: bool = True,
-    labels: Sequence[int | str] | None = None,
-    seed: int = 1,
-) -> "Average":
-    """Sliders for the decay and the step of an average of stored weights: what is in it, and what it samples.
-
-    model: has the shape of the weights; it is not changed. snapshots: (steps + 1, parameters), the initial weights and
-        those after each step, as `torch.nn.utils.parameters_to_vector` makes them.
-    labels: of the five samples; None takes the first classes.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return Average(model, snapshots, decay, warmup, labels, seed)
+SIZE = (60, 290)  # of a control, in pixels
 
 
 def shares_of(steps: int, decay: float, warmup: bool) -> Tensor:
@@ -71,8 +56,7 @@ def pictures_of(
 
 def draw_shares(shares: Tensor, title: str) -> np.ndarray:
     """The chart on the left, and the names of the rows at its right: (height, width, 3) uint8."""
-    figure = blank_figure(WIDTH, HEIGHT)
-    axes = add_axes(figure, (0.085, 0.18, 0.29, 0.62), "step", "share in the average", "y")
+    figure, axes = chart(WIDTH, HEIGHT, (0.085, 0.18, 0.29, 0.62), "step", "share in the average", "y")
     top = float(shares[1:].max())
     draw_profile(axes, shares, "", PALETTE["model"], top if top > 0 else 1.0)
     figure.text(8 / WIDTH, 1 - 24 / HEIGHT, title, **TEXT | {"fontsize": 14})
@@ -82,16 +66,14 @@ def draw_shares(shares: Tensor, title: str) -> np.ndarray:
     return rendered(figure)
 
 
-def paste(background: np.ndarray, raw: Tensor, averaged: Tensor) -> np.ndarray:
+def with_samples(background: np.ndarray, raw: Tensor, averaged: Tensor) -> np.ndarray:
     """Both rows of samples (n, C, H, W) uint8 beside the chart: (height, width, 3) uint8."""
     page = background.copy()
     for pixels, high in zip((raw, averaged), ROWS, strict=True):
-        zoom = max(1, TILE // max(pixels.shape[-2:])) * DENSITY
-        tiles = enlarge(pixels, zoom).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)  # (n, h, w, 3)
-        bottom = DENSITY * (HEIGHT - high)
+        zoom = max(1, TILE // max(pixels.shape[-2:]))
+        tiles = enlarge(pixels, zoom * DENSITY).permute(0, 2, 3, 1)  # (n, c, h, w) -> (n, h, w, c)
         for number, tile in enumerate(tiles[:COLUMNS].numpy()):
-            left = DENSITY * (LEFT + number * (TILE + 4))
-            page[bottom - tile.shape[0] : bottom, left : left + tile.shape[1]] = tile
+            paste(page, tile, HEIGHT - high - tile.shape[0] / DENSITY, LEFT + number * (TILE + 4))
     return page
 
 
@@ -100,10 +82,23 @@ def describe(shares: Tensor, title: str) -> str:
     return f"{title}: {float(shares[0]):.0%} of it is the start, {float(shares[-1]):.0%} the newest step"
 
 
-class Average(View):
-    """The view that `ema` makes. `picture` is what it shows at the moment."""
+class Ema(View):
+    """Sliders for the decay and the step of an average of stored weights: what is in it, and what it samples.
 
-    def __init__(self, model: nn.Module, snapshots: Tensor, decay: float, warmup: bool, labels, seed: int):
+    model: has the shape of the weights; it is not changed. snapshots: (steps + 1, parameters), the initial weights and
+        those after each step, as `torch.nn.utils.parameters_to_vector` makes them.
+    labels: of the five samples; None takes the first classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        snapshots: Tensor,
+        decay: float = 0.95,
+        warmup: bool = True,
+        labels: Sequence[int | str] | None = None,
+        seed: int = 1,
+    ):
         count = sum(parameter.numel() for parameter in model.parameters())
         if snapshots.ndim != 2 or len(snapshots) < 2 or snapshots.shape[1] != count:
             raise ValueError(
@@ -114,10 +109,9 @@ class Average(View):
         self.model, self.snapshots = deepcopy(model).eval(), snapshots.detach()
         self.labels, self.seed = labels, seed
         self._samples, self._charts, self._seconds = Cache(), Cache(), 0.0
-        wide = {"style": {"description_width": "60px"}, "layout": {"width": "290px"}}
         steps = len(snapshots) - 1
-        self.decay = widgets.SelectionSlider(options=sorted({*DECAYS, decay}), value=decay, description="decay", **wide)
-        self.step = widgets.IntSlider(steps, min=1, max=steps, description="step", **wide)
+        self.decay = choice("decay", sorted({*DECAYS, decay}), decay, SIZE)
+        self.step = slider("step", steps, 1, steps, size=SIZE)
         self.warmup = widgets.Checkbox(warmup, description="warm-up", indent=False, layout={"width": "110px"})
         super().__init__([self.decay, self.step, self.warmup])
 
@@ -143,7 +137,7 @@ class Average(View):
     def _update(self, state, raw: Tensor | None, averaged: Tensor, rough: bool = False) -> None:
         shares, title, chart = self._chart(state)
         raw = raw if raw is not None else torch.full_like(averaged, 238)  # gray until it is sampled
-        picture = Picture.of(paste(chart, raw, averaged), describe(shares, title))
+        picture = Picture.of(with_samples(chart, raw, averaged), describe(shares, title))
         self.show(picture, picture.alt + (": preview, sampling ..." if rough else ""), rough)
 
     def _chart(self, state: tuple[float, int, bool]) -> tuple[Tensor, str, np.ndarray]:

@@ -4,6 +4,7 @@ import ipywidgets as widgets
 from torch import Tensor, nn
 
 from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import choice, class_menu, slider
 from dit_course.explore.engine.view import View, neighbors
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.explore.guidance import EVERY_CLASS, MOST_PICTURES, Guidance
@@ -12,6 +13,7 @@ from dit_course.show import ImageGrid, Picture, to_bytes
 from dit_course.wrappers import unwrap
 
 EVALUATIONS = (1, 2, 4, 8)
+SIZE = (80, 300)  # of a control, in pixels
 
 
 def guidance(
@@ -47,19 +49,10 @@ class FewSteps(View):
         self.weights, self.names, self.samples = Weights(student), class_names(student), Cache()
         label = class_number(self.names, label)
         self._grids: dict[tuple[int, ...], ImageGrid] = {}
-        wide = {"style": {"description_width": "80px"}, "layout": {"width": "300px"}}
-        low, high = CFG_RANGE
-        self.cfg = widgets.FloatSlider(
-            cfg, min=low, max=high, step=0.25, description="guidance", readout_format=".2f", **wide
-        )
-        classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
-        self.label = widgets.Dropdown(
-            options=classes, value=EVERY_CLASS if label is None else label, description="class", **wide
-        )
-        self.seed = widgets.IntSlider(seed, min=0, max=max(99, seed), description="seed", **wide)
-        self.steps = widgets.SelectionSlider(
-            options=sorted({*EVALUATIONS, steps}), value=steps, description="evaluations", **wide
-        )
+        self.cfg = slider("guidance", cfg, *CFG_RANGE, 0.5, SIZE)
+        self.label = class_menu(self.names, label, EVERY_CLASS, SIZE)
+        self.seed = slider("seed", seed, 0, max(99, seed), size=SIZE)
+        self.steps = choice("evaluations", sorted({*EVALUATIONS, steps}), steps, SIZE)
         controls = (self.cfg, self.label, self.seed, self.steps)
         rows = [widgets.HBox(controls[i : i + 2], layout={"flex_flow": "row wrap"}) for i in (0, 2)]
         super().__init__(controls, rows)
@@ -83,7 +76,7 @@ class FewSteps(View):
         pixels, (cfg, label, seed, steps) = self.sample(state), state
         labels = self.labels_of(label)
         name = label if label == EVERY_CLASS else self.names[label]
-        caption = f"{name}, guidance {cfg:.2f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} a picture"
+        caption = f"{name}, guidance {cfg:.1f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} a picture"
         self._shown = pixels, labels, caption
         if labels not in self._grids:  # its captions are drawn once
             self._grids[labels] = ImageGrid(pixels.shape, [self.names[i] for i in labels], columns=5)

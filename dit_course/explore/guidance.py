@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import class_menu, slider, styled
 from dit_course.explore.engine.guidance_cache import (
     Guesser,
     Request,
@@ -19,10 +20,11 @@ from dit_course.explore.engine.guidance_cache import (
 )
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import DEBOUNCE, INSTANT, Cache, Job, Weights
-from dit_course.sampling import Sampler
+from dit_course.sampling import Interval, Sampler
 from dit_course.show import ImageGrid, Picture
 
 MOST_PICTURES = 10
+SIZE = (70, 290)  # of a control, in pixels
 EVERY_CLASS = "every class"
 STRONGEST = 8.0
 MOST_GRIDS = 20  # classes whose captions are drawn and whose images are guessed by prefetching
@@ -41,33 +43,39 @@ def cost(cfg: float, steps: int, interval: tuple[float, float] = (0.0, 1.0)) -> 
 
 
 class Guidance(View):
-    """The view that `guidance` makes. `picture` is what it shows at the moment."""
+    """Sliders for the guidance scale, the class, the seed and the steps of a model with classes.
 
-    def __init__(self, model: nn.Module, cfg: float, label: int | str | None, seed: int, steps: int, interval=None):
+    cfg, label, seed, steps: where they start; label None samples one image of every class (of the first ten).
+    interval: the times between which guidance acts, with a slider of its own (lesson 08); None shows no such slider.
+    Sampled with the solver "ab2", which needs half of Euler's steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        cfg: float = 2.5,
+        label: int | str | None = None,
+        seed: int = 0,
+        steps: int = 8,
+        interval: Interval | None = None,
+    ):
         if model.config.num_classes is None:
             raise ValueError("this model has no classes, so there is nothing to guide it with: load one that has")
         # invalid values are an error here, before a slider clamps them
         Sampler(model, steps=steps, cfg=cfg, cfg_interval=interval or (0.0, 1.0))
-        self.weights = Weights(model)
+        self.weights = Weights(model, renewed=self._forget)
         self.names = class_names(model)
         label = class_number(self.names, label)
         self.trajectories, self.guesser = Cache(), Guesser()
         self.guesses = Cache(MEMORY_OF_GUESSES)  # prefetched
-        self._version, self._seconds = 0, 0.0  # of the cached trajectories' weights; that an integration took
+        self._seconds = 0.0  # that an integration took
         self._grids: dict[tuple[int, ...], ImageGrid] = {}
-        wide = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
-        classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
-        self.cfg = widgets.FloatSlider(
-            cfg, min=0, max=max(STRONGEST, cfg), step=0.5, description="guidance", readout_format=".1f", **wide
-        )
-        self.label = widgets.Dropdown(
-            options=classes, value=EVERY_CLASS if label is None else label, description="class", **wide
-        )
-        self.seed = widgets.IntSlider(seed, min=0, max=max(99, seed), description="seed", **wide)
-        self.steps = widgets.IntSlider(steps, min=1, max=max(50, steps), description="steps", **wide)
-        self.interval = widgets.FloatRangeSlider(
-            value=interval or (0.0, 1.0), min=0, max=1, step=0.05, description="interval", readout_format=".2f", **wide
-        )
+        self.cfg = slider("guidance", cfg, 0, max(STRONGEST, cfg), 0.5, SIZE)
+        self.label = class_menu(self.names, label, EVERY_CLASS, SIZE)
+        self.seed = slider("seed", seed, 0, max(99, seed), size=SIZE)
+        self.steps = slider("steps", steps, 1, max(50, steps), size=SIZE)
+        span = {"value": interval or (0.0, 1.0), "min": 0, "max": 1, "step": 0.05, "readout_format": ".2f"}
+        self.interval = widgets.FloatRangeSlider(**span, description="interval", **styled(SIZE))
         controls = (self.cfg, self.label, self.seed, self.steps, *([self.interval] if interval else []))
         pairs = [controls[i : i + 2] for i in range(0, len(controls), 2)]
         super().__init__(controls, [widgets.HBox(pair, layout={"flex_flow": "row wrap"}) for pair in pairs])
@@ -89,7 +97,7 @@ class Guidance(View):
 
     def render(self, job: Job, state: Request) -> None:
         """First a guess from cached trajectories, then predictions of later steps, then the images in full quality."""
-        model = self._model()
+        model = self.weights.copy()
         path, start = self.trajectories.get(state), time.perf_counter()
         if path is None:
             if job.live and self._seconds > INSTANT:
@@ -102,7 +110,7 @@ class Guidance(View):
 
     def prefetch(self, job: Job, state: Request) -> None:
         """Sample the states that are one move away, as far as that takes little time."""
-        model, until = self._model(), time.perf_counter() + PREFETCH
+        model, until = self.weights.copy(), time.perf_counter() + PREFETCH
         seeds = [seed for seed in (state.seed + 1, state.seed - 1) if 0 <= seed <= self.seed.max]
         classes = _nearest_first(state.labels[0], len(self.names))[:MOST_GRIDS]
         others = [replace(state, labels=(number,) * MOST_PICTURES) for number in classes]
@@ -121,15 +129,11 @@ class Guidance(View):
                 if self.trajectories.get(request) is None and time.perf_counter() + self._seconds < until:
                     self._keep(integrate(model, request))
 
-    def _model(self) -> nn.Module:
-        """The model as it is now; what was sampled with other weights is forgotten."""
-        model = self.weights.copy()
-        if self._version != self.weights.version:
-            self.trajectories.clear()
-            self.guesses.clear()
-            self.guesser = Guesser()
-            self._version = self.weights.version
-        return model
+    def _forget(self) -> None:
+        """Forget what was sampled with other weights."""
+        self.trajectories.clear()
+        self.guesses.clear()
+        self.guesser = Guesser()
 
     def _keep(self, path: Trajectory) -> None:
         self.trajectories.put(path.request, path)

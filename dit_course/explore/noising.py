@@ -1,10 +1,10 @@
 """A slider for t: an image interpolated with noise, always the same noise, and what a model predicts from it."""
 
-import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
 from dit_course.data import to_float
+from dit_course.explore.engine.controls import slider
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job, Weights
 from dit_course.flow import data_from_velocity, interpolate
@@ -13,18 +13,6 @@ from dit_course.show.lesson_01_patches import one_image
 
 PARTS = ("(1 - t) picture", "t noise", "the sum: x_t")
 GUESS = "the model's guess"
-
-
-def noising(
-    image: Tensor, t: float = 0.3, seed: int = 0, model: nn.Module | None = None, label: int | None = None
-) -> "Noising":
-    """A slider for t: the shares of image and noise, and their sum x_t.
-
-    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. t: where the slider starts. seed: of the noise, which
-    stays the same. model: shows the image that it predicts from x_t, too; label: its class (None: no label).
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return Noising(one_image(image), t, seed, model, label)
 
 
 @torch.no_grad()
@@ -48,25 +36,21 @@ def draw(
 
 
 class Noising(View):
-    """The view that `noising` makes. `picture` is what it shows at the moment."""
+    """A slider for t: the shares of image and noise, and their sum x_t.
 
-    def __init__(self, pixels: Tensor, t: float, seed: int, model: nn.Module | None, label: int | None):
-        if not 0 <= t <= 1:
-            raise ValueError(f"t = {t!r}, but time runs from 0 (data) to 1 (noise)")
-        self.pixels, self.label = pixels, label
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. t: where the slider starts, 0 is data, 1 is noise.
+    seed: of the noise, which stays the same. model: shows the image that it predicts from x_t, too; label: its class
+    (None: no label).
+    """
+
+    def __init__(
+        self, image: Tensor, t: float = 0.3, seed: int = 0, model: nn.Module | None = None, label: int | None = None
+    ):
+        self.pixels, self.label = one_image(image), label
         self.weights = None if model is None else Weights(model)
-        self.noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+        self.noise = torch.randn(self.pixels.shape, generator=torch.Generator().manual_seed(seed))
         self._grid = None
-        self.t = widgets.FloatSlider(
-            t,
-            min=0,
-            max=1,
-            step=0.01,
-            description="t",
-            readout_format=".2f",
-            style={"description_width": "20px"},
-            layout={"width": "480px"},
-        )
+        self.t = slider("t", t, 0, 1, 0.01, (20, 480))
         super().__init__([self.t])
 
     @property

@@ -2,30 +2,20 @@
 
 import math
 
-import ipywidgets as widgets
 from torch import Tensor
 
+from dit_course.explore.engine.controls import choice
 from dit_course.explore.engine.view import DrawnView
 from dit_course.explore.engine.worker import Job
 from dit_course.patches import patch_grid, patchify
 from dit_course.show import PALETTE, Picture
-from dit_course.show.axes import add_axes, log_ticks
+from dit_course.show.axes import add_axes, log_ticks, note
 from dit_course.show.layout import DENSITY, MARGIN, TEXT, blank_figure, rendered
 from dit_course.show.lesson_01_patches import cut_up, draw_cut, draw_table, one_image
 from dit_course.show.text import GRAYS, color_bar, short
 
 WIDTH, HEIGHT, SIDE = 820, 300, 230  # of the picture and of the image in it, in pixels of the page
 MOST_TOKENS = 4096
-
-
-def patches(image: Tensor, patch_size: int | None = None, width: int = 128) -> "Patches":
-    """A slider for the patch size, over all that fit: the patches, their tokens, and the cost of a block.
-
-    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. patch_size: where the slider starts; None takes one in
-    the middle. width: of the tokens inside the transformer whose cost is drawn.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return Patches(one_image(image), patch_size, width)
 
 
 def fitting(height: int, width: int) -> list[int]:
@@ -52,8 +42,7 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     cut = cut_up(pixels, patch_size, SIDE)
     tall = cut.shape[0] / DENSITY
     draw_cut(figure, cut, patch_grid(*pixels.shape[1:], patch_size), (MARGIN, HEIGHT - 34 - tall))
-    table_axes = figure.add_axes((0.37, 0.17, 0.18, 0.71))
-    draw_table(table_axes, table.float())
+    draw_table(figure, (0.37, 0.17, 0.18, 0.71), table.float())
     cost_axes = add_axes(figure, (0.70, 0.17, 0.28, 0.71), "tokens", "multiply-adds")
     _draw_cost(cost_axes, pixels, patch_size, width)
     share = pairs / (linear + pairs)
@@ -73,21 +62,19 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
 
 
 class Patches(DrawnView):
-    """The view that `patches` makes. `picture` is what it shows at the moment."""
+    """A slider for the patch size, over all that fit: the patches, their tokens, and the cost of a block.
 
-    def __init__(self, pixels: Tensor, patch_size: int | None, width: int):
-        sizes = fitting(*pixels.shape[1:])
+    image: (C, H, W) or (1, C, H, W), uint8 or floats in [0, 1]. patch_size: where the slider starts; None takes one in
+    the middle. width: of the tokens inside the transformer whose cost is drawn.
+    """
+
+    def __init__(self, image: Tensor, patch_size: int | None = None, width: int = 128):
+        self.pixels, self.width = one_image(image), width
+        sizes = fitting(*self.pixels.shape[1:])
         if patch_size is not None:
-            patch_grid(*pixels.shape[1:], patch_size)  # raises ValueError where it does not fit
+            patch_grid(*self.pixels.shape[1:], patch_size)  # raises ValueError where it does not fit
         start = patch_size if patch_size in sizes else sizes[len(sizes) // 2]
-        self.pixels, self.width = pixels, width
-        self.patch_size = widgets.SelectionSlider(
-            options=sizes,
-            value=start,
-            description="patch size",
-            style={"description_width": "80px"},
-            layout={"width": "400px"},
-        )
+        self.patch_size = choice("patch size", sizes, start, (80, 400))
         super().__init__([self.patch_size])
 
     def picture_of(self, state: tuple[int]) -> Picture:
@@ -111,14 +98,9 @@ def _draw_cost(axes, pixels: Tensor, patch_size: int, width: int) -> None:
         axes.loglog(counts, part, color=PALETTE[color], linewidth=1.5, marker="o", markersize=3)
         axes.plot(counts[here], part[here], color=PALETTE[color], marker="o", markersize=10)
         upper = part[0] == max(pair[0] for pair in parts)
-        axes.annotate(
-            name,
-            (counts[len(counts) // 2], part[len(counts) // 2]),
-            xytext=(-8, 10) if upper else (8, -16),
-            textcoords="offset points",
-            ha="right" if upper else "left",
-            **TEXT | {"color": "#555555" if color == "noise" else PALETTE[color]},
-        )
+        shift, side = ((-8, 10), "right") if upper else ((8, -16), "left")
+        style = {"ha": side, "fontsize": 10, "color": "#555555" if color == "noise" else PALETTE[color]}
+        note(axes, name, (counts[len(counts) // 2], part[len(counts) // 2]), shift, **style)
     axes.axvline(counts[here], color=PALETTE["data"], linewidth=1, linestyle=":")
     log_ticks(axes, [counts[0], counts[here], counts[-1]])
     axes.yaxis.set_major_formatter(lambda value, _: short(value))

@@ -2,18 +2,18 @@
 
 import math
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dit_course.explore.engine.view import View
+from dit_course.explore.engine.controls import choice, slider
+from dit_course.explore.engine.maps import Maps, MapView, middle, place_name
 from dit_course.explore.engine.worker import Job
 from dit_course.patches import sincos_position_embedding
 from dit_course.show import PALETTE, Picture
 from dit_course.show.layout import CAPTION, DENSITY, INK, MARGIN
 from dit_course.show.lesson_02_attention import cell_side, cells, frame, heat, rgb
-from dit_course.show.text import BAR_ROOM, color_bar, write
+from dit_course.show.text import BAR_ROOM, color_bar, paste, write
 
 TOP = 2 * (CAPTION + MARGIN) + MARGIN  # above the maps: two lines of text each
 SIDE = 260  # of a map, in pixels of the page
@@ -29,8 +29,7 @@ def positions(
     where: a DiT, whose own position embedding is shown, or the (rows, columns) of a grid of patches. width: of the
     embedding of such a grid, a multiple of 4; None takes 64. patch: where the slider starts, in reading order; None
     takes the one in the middle. feature: the number of the wave on screen, from 0 to width - 1. A click on a map picks
-    a patch, too. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the
-    same.
+    a patch, too.
     """
     if isinstance(where, nn.Module):
         if width is not None:
@@ -64,7 +63,7 @@ def wave_colors(values: Tensor) -> np.ndarray:
     return np.round(255 + np.abs(share) * (ends - 255)).astype(np.uint8)
 
 
-class PositionMaps:
+class PositionMaps(Maps):
     """Two maps: the similarities of a patch's position embedding to all others, and one feature of the table.
 
     table: (rows * columns, width), the embedding. grid: (rows, columns).
@@ -102,8 +101,7 @@ class PositionMaps:
             pixels = cells(color.reshape(*self.grid, 3), self.cell)
             frame(pixels, patch, self.grid, self.cell, 3 * DENSITY, "#ffffff")  # dark on light: seen on every color
             frame(pixels, patch, self.grid, self.cell, 2 * DENSITY, INK)
-            top = DENSITY * TOP
-            page[top : top + pixels.shape[0], DENSITY * left : DENSITY * left + pixels.shape[1]] = pixels
+            paste(page, pixels, TOP, left)
             for number, (line, ink) in enumerate(zip(lines, (INK, "#555555"), strict=True)):
                 write(page, line, left, MARGIN + CAPTION + number * (CAPTION + MARGIN), ink=ink)
         return page
@@ -112,51 +110,28 @@ class PositionMaps:
         """The picture as text."""
         row, others = self.products[patch], self.products[patch].clone()
         others[patch] = -math.inf
-        text = f"{_place(patch, self.grid)}: {_number(row[patch])} with itself"
+        text = f"patch {place_name(patch, self.grid)}: {_number(row[patch])} with itself"
         if len(row) > 1:
             nearest, far = int(others.argmax()), int(row.argmin())
             text += f", {_number(row[nearest])} with patch {nearest}, at least {_number(row[far])} (patch {far})"
         value = float(self.table[patch, feature])
         return f"{text}. Feature {feature}, {wave_name(feature, self.table.shape[1])}: {value:.2f} here"
 
-    def patch_at(self, x: float, y: float) -> int | None:
-        """The number of the patch at a place on the page, in either map; None where there is none."""
-        for left in self.lefts:
-            row, column = (int(DENSITY * side // self.cell) for side in (y - TOP, x - left))
-            if 0 <= row < self.grid[0] and 0 <= column < self.grid[1]:
-                return row * self.grid[1] + column
-        return None
 
-
-class Positions(View):
+class Positions(MapView):
     """The view that `positions` makes. `picture` is what it shows at the moment."""
 
     def __init__(self, table: Tensor, grid: tuple[int, int], patch: int | None, feature: int):
         count, width = table.shape
-        patch = grid[0] // 2 * grid[1] + grid[1] // 2 if patch is None else patch
-        for name, value, top in (("patch", patch, count), ("feature", feature, width)):
-            if not 0 <= value < top:
-                raise ValueError(f"{name} = {value}, but they are counted from 0 to {top - 1} here")
         self.drawing = PositionMaps(table, grid)
-        wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
-        places = [(_place(number, grid).removeprefix("patch "), number) for number in range(count)]
-        self.patch = widgets.SelectionSlider(options=places, value=patch, description="patch", **wide)
-        self.feature = widgets.IntSlider(feature, min=0, max=width - 1, description="feature", **wide)
+        places = [(place_name(number, grid), number) for number in range(count)]
+        self.patch = choice("patch", places, middle(grid) if patch is None else patch)
+        self.feature = slider("feature", feature, 0, width - 1)
         super().__init__([self.patch, self.feature])
 
     def render(self, job: Job, state: tuple[int, int]) -> None:
         """Paint both maps."""
         self.show(Picture.of(self.drawing.paint(*state), self.drawing.describe(*state)))
-
-    def picked(self, x: float, y: float) -> None:
-        """Compare with the patch that was clicked."""
-        number = self.drawing.patch_at(x, y)
-        if number is not None:
-            self.patch.value = number
-
-
-def _place(number: int, grid: tuple[int, int]) -> str:
-    return f"patch {number}: row {number // grid[1]}, column {number % grid[1]}"
 
 
 def _number(value: float) -> str:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from dit_course.conditioning import modulate
 from dit_course.explore.engine.classes import class_names, class_number
+from dit_course.explore.engine.controls import choice, slider
 from dit_course.explore.engine.view import DrawnView
 from dit_course.explore.engine.worker import Cache, Job, Weights
 from dit_course.sampling import Sampler
 from dit_course.show import Picture
 from dit_course.show.lesson_04_registers import draw_inside
 
-STEPS = 20
+STEPS, SIZE = 20, (60, 260)  # of the sampler; of a control, in pixels
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,6 @@ class Inside:
     def norms(self) -> Tensor:
         """The norm of each token: (depth + 1, batch, tokens)."""
         return self.tokens.norm(dim=-1)
-
-
-def registers(
-    model: nn.Module, label: int | str | None = None, block: int = 1, t: float = 0.5, seed: int = 0
-) -> "Registers":
-    """Sliders for the block, the time and the class: the norms of all tokens, and the attention to the registers.
-
-    The states are those that the model samples from a seed in 20 steps of Euler without guidance; t picks one of them.
-    label, block, t, seed: where they start; block 0 shows the tokens before the first block.
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return Registers(model, label, block, t, seed)
 
 
 @torch.no_grad()
@@ -75,35 +64,36 @@ def look_inside(model: nn.Module, x: Tensor, t: Tensor, y: Tensor | None = None)
 
 
 class Registers(DrawnView):
-    """The view that `registers` makes. `picture` is what it shows at the moment."""
+    """Sliders for the block, the time and the class: the norms of all tokens, and the attention to the registers.
 
-    def __init__(self, model: nn.Module, label: int | str | None, block: int, t: float, seed: int):
+    The states are those that the model samples from a seed in 20 steps of Euler without guidance; t picks one of them.
+    label, block, t, seed: where they start; block 0 shows the tokens before the first block.
+    """
+
+    def __init__(self, model: nn.Module, label: int | str | None = None, block: int = 1, t: float = 0.5, seed: int = 0):
         config = model.config
         if not config.registers:
             raise ValueError("this model has no registers to look at: its configuration says registers = 0")
-        if not 0 <= block <= config.depth:
-            raise ValueError(f"block = {block}, but this model has {config.depth} blocks (0: before the first)")
         if not 0 <= t <= 1:
             raise ValueError(f"t = {t}, but times lie in [0, 1]")
-        self.weights, self.start_seed = Weights(model), seed
+        self.weights, self.start_seed = Weights(model, renewed=self._forget), seed
         self._states: dict[int | None, list[Tensor]] = {}
         self._insides = Cache(16 * 2**20)
-        wide = {"style": {"description_width": "60px"}, "layout": {"width": "260px"}}
-        self.block = widgets.IntSlider(block, min=0, max=config.depth, description="block", **wide)
+        self.block = slider("block", block, 0, config.depth, size=SIZE)
         times = [round(1 - i / STEPS, 2) for i in range(STEPS + 1)]
         nearest = min(times, key=lambda time: abs(time - t))
-        self.t = widgets.SelectionSlider(options=times, value=nearest, description="time", **wide)
+        self.t = choice("time", times, nearest, SIZE)
         if config.num_classes is None and label is not None:
             raise ValueError("this model has no classes: leave the label out")
         self._names = class_names(model)
         start = class_number(self._names, label)
         classes = [(name, number) for number, name in enumerate(self._names)] or [("none", None)]
-        self.label = widgets.Dropdown(options=classes, value=classes[start or 0][1], description="class", **wide)
+        self.label = choice("class", classes, classes[start or 0][1], SIZE, widgets.Dropdown)
         super().__init__([self.block, self.t, self.label])
 
     def inside(self, time: float, label: int | None) -> Inside:
         """The activations at one time, for one class; computed once for all blocks."""
-        model = self._model()
+        model = self.weights.copy()
         return self._insides.fetch((time, label), lambda: self._look(model, time, label))
 
     def _look(self, model: nn.Module, time: float, label: int | None) -> Inside:
@@ -123,14 +113,11 @@ class Registers(DrawnView):
 
     def render(self, job: Job, state: tuple[int, float, int | None]) -> None:
         """Show the activations of the model as it is now."""
-        self._model()
+        self.weights.copy()
         super().render(job, state)
 
-    def _model(self) -> nn.Module:
-        """The model as it is now; what was computed with other weights is forgotten."""
-        model = self.weights.copy()
-        if self.version != self.weights.version:
-            self.version = self.weights.version
-            self._states.clear()
-            self._insides.clear()
-        return model
+    def _forget(self) -> None:
+        """Forget what was computed with other weights."""
+        self.version += 1
+        self._states.clear()
+        self._insides.clear()

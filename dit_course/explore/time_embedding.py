@@ -4,17 +4,17 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dit_course.explore.engine.chart import Chart
+from dit_course.explore.engine.controls import choice, slider
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.axes import LABEL, add_axes
+from dit_course.show.axes import add_axes, note
 from dit_course.show.layout import MARGIN, TEXT, blank_figure
 from dit_course.show.text import write
 
@@ -23,15 +23,6 @@ FACTORS = (1, 10, 100, 1000)
 FREQUENCIES, MAX_PERIOD = 256, 10000.0  # those of `TimestepEmbedder`
 TIMES = torch.linspace(0, 1, 1001)  # that a time is compared with
 LOWEST = -0.05  # of the axis: no two times are less similar than 0.1
-
-
-def time_embedding(t: float = 0.3, factor: int = 1) -> "TimeEmbedding":
-    """Sliders for t and for the factor that multiplies it before its sinusoids.
-
-    t: in [0, 1], 0 = data, 1 = noise. factor: 1, 10, 100 or 1000 (the course's, and that of most networks).
-    As the last line of a cell it is live in JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return TimeEmbedding(t, factor)
 
 
 @dataclass(frozen=True)
@@ -83,8 +74,7 @@ class SinusoidChart:
             for color, start in (("data", 0), ("guidance", half))
         ]
         for place, part, color in ((0.25, "cosines", "data"), (0.75, "sines", "guidance")):
-            style = {**LABEL, "color": PALETTE[color]}
-            left.annotate(part, (place, 0.02), xycoords="axes fraction", ha="center", **style)
+            note(left, part, (place, 0.02), xycoords="axes fraction", ha="center", color=PALETTE[color])
         left.set(ylim=(-1.3, 1.1), xticks=[0, half, FREQUENCIES - 1])
         right = add_axes(figure, (0.57, 0.17, 0.41, 0.66), "other times", grid="y")
         (self.curve,) = right.plot(TIMES, TIMES, color=PALETTE["model"], linewidth=1.5)
@@ -115,17 +105,15 @@ def _upright(start: int, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TimeEmbedding(View):
-    """The view that `time_embedding` makes. `picture` is what it shows at the moment."""
+    """Sliders for t and for the factor that multiplies it before its sinusoids.
 
-    def __init__(self, t: float, factor: int):
-        if not 0 <= t <= 1:
-            raise ValueError(f"t = {t}, but times lie in [0, 1]: 0 is data, 1 is noise")
-        if factor not in FACTORS:
-            raise ValueError(f"factor = {factor}, but the slider knows {', '.join(map(str, FACTORS))}")
+    t: in [0, 1], 0 = data, 1 = noise. factor: 1, 10, 100 or 1000 (the course's, and that of most networks).
+    """
+
+    def __init__(self, t: float = 0.3, factor: int = 1):
         self.chart = SinusoidChart()
-        wide = {"style": {"description_width": "60px"}, "layout": {"width": "380px"}}
-        self.t = widgets.FloatSlider(t, min=0, max=1, step=0.01, description="t", readout_format=".2f", **wide)
-        self.factor = widgets.SelectionSlider(options=FACTORS, value=factor, description="factor", **wide)
+        self.t = slider("t", t, 0, 1, 0.01)
+        self.factor = choice("factor", FACTORS, factor)
         super().__init__([self.t, self.factor])
 
     def render(self, job: Job, state: tuple[float, int]) -> None:

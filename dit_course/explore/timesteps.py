@@ -1,21 +1,19 @@
 """Sliders for mean and std of the logit-normal distribution: which times is the network trained on?"""
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 
 from dit_course.explore.engine.chart import Chart
+from dit_course.explore.engine.controls import slider
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.show import PALETTE, Picture
-from dit_course.show.axes import LABEL, add_axes
-from dit_course.show.layout import TITLE, blank_figure
+from dit_course.show.layout import TITLE
 from dit_course.show.lesson_05_flow_loss import (
-    DARK,
     EDGE,
     HEIGHT,
-    T_AXIS,
     WIDTH,
+    density_axes,
     logit_normal_density,
     logit_normal_tail,
     share,
@@ -24,15 +22,6 @@ from dit_course.show.text import write
 
 TOP = 4.0  # of the axis for the density
 WIDEST, FURTHEST = 2.5, 2.0
-
-
-def timesteps(mean: float = 0.0, std: float = 1.0) -> "Timesteps":
-    """Sliders for mean and std of logit-normal times: their density beside the uniform one, and how rare the ends are.
-
-    mean, std: where they start. As the last line of a cell it is live in JupyterLab; where no kernel runs, a static
-    picture shows the same.
-    """
-    return Timesteps(mean, std)
 
 
 def caption(mean: float, std: float) -> str:
@@ -47,18 +36,10 @@ class DensityChart:
 
     def __init__(self):
         self.t = np.linspace(0, 1, 501)[1:-1]
-        figure = blank_figure(WIDTH, HEIGHT)
-        axes = add_axes(figure, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y")
-        axes.set(xlim=(0, 1), ylim=(0, TOP))
-        axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
-        for left in (0, 1 - EDGE):
-            axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
+        figure, axes = density_axes()
+        axes.set_ylim(0, TOP)
         (self.line,) = axes.plot(self.t, self.t, color=PALETTE["model"], linewidth=2)
         self.area = axes.fill_between(self.t, self.t, color=PALETTE["model"], alpha=0.15, linewidth=0)
-        lines = (("uniform", 0.86), (f"t < {EDGE}: {EDGE:.1%}", 0.80), (f"t > {1 - EDGE}: {EDGE:.1%}", 0.74))
-        for text, height in lines:
-            figure.text(0.765, height, text, **LABEL | {"color": DARK["noise"]})
-        figure.text(0.765, 0.58, "logit-normal", **LABEL | {"color": PALETTE["model"]})
         self.chart = Chart(figure, [self.area, self.line])
 
     def picture(self, mean: float, std: float) -> Picture:
@@ -77,17 +58,15 @@ class DensityChart:
 
 
 class Timesteps(View):
-    """The view that `timesteps` makes. `picture` is what it shows at the moment."""
+    """Sliders for mean and std of logit-normal times: their density beside the uniform one, and how rare the ends are.
 
-    def __init__(self, mean: float, std: float):
-        if not 0.2 <= std <= WIDEST or not -FURTHEST <= mean <= FURTHEST:
-            raise ValueError(
-                f"mean {mean!r} and std {std!r}: the sliders go from {-FURTHEST} to {FURTHEST} and from 0.2 to {WIDEST}"
-            )
+    mean, std: where they start.
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0):
         self.chart = DensityChart()
-        wide = {"style": {"description_width": "50px"}, "layout": {"width": "340px"}, "readout_format": ".1f"}
-        self.mean = widgets.FloatSlider(mean, min=-FURTHEST, max=FURTHEST, step=0.1, description="mean", **wide)
-        self.std = widgets.FloatSlider(std, min=0.2, max=WIDEST, step=0.1, description="std", **wide)
+        self.mean = slider("mean", mean, -FURTHEST, FURTHEST, 0.1, (50, 340))
+        self.std = slider("std", std, 0.2, WIDEST, 0.1, (50, 340))
         super().__init__([self.mean, self.std])
 
     def render(self, job: Job, state: tuple[float, float]) -> None:

@@ -8,11 +8,13 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor, nn
 
+from dit_course.explore.engine.controls import slider
+from dit_course.explore.engine.guidance_cache import pictures_of
 from dit_course.explore.engine.view import View
 from dit_course.explore.engine.worker import Job
 from dit_course.flow import data_from_velocity
 from dit_course.sampling import Sampler, Velocity
-from dit_course.show import ImageGrid, Picture, save_animation, to_bytes
+from dit_course.show import ImageGrid, Picture, save_animation
 
 MILLISECONDS = 150  # between two states when it plays
 SHOWN = (0, 0.2, 0.4, 0.6, 0.8, 1)  # shares of the steps after which the static picture shows a state
@@ -107,8 +109,7 @@ class TrajectoryView(View):
         self.recording = recording
         self.grid = ImageGrid(recording.frame(0).shape, captions(recording.states.shape[1]), recording.states.shape[1])
         last = len(recording.times) - 1
-        wide = {"style": {"description_width": "50px"}, "layout": {"width": "420px"}}
-        self.index = widgets.IntSlider(0, min=0, max=last, description="step", **wide)
+        self.index = slider("step", 0, 0, last, size=(50, 420))
         self.play = widgets.Play(
             value=0, min=0, max=last, interval=MILLISECONDS, show_repeat=False, description="play the run"
         )
@@ -151,4 +152,4 @@ def captions(n: int) -> list[str]:
 
 def _stored(states: Sequence[Tensor]) -> Tensor:
     """States in [-1, 1] and beyond -> (times, n, c, h, w) uint8, clamped."""
-    return torch.stack([to_bytes(((x.detach().float().cpu() + 1) / 2).clamp(0, 1)) for x in states])
+    return torch.stack([pictures_of(x) for x in states])

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.flow import per_image
-from dit_course.generation import BaseSampler, Callback, Interval, check_guidance, start, whole_number
+from dit_course.generation import BaseSampler, Callback, Interval, check_guidance, start
+from dit_course.guards import whole
 from dit_course.sampling import guidance_scale
 
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (x, t) -> noise, variance between its bounds
@@ -34,7 +35,7 @@ def kept_steps(count: int, total: int = 1000) -> list[int]:
     count: 2 to total. As in the official repository: positions are added up in float64 and rounded, so that all agree.
     """
     problem = f"steps = {count!r}, but it must be a whole number from 2 to {total} (250 is usual)"
-    count = whole_number(count, problem, 2, total)
+    count = whole(count, 2, total, problem)
     kept, position = [], 0.0
     for _ in range(count):
         kept.append(round(position))

@@ -94,3 +94,10 @@ def _advice(x: Tensor) -> str:
     if x.ndim in (2, 3):
         return ": gray pictures need their channel, so use " + ("x[None]" if x.ndim == 2 else "x[:, None]")
     return ""
+
+
+def require_one_each(given: Sequence, places: Sequence, what: str, of: str, name: str = "", least: int = 1) -> None:
+    """ValueError unless there is one of `what` for each of the places, and at least so many of them."""
+    if len(given) != len(places) or len(places) < least:
+        name, more = f"{name}: " if name else "", f", and {least}" if least > 1 else ""
+        raise ValueError(f"{name}{len(given)} {what} for {len(places)} {of}; it needs one each{more}")

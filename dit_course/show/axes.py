@@ -1,12 +1,24 @@
-"""What the charts of all lessons share: styled axes, titles, colors of curves, names at their ends."""
+"""What the charts of all lessons share: styled axes, titles, colors of curves, names beside points and at ends."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 
 LABEL = {**TEXT, "fontsize": CAPTION}
+T_AXIS = "t      (0 is data, 1 is noise)"
+
+
+def chart(width: float, height: float, box: tuple, x: str = "", y: str = "", grid: str = "both", title: str = ""):
+    """A figure of this size on the page, with one pair of axes: see `add_axes`. Returns both."""
+    figure = blank_figure(width, height)
+    return figure, add_axes(figure, box, x, y, grid, title)
+
+
+def finished(figure, alt: str) -> Picture:
+    """The picture of a figure; alt: what it shows, as text."""
+    return Picture.of(rendered(figure), alt)
 
 
 def add_axes(figure, box: tuple, x: str = "", y: str = "", grid: str = "both", title: str = ""):
@@ -54,9 +66,47 @@ def colors(curves: Collection, *order: str) -> list[str]:
     return [PALETTE[order[i % len(order)]] for i in range(len(curves))]
 
 
+def bare_axes(figure, box: tuple, x: str = "", y: str = "", title: str = ""):
+    """New axes for images and bars: the course's font, but no grid lines. title: in small letters."""
+    axes = figure.add_axes(box, facecolor="white")
+    axes.set_xlabel(x, **LABEL)
+    axes.set_ylabel(y, **LABEL)
+    axes.set_title(title, loc="left", **LABEL)
+    style_ticks(axes)
+    return axes
+
+
+def bar_axes(figure, box: tuple, names: Sequence[str], places: Sequence[float]):
+    """New axes for bars that lie: their names at the left, no numbers beneath."""
+    axes = bare_axes(figure, box)
+    axes.set_yticks(places, names)
+    axes.set_xticks([])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color(INK)
+    axes.tick_params(length=0)
+    return axes
+
+
+def point_axes(axes, x: tuple[float, float], y: tuple[float, float], frame: str) -> None:
+    """Points in the plane: these limits, no numbers, a frame of this color."""
+    axes.set(xlim=x, ylim=y, xticks=[], yticks=[])
+    axes.spines[:].set_color(frame)
+
+
+def note(axes, text: str, at: tuple[float, float], shift: tuple[float, float] = (0, 0), **style) -> None:
+    """Write text at a point of the axes, moved by `shift` pixels of the page; it may lie outside."""
+    axes.annotate(text, at, shift, textcoords="offset points", **{**LABEL, "annotation_clip": False, **style})
+
+
 def end_label(axes, text: str, x: float, y: float, color: str = INK) -> None:
     """Write a name beside the end of a curve, which may lie at the edge of the axes."""
     axes.annotate(text, (x, y), va="center", annotation_clip=False, **LABEL | {"color": color})
+
+
+def end_labels(axes, texts: Iterable[str], x: float, heights: Sequence[float], gap: float, inks=None) -> None:
+    """Write names at the ends of curves at `x`, moved upwards where two would lie closer together than `gap`."""
+    for text, y, ink in zip(texts, spread(heights, gap), inks or [INK] * len(heights), strict=True):
+        end_label(axes, text, x, y, ink)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -2,8 +2,8 @@
 
 from statistics import mean
 
-from dit_course.show.axes import LABEL, style_ticks
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.axes import LABEL, T_AXIS, bare_axes, finished
+from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure
 from dit_course.studies.experiments import paired_difference
 
 NAMES = {
@@ -30,8 +30,7 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     means = {name: mean(values[key] for key in values if key[0] == name) for name in variants}
     means_text = ", ".join(f"{name}: {form.format(means[name])}" for name in variants)
     title = title or f"Means of {len(seeds)} seeds: {means_text}"
-    figure = blank_figure(560, 330)
-    axes = figure.add_axes((0.13, 0.12, 0.84, 0.76), facecolor="white")
+    figure, axes = _chart(560, 330, (0.13, 0.12, 0.84, 0.76), "", label, title, -0.14)
     for seed in seeds:
         line = [(i, values[name, seed]) for i, name in enumerate(variants) if (name, seed) in values]
         axes.plot(*zip(*line, strict=True), color=PALETTE["noise"], linewidth=1, zorder=1)
@@ -41,16 +40,11 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     for i, name in enumerate(variants):
         axes.plot([i - 0.12, i + 0.12], [means[name]] * 2, color=INK, linewidth=2.5, zorder=3)
         axes.text(i, top + 0.06 * room, f"mean {form.format(means[name])}", ha="center", va="bottom", **LABEL)
-    axes.set_ylim(min(values.values()) - 0.08 * room, top + 0.2 * room)
-    axes.set_xlim(-0.5, len(variants) - 0.5)
+    axes.set(xlim=(-0.5, len(variants) - 0.5), ylim=(min(values.values()) - 0.08 * room, top + 0.2 * room))
     axes.set_xticks(range(len(variants)), variants)
-    axes.set_ylabel(label, **LABEL)
-    axes.set_title(title, loc="left", x=-0.14, fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
-    axes.spines[["top", "right"]].set_visible(False)
-    style_ticks(axes)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if "%" in form else f"{value:.3g}")
     alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {means_text}"
-    return Picture.of(rendered(figure), alt)
+    return finished(figure, alt)
 
 
 def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) -> Picture:
@@ -62,19 +56,20 @@ def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) ->
     found = [paired_difference(rows, f"loss_at_{t:.2f}", a, b) for t in times]
     middles, halves = zip(*found, strict=True)
     title = title or f"Loss of {a} minus loss of {b}, by t"
-    figure = blank_figure(640, 300)
-    axes = figure.add_axes((0.14, 0.17, 0.83, 0.71), facecolor="white")
+    figure, axes = _chart(640, 300, (0.14, 0.17, 0.83, 0.71), T_AXIS, f"loss: {a}\nminus {b}", title)
     axes.axhline(0, color=INK, linewidth=1)
     axes.errorbar(times, middles, halves, fmt="o", color=PALETTE["model"], markersize=6, capsize=4, linewidth=2)
     edge = 1.15 * max(abs(m) + h for m, h in found)
-    axes.set_ylim(-edge, edge)
-    axes.set_xlim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(-edge, edge))
     for y, text in ((0.93, f"{b} is better"), (0.04, f"{a} is better")):
         axes.text(0.985, y, text, transform=axes.transAxes, ha="right", **LABEL)
-    axes.set_xlabel("t      (0 is data, 1 is noise)", **LABEL)
-    axes.set_ylabel(f"loss: {a}\nminus {b}", **LABEL)
-    axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
-    axes.spines[["top", "right"]].set_visible(False)
-    style_ticks(axes)
     means_text = ", ".join(f"{m:+.3f} at t = {t:.2f}" for m, t in zip(middles, times, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Points with error bars: {means_text}")
+    return finished(figure, f"{title}. Points with error bars: {means_text}")
+
+
+def _chart(width: float, height: float, box: tuple, x: str, y: str, title: str, left: float = 0.0):
+    figure = blank_figure(width, height)
+    axes = bare_axes(figure, box, x, y)
+    axes.set_title(title, loc="left", x=left, fontsize=TITLE if len(title) < 60 else CAPTION, **TEXT)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dit_course.show.arrays import to_bytes
-from dit_course.show.axes import add_axes, end_label
-from dit_course.show.layout import PALETTE, ImageGrid, Picture, blank_figure, rendered
+from dit_course.show.axes import chart, end_label, finished
+from dit_course.show.layout import PALETTE, ImageGrid, Picture
 
 
 def images(
@@ -78,19 +78,14 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.9
     alt = f"{title}. Line chart of {len(steps)} steps; the running mean goes from {mean[0]:.3g} to {mean[-1]:.3g}"
     if not finite.all():
         alt += f"; {(~finite).sum()} losses are not finite"
-    return Picture.of(_draw_curve(steps, losses, finite, mean, title), alt)
-
-
-def _draw_curve(steps: np.ndarray, losses: np.ndarray, finite: np.ndarray, mean: np.ndarray, title: str) -> np.ndarray:
-    figure = blank_figure(640, 320)
-    axes = add_axes(figure, (0.09, 0.15, 0.78, 0.74), "step", "loss", "y", title)
+    figure, axes = chart(640, 320, (0.09, 0.15, 0.78, 0.74), "step", "loss", "y", title)
     axes.plot(steps, losses, color=PALETTE["model"], alpha=0.35, linewidth=0.8)
     axes.plot(steps[finite], mean, color=PALETTE["model"], linewidth=2)
     end_label(axes, f" {mean[-1]:.3g}\n running\n mean", steps[finite][-1], mean[-1])
     # from 0, to show how far there is to go; and one spike must not flatten the rest
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), mean.max(), 1e-12))
     axes.set_xlim(steps.min(), max(steps.max(), steps.min() + 1e-9))
-    return rendered(figure)
+    return finished(figure, alt)
 
 
 def _captions(labels, class_names: Sequence[str] | None, n: int) -> list[str] | None:

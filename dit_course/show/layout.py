@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dit_course.data import atomic_write
 from dit_course.show.arrays import choose_columns, enlarge
-from dit_course.show.text import CAPTION, DENSITY, INK, wrapped, write
+from dit_course.show.text import CAPTION, DENSITY, INK, paste, wrapped, write
 
 # The same color for the same thing in every lesson. Apart for color-blind eyes, and in gray: dark to light.
 PALETTE = {"data": "#0b3c6f", "guidance": "#a63a03", "model": "#12836c", "noise": "#8f8f8f"}
@@ -88,13 +88,12 @@ class ImageGrid:
         self._lay_out(n, captions or [""] * n, title or "")
         self._draw_text()
 
-    def paint(self, pixels: Tensor) -> np.ndarray:
-        """The grid with images (N, C, H, W) uint8: (height, width, 3) uint8, drawn at `DENSITY`."""
+    def paint(self, pixels: Tensor, frame: int | None = None) -> np.ndarray:
+        """The grid with images (N, C, H, W) uint8: (height, width, 3) uint8, drawn at `DENSITY`. frame: its gray."""
         page = self.blank.copy()
         tiles = enlarge(pixels, self.zoom * DENSITY).permute(0, 2, 3, 1).numpy()  # (n, c, h, w) -> (n, h, w, c)
-        for (top, left), tile in zip(self.corners, tiles, strict=True):
-            y, x = DENSITY * top, DENSITY * left
-            page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        for corner, tile in zip(self.corners, tiles, strict=True):
+            paste(page, tile, *corner, frame)
         return page
 
     def _lay_out(self, n: int, captions: Sequence[str], title: str) -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dit_course.patches import patch_grid
-from dit_course.show.arrays import enlarge, to_bytes
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, log_ticks, style_ticks
-from dit_course.show.layout import DENSITY, INK, LETTER, MARGIN, TEXT, TITLE, ImageGrid, Picture, blank_figure, rendered
+from dit_course.show.arrays import enlarge, require_one_each, to_bytes
+from dit_course.show.axes import bare_axes, chart, colors, end_label, finished, headline, log_ticks
+from dit_course.show.layout import DENSITY, INK, LETTER, MARGIN, TEXT, TITLE, ImageGrid, Picture, blank_figure
 
 FRAME = 0x8F  # the gray of a frame
 ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
@@ -30,7 +30,7 @@ def patches(image: Tensor, patch_size: int, title: str | None = None) -> Picture
     figure = blank_figure(width, height)
     headline(figure, title)
     draw_cut(figure, cut, (rows, columns), (MARGIN, MARGIN))
-    return Picture.of(rendered(figure), f"{title}, numbered from left to right, top to bottom")
+    return finished(figure, f"{title}, numbered from left to right, top to bottom")
 
 
 def tokens(tokens: Tensor, title: str | None = None) -> Picture:
@@ -45,10 +45,9 @@ def tokens(tokens: Tensor, title: str | None = None) -> Picture:
     title = title or f"{table.shape[0]} tokens of {table.shape[1]} numbers each"
     height = min(420, max(120, 12 * len(table)))
     figure = blank_figure(640, height + 90)
-    axes = figure.add_axes((0.09, 46 / (height + 90), 0.88, height / (height + 90)))
-    draw_table(axes, table)
+    axes = draw_table(figure, (0.09, 46 / (height + 90), 0.88, height / (height + 90)), table)
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    return Picture.of(rendered(figure), f"{title}: a table of grays, one row a token")
+    return finished(figure, f"{title}: a table of grays, one row a token")
 
 
 def heatmaps(
@@ -68,12 +67,7 @@ def heatmaps(
     limit = float(values.abs().max()) if limit is None else limit
     grays = (values / (2 * (limit or 1)) + 0.5).clamp(0, 1)[:, None]  # (n, h, w) -> (n, 1, h, w)
     grid = ImageGrid(grays.shape, captions, columns, f"{title or 'Maps'} (black {-limit:.2g}, white {limit:.2g})")
-    page = grid.paint(to_bytes(grays))
-    height, width = (DENSITY * side for side in grid.tile)
-    for top, left in grid.corners:  # a frame: white maps would melt into the page
-        y, x = DENSITY * top, DENSITY * left
-        page[[y - 1, y + height], x - 1 : x + width + 1] = FRAME
-        page[y - 1 : y + height + 1, [x - 1, x + width]] = FRAME
+    page = grid.paint(to_bytes(grays), frame=FRAME)  # white maps would melt into the page
     named = ": " + ", ".join(captions) if captions else ""
     return Picture.of(page, f"{title or 'Maps'} ({len(values)}){named}")
 
@@ -105,21 +99,17 @@ def token_costs(counts: Sequence[int], seconds: Mapping[str, Sequence[float]], t
     title: None states the factor from the first to the last.
     """
     for name, times in seconds.items():
-        if len(times) != len(counts) or len(counts) < 2:
-            raise ValueError(
-                f"{name}: {len(times)} times for {len(counts)} numbers of tokens; it needs one each, and 2"
-            )
+        require_one_each(times, counts, "times", "numbers of tokens", name, least=2)
     factors = {name: times[-1] / times[0] for name, times in seconds.items()}
     factors_text = ", ".join(f"{name} × {factor:.0f}" for name, factor in factors.items())
     title = title or f"Tokens × {counts[-1] / counts[0]:.0f}: {factors_text}"
-    figure = blank_figure(640, 340)
-    axes = add_axes(figure, (0.11, 0.15, 0.7, 0.74), "tokens", "milliseconds", title=title)
+    figure, axes = chart(640, 340, (0.11, 0.15, 0.7, 0.74), "tokens", "milliseconds", title=title)
     for i, (times, color) in enumerate(zip(seconds.values(), colors(seconds, *ORDER), strict=True)):
         milliseconds = 1000 * np.asarray(times)
         axes.loglog(counts, milliseconds, color=color, marker="os^D"[i % 4], linewidth=2)
         end_label(axes, f"  {list(seconds)[i]}", counts[-1], milliseconds[-1])
     log_ticks(axes, counts)
-    return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes")
+    return finished(figure, f"{title}. Line chart with logarithmic axes")
 
 
 def one_image(image: Tensor) -> Tensor:
@@ -167,11 +157,10 @@ def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float
         figure.text(x / width, y / height, str(number), fontsize=size, **{**TEXT, "color": "white"}, path_effects=edge)
 
 
-def draw_table(axes, table: Tensor) -> None:
-    """Draw tokens (N, D) as grays."""
+def draw_table(figure, box: tuple, table: Tensor):
+    """Draw tokens (N, D) as grays, on new axes."""
+    axes = bare_axes(figure, box, "the numbers of a token", "tokens")
     axes.imshow(table.numpy(), cmap="gray", aspect="auto", interpolation="nearest")
-    axes.set_xlabel("the numbers of a token", **LABEL)
-    axes.set_ylabel("tokens", **LABEL)
     for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
         axis.set_ticks(sorted({0, count - 1}))
-    style_ticks(axes)
+    return axes

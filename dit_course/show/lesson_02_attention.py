@@ -6,20 +6,9 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.patches import patch_grid
-from dit_course.show.arrays import enlarge
-from dit_course.show.axes import LABEL, add_axes, colors, headline, log_ticks, style_ticks
-from dit_course.show.layout import (
-    CAPTION,
-    DENSITY,
-    LETTER,
-    MARGIN,
-    PALETTE,
-    TEXT,
-    TITLE,
-    Picture,
-    blank_figure,
-    rendered,
-)  # fmt: skip
+from dit_course.show.arrays import enlarge, require_one_each
+from dit_course.show.axes import add_axes, bare_axes, colors, finished, headline, log_ticks, note
+from dit_course.show.layout import CAPTION, DENSITY, LETTER, MARGIN, PALETTE, TEXT, TITLE, Picture, blank_figure
 from dit_course.show.lesson_01_patches import one_image
 
 SIDE = 224  # of an image and of a map, in pixels of the page
@@ -152,20 +141,16 @@ def attention_table(weights: Tensor, title: str | None = None) -> Picture:
     title = title or f"{table.shape[0]} x {table.shape[1]} weights: each row sums to 1"
     height, width = table.shape
     zoom = max(1, DENSITY * 330 // max(height, width))
-    panel = np.repeat(np.repeat(heat(table), zoom, axis=0), zoom, axis=1)
+    panel = heat(table).repeat(zoom, axis=0).repeat(zoom, axis=1)
     wide, tall = max(panel.shape[1] // DENSITY + 60, int(LETTER * TITLE * len(title))), panel.shape[0] // DENSITY
     figure = blank_figure(wide + 2 * MARGIN, tall + 82)
-    axes = figure.add_axes(
-        (50 / (wide + 16), 42 / (tall + 82), panel.shape[1] / DENSITY / (wide + 16), tall / (tall + 82))
-    )
+    box = (50 / (wide + 16), 42 / (tall + 82), panel.shape[1] / DENSITY / (wide + 16), tall / (tall + 82))
+    axes = bare_axes(figure, box, "is looked at (key)", "looks (query)")
     axes.imshow(panel, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axes.set_xticks([0.5, width - 0.5], [0, width - 1])
     axes.set_yticks([0.5, height - 0.5], [0, height - 1])
-    axes.set_xlabel("is looked at (key)", **LABEL)
-    axes.set_ylabel("looks (query)", **LABEL)
-    style_ticks(axes)
     headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}. A table of weights, white 0, green {table.max():.2g}")
+    return finished(figure, f"{title}. A table of weights, white 0, green {table.max():.2g}")
 
 
 def side_by_side(
@@ -188,17 +173,14 @@ def side_by_side(
         _curves(add_axes(figure, box, x_name), x, name, curves, inks)
     every = [(name, curve, y) for name, curves in panels.items() for curve, y in curves.items()]
     ends = [f"{name}, {curve}: from {_number(y[0]):.2g} to {_number(y[-1]):.2g}" for name, curve, y in every]
-    return Picture.of(rendered(figure), f"{title}. Line charts over {x_name}. {'; '.join(ends)}")
+    return finished(figure, f"{title}. Line charts over {x_name}. {'; '.join(ends)}")
 
 
 def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[float]], inks) -> None:
     """One panel: its curves with their names, on logarithmic axes."""
-    rows = {}
-    for curve, values in curves.items():
-        y = np.asarray([_number(value) for value in values])
-        if len(y) != len(x):
-            raise ValueError(f"{name}, {curve}: {len(y)} values for {len(x)} places; it needs one each")
-        rows[curve] = y
+    rows = {curve: np.asarray([_number(value) for value in values]) for curve, values in curves.items()}
+    for curve, y in rows.items():
+        require_one_each(y, x, "values", "places", f"{name}, {curve}")
         axes.loglog(x, y, color=inks[curve], marker="o", markersize=4, linewidth=2)
     log_ticks(axes, [x[0], x[len(x) // 2], x[-1]])
     axes.set_title(name, loc="left", fontsize=CAPTION + 1, **TEXT)
@@ -221,8 +203,7 @@ def _curves(axes, x: Sequence[float], name: str, curves: Mapping[str, Sequence[f
         above, slope = curve == upper, np.log(y[-1] / y[0])
         side = "center" if abs(slope) < 0.2 else "right" if above == (slope > 0) else "left"
         shift = ({"center": 0, "right": -7, "left": 7}[side], 7 if above else -7)
-        style = {"ha": side, "va": "bottom" if above else "top", **LABEL, "color": inks[curve]}
-        axes.annotate(curve, (x[here], y[here]), xytext=shift, textcoords="offset points", **style)
+        note(axes, curve, (x[here], y[here]), shift, ha=side, va="bottom" if above else "top", color=inks[curve])
 
 
 def _number(value: float | Tensor) -> float:
@@ -244,4 +225,4 @@ def _panels(maps: Sequence[np.ndarray], captions: Sequence[str], title: str, alt
         figure.figimage(panel, DENSITY * left, DENSITY * bottom)  # pixel by pixel, never blurred
         figure.text(left / width, (bottom - CAPTION - MARGIN) / height, caption, fontsize=CAPTION, **TEXT)
         left += panel.shape[1] // DENSITY + gap
-    return Picture.of(rendered(figure), alt)
+    return finished(figure, alt)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread, style_ticks
-from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, Picture, blank_figure, rendered
+from dit_course.show.axes import LABEL, add_axes, bare_axes, chart, colors, end_label, finished, headline, note, spread
+from dit_course.show.layout import INK, PALETTE, Picture, blank_figure
 
 SHARE = 0.999  # of the variance, up to which components are counted
 PARTS = ("shift", "scale", "gate")
@@ -22,18 +22,14 @@ def sinusoids(tables: Mapping[str, Tensor], title: str | None = None) -> Picture
     title = title or "Every row is one time"
     figure = blank_figure(820, 300)
     for i, (name, table) in enumerate(tables.items()):
-        left = 0.07 + i * 0.93 / len(tables)
-        axes = figure.add_axes((left, 0.16, 0.93 / len(tables) - 0.09, 0.62))
+        box = (0.07 + i * 0.93 / len(tables), 0.16, 0.93 / len(tables) - 0.09, 0.62)
+        axes = bare_axes(figure, box, "the numbers of the vector", "t", name)
         values = table.detach().cpu().float().numpy()
         axes.imshow(values, cmap="gray", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        axes.set_title(name, loc="left", **LABEL)
         axes.set_yticks([0, (len(values) - 1) / 2, len(values) - 1], ["0", "0.5", "1"])
         axes.set_xticks([0, values.shape[1] - 1])
-        axes.set_ylabel("t", **LABEL)
-        axes.set_xlabel("the numbers of the vector", **LABEL)
-        style_ticks(axes)
     headline(figure, title, 8.2, 24)
-    return Picture.of(rendered(figure), f"{title}: tables of grays for {', '.join(tables)}")
+    return finished(figure, f"{title}: tables of grays for {', '.join(tables)}")
 
 
 def components(tables: Mapping[str, Tensor], title: str | None = None) -> Picture:
@@ -52,11 +48,8 @@ def components(tables: Mapping[str, Tensor], title: str | None = None) -> Pictur
         share_axes.plot(100 * held, color=PALETTE[color], linewidth=2)
         count = counts[name]
         share_axes.plot(count, 100 * held[count], "o", color=PALETTE[color])
-        share_axes.annotate(
-            f"{name}: {count}", (count, 100 * held[count]), xytext=(6, -26), textcoords="offset points", **LABEL
-        )
-    share_axes.set_xlim(-2, 1.45 * max(counts.values()))
-    share_axes.set_ylim(0, 105)
+        note(share_axes, f"{name}: {count}", (count, 100 * held[count]), (6, -26))
+    share_axes.set(xlim=(-2, 1.45 * max(counts.values())), ylim=(0, 105))
     share_axes.set_title("held by the first ... directions, %", loc="left", **LABEL)
     for i, (name, (_, scores)) in enumerate(parts.items()):
         axes = add_axes(figure, (0.43 + 0.295 * i, 0.17, 0.26, 0.6), grid="x")
@@ -67,7 +60,7 @@ def components(tables: Mapping[str, Tensor], title: str | None = None) -> Pictur
         axes.set_yticks([-2.6 * k for k in range(4)], ["1", "2", "3", "4"])
         axes.set_xticks([0, 0.5, 1])
     headline(figure, title, 8.2, 0.08 * 320)
-    return Picture.of(rendered(figure), f"{title}. Curves of the share held, and of the first four components over t")
+    return finished(figure, f"{title}. Curves of the share held, and of the first four components over t")
 
 
 def principal(table: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,30 +82,26 @@ def block_changes(runs: Mapping[str, Sequence[float]], title: str | None = None)
 
     runs: for each name, the largest change of each block.
     """
-    depth = {len(values) for values in runs.values()}
-    if len(depth) != 1:
-        raise ValueError(f"models of one depth are compared, these have {sorted(depth)} blocks")
-    (depth,) = depth
+    runs = {name: [float(value) for value in values] for name, values in runs.items()}
+    depth, *others = sorted({len(values) for values in runs.values()})
+    if others:
+        raise ValueError(f"models of one depth are compared, these have {[depth, *others]} blocks")
     title = title or "How far does each block change its tokens?"
-    figure = blank_figure(640, 300)
-    axes = add_axes(figure, (0.1, 0.17, 0.66, 0.68), "block", "largest change", "y", title)
+    figure, axes = chart(640, 300, (0.1, 0.17, 0.66, 0.68), "block", "largest change", "y", title)
     wide = 0.8 / len(runs)
-    highest = max(max(map(float, values)) for values in runs.values())
+    highest = max(map(max, runs.values()))
     inks = colors(runs, "model", "guidance", "data")
     for i, (name, values) in enumerate(runs.items()):
-        values = [float(value) for value in values]
         places = np.arange(depth) + (i - (len(runs) - 1) / 2) * wide
         axes.bar(places, values, 0.9 * wide, color=inks[i])
         for place, value in zip(places, values, strict=True):
             if value == 0:
-                style = {"ha": "center", "color": inks[i], "fontsize": CAPTION, "family": TEXT["family"]}
-                axes.annotate("0", (place, 0), xytext=(0, 2), textcoords="offset points", **style)
-        style = LABEL | {"color": inks[i]}
-        axes.annotate(name, (1.02, 0.9 - 0.12 * i), xycoords="axes fraction", annotation_clip=False, **style)
+                note(axes, "0", (place, 0), (0, 2), ha="center", color=inks[i])
+        note(axes, name, (1.02, 0.9 - 0.12 * i), xycoords="axes fraction", color=inks[i])
     axes.set_xticks(range(depth), [str(number) for number in range(1, depth + 1)])
     axes.set_ylim(0, 1.1 * highest or 1)
-    summary = "; ".join(f"{name}: {', '.join(f'{float(v):.2g}' for v in values)}" for name, values in runs.items())
-    return Picture.of(rendered(figure), f"{title} {summary}")
+    summary = "; ".join(f"{name}: {', '.join(f'{v:.2g}' for v in values)}" for name, values in runs.items())
+    return finished(figure, f"{title} {summary}")
 
 
 def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
@@ -122,8 +111,7 @@ def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> 
     axis reaches as high as the highest mean: single steps may leave it.
     """
     title = title or "The loss while training"
-    figure = blank_figure(640, 320)
-    axes = add_axes(figure, (0.09, 0.15, 0.62, 0.74), "step", "loss", "y", title)
+    figure, axes = chart(640, 320, (0.09, 0.15, 0.62, 0.74), "step", "loss", "y", title)
     means = [running_mean(losses) for losses in runs.values()]
     low, high = min(np.min(losses) for losses in runs.values()), max(mean.max() for mean in means)
     margin = 0.06 * (high - low) or 1
@@ -136,10 +124,10 @@ def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> 
         axes.plot(middles, means[i], color=inks[i], linewidth=2)
         end_label(axes, f"  {name}: {ends[i]:.2f}", len(losses) - 1, places[i], inks[i])
     axes.set_ylim(low - margin, high + margin)
-    note = f"thin: every step\nthick: mean of {WINDOW} steps\nnumber: mean of last {WINDOW}"
-    axes.annotate(note, (1.03, 0.98), xycoords="axes fraction", va="top", annotation_clip=False, **LABEL)
+    legend = f"thin: every step\nthick: mean of {WINDOW} steps\nnumber: mean of last {WINDOW}"
+    note(axes, legend, (1.03, 0.98), xycoords="axes fraction", va="top")
     summary = ", ".join(f"{name} ends at {end:.2f}" for name, end in zip(runs, ends, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Line chart: {summary}")
+    return finished(figure, f"{title}. Line chart: {summary}")
 
 
 def running_mean(losses: Sequence[float]) -> np.ndarray:
@@ -169,12 +157,10 @@ def modulations(sizes: Tensor, title: str | None = None) -> Picture:
         places -= min((places - values[:, part, -1]).mean(), places.min())  # as far down as up, but not below 0
         for block, place in enumerate(places):
             axes.plot((1, 1.06), (values[block, part, -1], place), color=INK, linewidth=0.5, clip_on=False)
-            style = LABEL | {"fontsize": 10}
-            axes.annotate(f" {block + 1}", (1.06, place), va="center", annotation_clip=False, **style)
+            note(axes, f" {block + 1}", (1.06, place), va="center", fontsize=10)
         axes.set_title(f"{('attention', 'MLP')[row]}: {PARTS[column]}", loc="left", **LABEL)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1.05 * values.max())
+        axes.set(xlim=(0, 1), ylim=(0, 1.05 * values.max()))
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"] if row == 0 else ["0\npicture", "0.5\nt", "1\nnoise"])
     headline(figure, title, 8.2, 0.06 * 430)
     figure.text(0.99, 0.945, f"at the lines: the block, 1 to {depth}", ha="right", **LABEL)
-    return Picture.of(rendered(figure), f"{title}. Six line charts over t, a line for each of {depth} blocks")
+    return finished(figure, f"{title}. Six line charts over t, a line for each of {depth} blocks")

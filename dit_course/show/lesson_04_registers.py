@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, style_ticks
-from dit_course.show.layout import DENSITY, INK, PALETTE, Picture, blank_figure, rendered
-from dit_course.show.text import GRAYS, color_bar, percent, short, write
+from dit_course.show.axes import LABEL, bar_axes, chart, colors, end_label, finished, headline, note
+from dit_course.show.layout import DENSITY, INK, PALETTE, Picture, blank_figure
+from dit_course.show.text import GRAYS, color_bar, paste, percent, short, write
 
 WIDTH, HEIGHT = 820, 268  # of the picture of a network's activations, in pixels of the page
 TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
@@ -33,8 +33,7 @@ def token_norms(norms: Tensor, registers: int, title: str | None = None) -> Pict
     if title is None and registers:
         title = f"In the end registers are {of_registers[-1].mean() / middle[-1]:.1f} times as long as patches"
     title = title or "How long the tokens are"
-    figure = blank_figure(640, 320)
-    axes = add_axes(figure, (0.09, 0.16, 0.68, 0.72), "after block", "length of a token", "y", title)
+    figure, axes = chart(640, 320, (0.09, 0.16, 0.68, 0.72), "after block", "length of a token", "y", title)
     blocks = np.arange(len(table))
     axes.fill_between(blocks, low, high, color=PALETTE["data"], alpha=0.2, linewidth=0)
     axes.plot(blocks, middle, color=PALETTE["data"], linewidth=2, marker="o", markersize=4)
@@ -49,7 +48,7 @@ def token_norms(norms: Tensor, registers: int, title: str | None = None) -> Pict
     summary = f"patches from {middle[0]:.1f} to {middle[-1]:.1f} (median)"
     if registers:
         summary += f", registers from {of_registers[0].mean():.1f} to {of_registers[-1].mean():.1f} (mean)"
-    return Picture.of(rendered(figure), f"{title}. Line chart over the blocks: {summary}")
+    return finished(figure, f"{title}. Line chart over the blocks: {summary}")
 
 
 def attention_shares(shares: Sequence[float] | Tensor, fair: float, title: str | None = None) -> Picture:
@@ -61,21 +60,19 @@ def attention_shares(shares: Sequence[float] | Tensor, fair: float, title: str |
     if shares.ndim != 1 or not len(shares) or (shares < 0).any() or (shares > 1).any():
         raise ValueError(f"shares are one number in [0, 1] for each block, not of shape {shares.shape}")
     title = title or f"Registers get {shares.min():.0%} to {shares.max():.0%} of the attention of the patches"
-    figure = blank_figure(640, 280)
-    axes = add_axes(figure, (0.09, 0.18, 0.68, 0.68), "in block", "% of attention", "y", title)
+    figure, axes = chart(640, 280, (0.09, 0.18, 0.68, 0.68), "in block", "% of attention", "y", title)
     blocks = np.arange(1, len(shares) + 1)
     axes.bar(blocks, 100 * shares, color=PALETTE["model"], width=0.6)
+    back = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the dashed line must not cross a number
     for block, share in zip(blocks, shares, strict=True):
-        over = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "zorder": 3}
-        back = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # the dashed line must not cross a number
-        axes.annotate(f"{share:.0%}", (block, 100 * share), **over, bbox=back, **LABEL)
+        note(axes, f"{share:.0%}", (block, 100 * share), (0, 4), ha="center", zorder=3, bbox=back)
     axes.axhline(100 * fair, color=INK, linewidth=1.2, linestyle="--")
     end_label(axes, f"  even share:\n  {fair:.1%}", blocks[-1] + 0.5, 100 * fair)
     axes.set_xlim(0.5, blocks[-1] + 0.5)
     axes.set_ylim(0, 118 * max(shares.max(), fair))
     axes.set_xticks(blocks)
     each = ", ".join(f"{share:.0%}" for share in shares)
-    return Picture.of(rendered(figure), f"{title}. Bars for the blocks: {each}; an even share would be {fair:.1%}")
+    return finished(figure, f"{title}. Bars for the blocks: {each}; an even share would be {fair:.1%}")
 
 
 def parameter_shares(quantities: Mapping[str, Mapping[str, float]], title: str | None = None) -> Picture:
@@ -89,39 +86,26 @@ def parameter_shares(quantities: Mapping[str, Mapping[str, float]], title: str |
     if not names or not all(totals.values()):
         raise ValueError("there is nothing to compare: every quantity needs parts that add up to more than 0")
     shares = {name: [counts.get(part, 0) / totals[name] for part in names] for name, counts in quantities.items()}
-    if title is None:
-        spread = [max(column) - min(column) for column in zip(*shares.values(), strict=True)]
-        widest = spread.index(max(spread))
-        title = f"{names[widest]}: " + ", ".join(
-            f"{_percent(each[widest])} of the {name}" for name, each in shares.items()
-        )
-    height = 90 + 30 * len(names)
-    figure = blank_figure(720, height)
-    step = 0.76 / len(shares)
-    inks = colors(shares, "model", "data", "guidance")
-    for number, (name, each) in enumerate(shares.items()):
-        axes = figure.add_axes(
-            (0.23 + number * step, 12 / height, step - 0.05, (height - 74) / height), facecolor="white"
-        )
-        axes.barh(range(len(names)), each, color=inks[number], height=0.62)
-        for row, share in enumerate(each):
-            axes.annotate(
-                _percent(share), (share, row), xytext=(5, 0), textcoords="offset points", va="center", **LABEL
-            )
-        axes.set_xlim(0, 1.25 * max(map(max, shares.values())))
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_yticks(range(len(names)), names if number == 0 else [""] * len(names))
-        axes.set_xticks([])
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.spines["left"].set_color(INK)
-        style_ticks(axes, length=0)
-        axes.set_title(f"{name}: {short(totals[name])}", loc="left", **LABEL | {"color": inks[number]})
-    headline(figure, title, y=22)
-    summary = "; ".join(
+    rows = [
         f"{part}: " + ", ".join(f"{_percent(each[i])} of the {name}" for name, each in shares.items())
         for i, part in enumerate(names)
-    )
-    return Picture.of(rendered(figure), f"{title}. Bars: {summary}")
+    ]
+    differences = [max(column) - min(column) for column in zip(*shares.values(), strict=True)]
+    title = title or rows[differences.index(max(differences))]
+    height, step = 90 + 30 * len(names), 0.76 / len(shares)
+    figure = blank_figure(720, height)
+    inks = colors(shares, "model", "data", "guidance")
+    for number, (name, each) in enumerate(shares.items()):
+        box = (0.23 + number * step, 12 / height, step - 0.05, (height - 74) / height)
+        axes = bar_axes(figure, box, names if number == 0 else [""] * len(names), range(len(names)))
+        axes.barh(range(len(names)), each, color=inks[number], height=0.62)
+        for row, share in enumerate(each):
+            note(axes, _percent(share), (share, row), (5, 0), va="center")
+        axes.set_xlim(0, 1.25 * max(map(max, shares.values())))
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_title(f"{name}: {short(totals[name])}", loc="left", **LABEL | {"color": inks[number]})
+    headline(figure, title, y=22)
+    return finished(figure, f"{title}. Bars: {'; '.join(rows)}")
 
 
 def draw_inside(inside, block: int, grid: tuple[int, int], what: str) -> Picture:
@@ -161,9 +145,7 @@ def _paint(page: np.ndarray, shares: np.ndarray, corner: tuple[float, float], si
     bytes_ = (255 * shares.clip(0, 1)).round().astype(np.uint8).reshape(*shares.shape[:2], -1)
     zoom = max(1, int(DENSITY * side) // max(shares.shape[:2]))
     large = bytes_.repeat(zoom, axis=1).repeat(zoom, axis=0)
-    top, left = (round(DENSITY * place) for place in corner)
-    page[top - 1 : top + large.shape[0] + 1, left - 1 : left + large.shape[1] + 1] = 0x8F
-    page[top : top + large.shape[0], left : left + large.shape[1]] = large
+    paste(page, large, *corner, frame=0x8F)
     return large.shape[0] / DENSITY, large.shape[1] / DENSITY
 
 

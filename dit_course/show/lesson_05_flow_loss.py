@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, colors, headline, spread
+from dit_course.show.axes import LABEL, T_AXIS, chart, colors, headline, note, point_axes, spread
 from dit_course.show.layout import DENSITY, PALETTE, Picture, blank_figure, rendered
 
 ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
 DARK = {**PALETTE, "noise": "#6a6a6a"}  # for text, which needs more contrast than a line
-T_AXIS = "t      (0 is data, 1 is noise)"
 WIDTH, HEIGHT = 820, 330  # of figures with curves, in pixels of the page
 STRETCHED = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # the ticks where both ends get more room
 EDGE = 0.02  # the times that are hardly ever seen: this close to an end
@@ -37,18 +36,15 @@ def over_time(
     for name, values in curves.items():
         if values.shape != t.shape or t.ndim != 1:
             raise ValueError(f"{name}: {values.shape} values for {t.shape} times, and each time needs one")
-    figure = blank_figure(WIDTH, HEIGHT)
-    axes = add_axes(figure, (0.09, 0.16, 0.66, 0.72), T_AXIS, y, "y", title)
+    figure, axes = chart(WIDTH, HEIGHT, (0.09, 0.16, 0.66, 0.72), T_AXIS, y, "y", title)
     for values, color in zip(curves.values(), colors(curves, *ORDER), strict=True):
         axes.plot(t, values, color=color, linewidth=2, marker="o" if len(t) <= 24 else "", markersize=4)
     for name, (when, value) in (marks or {}).items():
         at_an_edge = stretched and when in (0, 1)  # in shares of the axis, where 0 and 1 are the same places
-        place = {"transform": axes.get_yaxis_transform()} if at_an_edge else {}
-        axes.plot(when, value, color=PALETTE["data"], marker="D", markersize=7, clip_on=False, zorder=5, **place)
-        below = -24 if at_an_edge else 0
-        side = {"xytext": (10, below), "ha": "left"} if when < 0.5 else {"xytext": (-8, -16), "ha": "right"}
-        where = {"xycoords": axes.get_yaxis_transform()} if at_an_edge else {}
-        axes.annotate(name, (when, value), textcoords="offset points", va="center", **where, **side, **LABEL)
+        where = axes.get_yaxis_transform() if at_an_edge else axes.transData
+        axes.plot(when, value, "D", color=PALETTE["data"], markersize=7, clip_on=False, zorder=5, transform=where)
+        shift, ha = ((10, -24 if at_an_edge else 0), "left") if when < 0.5 else ((-8, -16), "right")
+        note(axes, name, (when, value), shift, xycoords=where, va="center", ha=ha)
     if logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
@@ -88,35 +84,37 @@ def densities(mean: float = 0.0, std: float = 1.0, title: str | None = None, sam
     density = logit_normal_density(torch.from_numpy(t), mean, std).numpy()
     below, above = logit_normal_tail(EDGE, mean, std)
     title = title or f"Logit-normal times, mean {mean:.1f} and std {std:.1f}"
-    figure = blank_figure(WIDTH, HEIGHT)
-    axes = add_axes(figure, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y", title)
+    figure, axes = density_axes(title)
     if samples is None:
         axes.fill_between(t, density, color=PALETTE["model"], alpha=0.15, linewidth=0)
     else:
         times = torch.as_tensor(samples).detach().flatten().numpy()
         axes.hist(times, bins=50, range=(0, 1), density=True, color=PALETTE["data"], alpha=0.35)
     axes.plot(t, density, color=PALETTE["model"], linewidth=2)
-    axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2)
+    axes.set_ylim(0, min(6, max(2.2, 1.08 * density.max())))
+    _beside(figure, 0.52, "model", f"t < {EDGE}: {share(below)}", f"t > {1 - EDGE}: {share(above)}")
+    alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
+    if samples is not None:
+        _beside(figure, 0.30, "data", "sampled times")
+        alt += f"; as bars {len(times):,} sampled times, {times.mean():.2f} on average"
+    return _picture(figure, alt)
+
+
+def density_axes(title: str = ""):
+    """A figure for densities of times, with one pair of axes: the uniform density, and both ends marked."""
+    figure, axes = chart(WIDTH, HEIGHT, (0.08, 0.16, 0.66, 0.72), T_AXIS, "density", "y", title)
+    axes.plot([0, 1], [1, 1], color=PALETTE["noise"], linewidth=2, zorder=2.5)
     for left in (0, 1 - EDGE):
         axes.axvspan(left, left + EDGE, color=PALETTE["guidance"], alpha=0.25, linewidth=0)
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, min(6, max(2.2, 1.08 * density.max())))
-    lines = [
-        ("uniform", "noise", 0.86),
-        (f"t < {EDGE}: {EDGE:.1%}", "noise", 0.80),
-        (f"t > {1 - EDGE}: {EDGE:.1%}", "noise", 0.74),
-        ("logit-normal", "model", 0.58),
-        (f"t < {EDGE}: {share(below)}", "model", 0.52),
-        (f"t > {1 - EDGE}: {share(above)}", "model", 0.46),
-    ]
-    if samples is not None:
-        lines += [("sampled times", "data", 0.30)]
-    for text, color, height in lines:
-        figure.text(0.765, height, text, **LABEL | {"color": DARK[color]})
-    alt = f"{title}: {share(below)} of the times lie below {EDGE}, {share(above)} above {1 - EDGE}; uniform: 2% each"
-    if samples is not None:
-        alt += f"; as bars {len(times):,} sampled times, {times.mean():.2f} on average"
-    return _picture(figure, alt)
+    _beside(figure, 0.86, "noise", "uniform", f"t < {EDGE}: {EDGE:.1%}", f"t > {1 - EDGE}: {EDGE:.1%}")
+    _beside(figure, 0.58, "model", "logit-normal")
+    return figure, axes
+
+
+def _beside(figure, top: float, color: str, *lines: str) -> None:
+    for number, text in enumerate(lines):
+        figure.text(0.765, top - 0.06 * number, text, **LABEL | {"color": DARK[color]})
 
 
 def share(p: float) -> str:
@@ -202,12 +200,7 @@ def _panels(names: Sequence[str], title: str, limit: float = 3.3):
         left = 8 + number * side
         axes = figure.add_axes((left / width, 8 / height, (side - 10) / width, (side - 10) / height), facecolor="white")
         figure.text(left / width, 1 - 48 / height, name, **LABEL)
-        axes.set_xlim(-limit, limit)
-        axes.set_ylim(-limit, limit)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_color("#cccccc")
+        point_axes(axes, (-limit, limit), (-limit, limit), "#cccccc")
         panels.append(axes)
     return figure, panels
 

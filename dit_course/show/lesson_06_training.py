@@ -7,10 +7,11 @@ from statistics import mean
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.arrays import enlarge
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread
+from dit_course.show.arrays import enlarge, require_one_each
+from dit_course.show.axes import LABEL, add_axes, chart, colors, end_label, finished, headline, note, spread
 from dit_course.show.figures import exponential_mean
 from dit_course.show.layout import CAPTION, DENSITY, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
+from dit_course.show.text import paste, write
 
 ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
 PAGE, TILE, ROWS = 820, 42, 6  # of a training run: its width, a sample's side, and the number of rows of samples
@@ -28,8 +29,7 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
     means = {name: exponential_mean(np.asarray(losses, dtype=float), keep) for name, losses in runs.items()}
     ends = ", ".join(f"{name} {values[-1]:.3g}" for name, values in means.items())
     title = title or f"The losses at the end: {ends}"
-    figure = blank_figure(680, 320)
-    axes = _axes(figure, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
+    figure, axes = _chart(680, 320, (0.09, 0.15, 0.66, 0.73), "step", "loss", title)
     for (name, values), color in zip(means.items(), colors(means, *ORDER), strict=True):
         axes.plot(range(1, len(values) + 1), np.asarray(runs[name]), color=color, alpha=0.18, linewidth=0.8)
         axes.plot(range(1, len(values) + 1), values, color=color, linewidth=2)
@@ -38,9 +38,7 @@ def loss_curves(runs: Mapping[str, Sequence[float]], keep: float = 0.9, title: s
     axes.set_ylim(0, 1.1 * min(everything.max(initial=1e-9), 2 * start if np.isfinite(start) else np.inf))
     axes.set_xlim(0, max(len(values) for values in means.values()))
     _name_ends(axes, means)
-    return Picture.of(
-        rendered(figure), f"{title}. Line chart of the running means of {len(runs)} losses; at the end {ends}"
-    )
+    return finished(figure, f"{title}. Line chart of the running means of {len(runs)} losses; at the end {ends}")
 
 
 def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning rate, step by step") -> Picture:
@@ -49,17 +47,16 @@ def rates(schedules: Mapping[str, Sequence[float]], title: str = "The learning r
     schedules: the learning rates by name, at most four.
     """
     _require_lines(schedules)
-    figure = blank_figure(640, 260)
-    axes = _axes(figure, (0.12, 0.19, 0.86, 0.66), "steps done", "learning rate", title)
+    figure, axes = _chart(640, 260, (0.12, 0.19, 0.86, 0.66), "steps done", "learning rate", title)
     places = np.linspace(0.3, 0.7, len(schedules)) if len(schedules) > 1 else [0.5]
     for (name, values), color, place in zip(schedules.items(), colors(schedules, *ORDER), places, strict=True):
         axes.plot(range(len(values)), values, color=color, linewidth=2)
         at = int(place * (len(values) - 1))
-        axes.annotate(name, (at, values[at]), xytext=(0, 5), textcoords="offset points", ha="center", **LABEL)
+        note(axes, name, (at, values[at]), (0, 5), ha="center")
     axes.set_ylim(0, 1.25 * max(max(values) for values in schedules.values()))
     axes.set_xlim(0, max(len(values) for values in schedules.values()))
     tops = ", ".join(f"{name} up to {max(values):.2g}" for name, values in schedules.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart: {tops}")
+    return finished(figure, f"{title}. Line chart: {tops}")
 
 
 def gradient_norms(norms: Mapping[str, Sequence[float]], most: float, title: str | None = None) -> Picture:
@@ -72,8 +69,7 @@ def gradient_norms(norms: Mapping[str, Sequence[float]], most: float, title: str
         f"{name} {sum(norm > most for norm in values)} of {len(values)}" for name, values in norms.items()
     )
     title = title or f"Steps that were clipped: {summary}"
-    figure = blank_figure(680, 280)
-    axes = _axes(figure, (0.1, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
+    figure, axes = _chart(680, 280, (0.1, 0.17, 0.7, 0.69), "step", "norm of the gradient", title)
     for (name, values), color in zip(norms.items(), colors(norms, *ORDER), strict=True):
         axes.semilogy(range(1, len(values) + 1), values, ".", color=color, markersize=5)
         end_label(axes, f"  {name}", len(values), np.median(values[-10:]))
@@ -83,7 +79,7 @@ def gradient_norms(norms: Mapping[str, Sequence[float]], most: float, title: str
     for form in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         form(lambda value, _: f"{value:,.10g}" if f"{value:e}"[0] in "125" else "")
     axes.set_xlim(0, last)
-    return Picture.of(rendered(figure), f"{title}. Dots on a logarithmic axis, with a line at {most:g}")
+    return finished(figure, f"{title}. Dots on a logarithmic axis, with a line at {most:g}")
 
 
 def loss_by_time(
@@ -97,10 +93,8 @@ def loss_by_time(
     times: in [0, 1], increasing. losses: by name, as many as times. ends: the least possible loss at t = 0 and t = 1.
     """
     for name, values in losses.items():
-        if len(values) != len(times):
-            raise ValueError(f"{name}: {len(values)} losses for {len(times)} times, it needs one each")
-    figure = blank_figure(680, 330)
-    axes = _axes(figure, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
+        require_one_each(values, times, "losses", "times", name)
+    figure, axes = _chart(680, 330, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
     for values, color in zip(losses.values(), colors(losses, "noise", "model", "data", "guidance"), strict=True):
         axes.plot(times, values, color=color, linewidth=2, marker="o", markersize=4)
     axes.set_ylim(0, 1.12 * max(max(values) for values in losses.values()))
@@ -109,13 +103,12 @@ def loss_by_time(
     summary = ""
     if ends is not None:
         axes.plot([0, 1], ends, "D", color=PALETTE["guidance"], markersize=8, clip_on=False, zorder=5)
-        for t, end, align in ((0, ends[0], "left"), (1, ends[1], "right")):
-            offset = (10 if t == 0 else -10, 10 if t == 0 else -16)
-            text = {**LABEL, "color": PALETTE["guidance"], "ha": align}
-            axes.annotate(f"least possible: {end:.2f}", (t, end), xytext=offset, textcoords="offset points", **text)
+        for t, shift, align in ((0, (10, 10), "left"), (1, (-10, -16), "right")):
+            text = f"least possible: {ends[t]:.2f}"
+            note(axes, text, (t, ends[t]), shift, ha=align, color=PALETTE["guidance"])
         summary = f"; the least possible is {ends[0]:.2f} at t = 0 and {ends[1]:.2f} at t = 1"
     lowest = ", ".join(f"{name} {min(values):.3g} to {max(values):.3g}" for name, values in losses.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart against t: {lowest}{summary}")
+    return finished(figure, f"{title}. Line chart against t: {lowest}{summary}")
 
 
 def loss_and_pictures(
@@ -138,15 +131,14 @@ def loss_and_pictures(
         (0.575, accuracies, "model", "in the class asked for", lambda value, _: f"{value:.0%}"),
     )
     for left, values, color, name, form in panels:
-        axes = _axes(figure, (left, 0.18, 0.4, 0.66), "minutes of training", name)
+        axes = add_axes(figure, (left, 0.18, 0.4, 0.66), "minutes of training", name)
         axes.plot(minutes, values, color=PALETTE[color], linewidth=2, marker="o")
-        axes.set_ylim(0, 1.15 * max(values) if name == "loss" else 1)
-        axes.set_xlim(0, 1.05 * max(minutes))
+        axes.set(xlim=(0, 1.05 * max(minutes)), ylim=(0, 1.15 * max(values) if name == "loss" else 1))
         axes.yaxis.set_major_formatter(form)
     rows = "; ".join(
         f"{m:.2g} min: loss {loss:.3f}, {share:.0%}" for m, loss, share in zip(minutes, losses, accuracies, strict=True)
     )
-    return Picture.of(rendered(figure), f"{title}. Two line charts. {rows}")
+    return finished(figure, f"{title}. Two line charts. {rows}")
 
 
 def training(
@@ -164,23 +156,18 @@ def training(
     title = title or (f"{len(losses):,} steps" if len(losses) else "Before the first step")
     headline(figure, title, 10, 22)
     wide = 0.35 if strips else 0.86
-    axes = _axes(figure, (0.065, 48 / height, wide - 0.06, (height - 96) / height), "step", "loss")
+    axes = add_axes(figure, (0.065, 48 / height, wide - 0.06, (height - 96) / height), "step", "loss")
     _draw_losses(axes, np.asarray(losses, dtype=float))
-    left, top = PAGE - 10 * (TILE + 4) + 4 - 8, 44
-    for row, (time, pictures) in enumerate(strips[:ROWS]):
-        y = top + row * (TILE + 4)
-        figure.text((left - 8) / PAGE, 1 - (y + TILE / 2 + 4) / height, time, ha="right", **LABEL)
-        if row == min(len(strips), ROWS) - 1:
-            for column, caption in enumerate((captions or ())[: len(pictures)]):
-                x = left + column * (TILE + 4) + TILE / 2
-                lines = caption.replace("/", "/\n", 1).replace(" ", "\n", 1)
-                style = {**TEXT, "fontsize": 9, "ha": "center", "va": "top", "linespacing": 1.1}
-                figure.text(x / PAGE, 1 - (y + TILE + 5) / height, lines, **style)
     page = rendered(figure)
-    for row, (_, pictures) in enumerate(strips[:ROWS]):
+    left, top, step = PAGE - 10 * (TILE + 4) + 4 - 8, 44, TILE + 4
+    for row, (time, pictures) in enumerate(strips[:ROWS]):
+        write(page, time, left - 8, top + row * step + TILE / 2 + 4, align="right")
         for column, pixels in enumerate(tiles(pictures)):
-            y, x = DENSITY * (top + row * (TILE + 4)), DENSITY * (left + column * (TILE + 4))
-            page[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+            paste(page, pixels, top + row * step, left + column * step)
+    for column, caption in enumerate((captions or ())[: len(strips[0][1]) if strips else 0]):
+        for number, line in enumerate(caption.replace("/", "/\n", 1).replace(" ", "\n", 1).splitlines()):
+            below = top + min(len(strips), ROWS) * step + 10 + 11 * number
+            write(page, line, left + column * step + TILE / 2, below, 9, align="center")
     times = f"; pictures drawn after {', '.join(time for time, _ in strips)}" if strips else ""
     return Picture.of(page, f"{title}. The loss in each of {len(losses):,} steps{times}")
 
@@ -212,7 +199,7 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     figure = blank_figure(PAGE, height)
     headline(figure, title, 10, 22, TITLE if len(title) < 72 else CAPTION)
     box = (0.585, 40 / height, 0.39, (height - 108) / height)
-    axes = _axes(figure, box, "in the class asked for")
+    axes = add_axes(figure, box, "in the class asked for")
     columns = (("recipe", 10), ("patch", 178), ("width x depth", 225), ("batch", 322), ("rate", 366), ("steps", 420))
     for name, x in columns:
         figure.text(x / PAGE, 1 - 56 / height, name, **{**LABEL, "color": "#555555"})
@@ -231,14 +218,14 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     axes.set_xlim(min(0.5, *(row["class_accuracy"] for row in rows)) - 0.02, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     summary = "; ".join(f"{name} {mean(row['class_accuracy'] for row in groups[name]):.0%}" for name in reversed(order))
-    return Picture.of(rendered(figure), f"{title}. Means of {len(rows)} trainings: {summary}")
+    return finished(figure, f"{title}. Means of {len(rows)} trainings: {summary}")
 
 
-def _axes(figure, box: tuple, x: str, y: str = "", title: str = ""):
-    """Axes in the style of the course, with smaller letters for a long title."""
-    axes = add_axes(figure, box, x, y)
+def _chart(width: float, height: float, box: tuple, x: str, y: str, title: str):
+    """A figure and its axes, with smaller letters for a long title."""
+    figure, axes = chart(width, height, box, x, y)
     axes.set_title(title, loc="left", fontsize=TITLE if len(title) < 66 else CAPTION, **TEXT)
-    return axes
+    return figure, axes
 
 
 def _draw_losses(axes, losses: np.ndarray) -> None:
@@ -252,8 +239,7 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    style = {"textcoords": "offset points", "ha": "right", "annotation_clip": False, **LABEL}
-    axes.annotate(f"{means[-1]:.3f}", (steps[-1], means[-1]), xytext=(-2, 10), **style)
+    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 10), ha="right")
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 

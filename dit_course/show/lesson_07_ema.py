@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline
-from dit_course.show.layout import INK, PALETTE, Picture, blank_figure, rendered
+from dit_course.show.axes import LABEL, add_axes, chart, colors, end_label, finished, headline, note
+from dit_course.show.layout import INK, PALETTE, Picture, blank_figure
 
 ORDER = ("model", "guidance", "data")  # colors of averages, in this order
 
@@ -26,7 +26,7 @@ def running_averages(values: Tensor, averages: Mapping[str, Tensor], title: str 
         average = average.detach()
         axes.plot(average, color=color, linewidth=2)
         end_label(axes, f"  {name}", len(average) - 1, float(average[-1]), color)
-    return Picture.of(rendered(figure), f"{title}: {len(values)} noisy values, and averages: {', '.join(averages)}")
+    return finished(figure, f"{title}: {len(values)} noisy values, and averages: {', '.join(averages)}")
 
 
 def quadratic_trajectories(path: Tensor, averages: Tensor, title: str | None = None) -> Picture:
@@ -50,16 +50,18 @@ def quadratic_trajectories(path: Tensor, averages: Tensor, title: str | None = N
     axes.plot(*path.T, color=PALETTE["noise"], linewidth=0.8, marker=".", markersize=4)
     axes.plot(*averages.T, color=PALETTE["model"], linewidth=2)
     axes.plot(0, 0, "+", color=INK, markersize=12)
-    side = {"textcoords": "offset points", "annotation_clip": False}
     furthest = path[path[len(path) // 2 :].norm(dim=1).argmax() + len(path) // 2].tolist()
-    axes.annotate("iterates", furthest, xytext=(8, 8), **side, **{**LABEL, "color": "#555555"})
-    edge = [withStroke(linewidth=4, foreground="white")]  # it stands among the lines
-    style = {**LABEL, "color": PALETTE["model"], "fontweight": "bold", "path_effects": edge}
-    axes.annotate("their average", averages[-1].tolist(), xytext=(10, -18), **side, **style)
+    note(axes, "iterates", furthest, (8, 8), color="#555555")
+    style = {
+        "color": PALETTE["model"],
+        "fontweight": "bold",
+        "path_effects": [withStroke(linewidth=4, foreground="white")],
+    }
+    note(axes, "their average", averages[-1].tolist(), (10, -18), **style)
     axes.set(xlim=(-wide, wide), ylim=(-reach, reach))
     axes.set_aspect("equal", adjustable="datalim")
     alt = f"{title}. {len(path)} iterates around the minimum of a quadratic, and a line for their running average"
-    return Picture.of(rendered(figure), alt)
+    return finished(figure, alt)
 
 
 def profiles(shares: Mapping[str, Tensor], title: str | None = None) -> Picture:
@@ -75,7 +77,7 @@ def profiles(shares: Mapping[str, Tensor], title: str | None = None) -> Picture:
     top = max(float(share[1:].max()) for share in shares.values()) or 1.0
     for (name, share), color in zip(shares.items(), colors(shares, *ORDER), strict=True):
         draw_profile(axes, share, name, color, top)
-    return Picture.of(rendered(figure), f"{title}. Line chart of the share of each step")
+    return finished(figure, f"{title}. Line chart of the share of each step")
 
 
 def draw_profile(axes, shares: Tensor, name: str, color: str, top: float) -> None:
@@ -88,10 +90,8 @@ def draw_profile(axes, shares: Tensor, name: str, color: str, top: float) -> Non
         axes.plot([0, 0], [0, min(float(shares[0]), 1.15 * top)], color=color, linewidth=5, solid_capstyle="butt")
         above = " ↑" if shares[0] > 1.15 * top else ""
         text, place = f" start: {_percent(float(shares[0]))}{above}", (0, min(float(shares[0]), 1.12 * top))
-        style = {"textcoords": "offset points", "va": "top", **LABEL, "color": color}
-        axes.annotate(text, place, xytext=(4, 0), **style)
-    axes.set_ylim(0, 1.2 * top)
-    axes.set_xlim(0, len(shares) - 1)
+        note(axes, text, place, (4, 0), va="top", color=color)
+    axes.set(xlim=(0, len(shares) - 1), ylim=(0, 1.2 * top))
 
 
 def raw_and_averaged(
@@ -126,14 +126,14 @@ def raw_and_averaged(
         axes.set_title(name, loc="left", **LABEL)
         low, high = axes.get_ylim()
         axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    return Picture.of(rendered(figure), f"{title}. Line charts over steps {steps[0]} to {steps[-1]}")
+    return finished(figure, f"{title}. Line charts over steps {steps[0]} to {steps[-1]}")
 
 
 def _figure(title: str, height: int, x: str = "", y: str = ""):
     """A figure with one pair of axes, with room for names at the right end of lines."""
-    figure = blank_figure(640, height)
+    figure, axes = chart(640, height, (0.11, 46 / height, 0.7, 1 - 90 / height), x, y, "y")
     headline(figure, title)
-    return figure, add_axes(figure, (0.11, 46 / height, 0.7, 1 - 90 / height), x, y, "y")
+    return figure, axes
 
 
 def _percent(share: float) -> str:

@@ -5,24 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from dit_course.show.arrays import enlarge, to_bytes
-from dit_course.show.axes import add_axes, end_label, log_ticks, spread
-from dit_course.show.layout import (
-    CAPTION,
-    DENSITY,
-    GAP,
-    LETTER,
-    MARGIN,
-    PAGE_WIDTH,
-    PALETTE,
-    TEXT,
-    TILE,
-    TITLE,
-    Picture,
-    blank_figure,
-    rendered,
-)
-from dit_course.show.text import wrapped
+from dit_course.show.arrays import enlarge, require_one_each, to_bytes
+from dit_course.show.axes import chart, end_label, end_labels, finished, log_ticks, spread
+from dit_course.show.layout import CAPTION, DENSITY, GAP, LETTER, MARGIN, PAGE_WIDTH, PALETTE, TILE, TITLE, Picture
+from dit_course.show.text import paste, wrapped, write
 
 # the same color and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
@@ -40,24 +26,21 @@ def solver_trajectories(
 
     exact: times (n,) and states (n, trajectories), drawn as lines. steps: the same of a solver, with its points.
     """
-    figure = blank_figure(640, 330)
-    axes = add_axes(figure, (0.09, 0.16, 0.74, 0.72), "t: from noise (1) to data (0)", "x")
-    parts = [(exact, PALETTE["data"], "-", 2.0, "", captions[0])]
+    title = title or f"{exact[1].shape[-1]} trajectories from noise to data"
+    figure, axes = chart(640, 330, (0.09, 0.16, 0.74, 0.72), "t: from noise (1) to data (0)", "x", title=title)
+    parts = {captions[0]: (exact, PALETTE["data"], 2.0, "")}
     if steps is not None:
-        parts.append((steps, PALETTE["guidance"], "-", 1.5, "o", captions[1]))
+        parts[captions[1]] = (steps, PALETTE["guidance"], 1.5, "o")
     ends = []
-    for (times, states), color, line, width, marker, name in parts:
+    for (times, states), color, width, marker in parts.values():
         times, states = _checked(times, states)
-        axes.plot(times, states, line, color=color, linewidth=width, marker=marker, markersize=5)
-        ends.append((states[-1].max(), name, color))
+        axes.plot(times, states, color=color, linewidth=width, marker=marker, markersize=5)
+        ends.append(states[-1].max())
     low, high = axes.get_ylim()
-    heights = spread([end[0] for end in ends], NAME_GAP * (high - low))
-    for (_, name, color), height in zip(ends, heights, strict=True):
-        end_label(axes, f"  {name}", 0, height, color)
+    inks = [color for _, color, *_ in parts.values()]
+    end_labels(axes, [f"  {name}" for name in parts], 0, ends, NAME_GAP * (high - low), inks)
     axes.set_xlim(1, 0)
-    title = title or f"{states.shape[1]} trajectories from noise to data"
-    axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    return Picture.of(rendered(figure), f"{title}. Lines from t = 1 to t = 0: {' and '.join(end[1] for end in ends)}")
+    return finished(figure, f"{title}. Lines from t = 1 to t = 0: {' and '.join(parts)}")
 
 
 def by_evaluations(
@@ -72,36 +55,30 @@ def by_evaluations(
     evaluations, values: for each solver as many of one as of the other, all above 0.
     slopes: write the slope of each line beside its name: -1 means twice the evaluations, half the value.
     """
-    for name in values:
-        if len(evaluations[name]) != len(values[name]) or len(values[name]) < 2:
-            raise ValueError(
-                f"{name}: {len(values[name])} values for {len(evaluations[name])} numbers of evaluations; "
-                "it needs one each, and 2"
-            )
+    for name, reached in values.items():
+        require_one_each(reached, evaluations[name], "values", "numbers of evaluations", name, least=2)
     from matplotlib.ticker import LogLocator, NullLocator
 
-    figure = blank_figure(640, 360)
     title = title or f"What an evaluation buys: {', '.join(values)}"
-    axes = add_axes(figure, (0.11, 0.15, 0.66, 0.74), "evaluations of the network", y, title=title)
-    names, ends = {}, []
+    figure, axes = chart(640, 360, (0.11, 0.15, 0.66, 0.74), "evaluations of the network", y, title=title)
+    names, ends, inks = {}, [], []
     for name, reached in values.items():
         kind, marker = STYLES.get(name, ("data", "x"))
         axes.loglog(evaluations[name], reached, color=PALETTE[kind], marker=marker, linewidth=2)
         slope = np.polyfit(np.log(evaluations[name]), np.log(reached), 1)[0]
         names[name] = f"{name}: slope {slope:.1f}" if slopes else name
-        ends.append((evaluations[name][-1], reached[-1]))
+        ends.append(np.log(reached[-1]))
+        inks.append(DARK.get(kind, PALETTE[kind]))
     ticks = sorted({count for counts in evaluations.values() for count in counts})
     log_ticks(axes, ticks if len(ticks) < 8 else ticks[:: len(ticks) // 4])
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     low, high = np.log(axes.get_ylim())
-    heights = spread([np.log(end[1]) for end in ends], NAME_GAP * (high - low))
-    for (name, text), height in zip(names.items(), heights, strict=True):
-        kind, _ = STYLES.get(name, ("data", "x"))
-        end_label(axes, f"   {text}", ticks[-1], np.exp(height), DARK.get(kind, PALETTE[kind]))
+    for text, height, ink in zip(names.values(), spread(ends, NAME_GAP * (high - low)), inks, strict=True):
+        end_label(axes, f"   {text}", ticks[-1], np.exp(height), ink)
     last = ", ".join(f"{text} ends at {values[name][-1]:.2g}" for name, text in names.items())
-    return Picture.of(rendered(figure), f"{title}. Line chart with logarithmic axes: {last}")
+    return finished(figure, f"{title}. Line chart with logarithmic axes: {last}")
 
 
 def table(
@@ -127,23 +104,19 @@ def table(
     top = MARGIN + (2 * TITLE if title else 0) + int(1.3 * CAPTION * max(map(len, heads))) + 2 * GAP
     page_width = left + across * (zoom * width + GAP) - GAP + MARGIN
     page_width = max(page_width, 2 * MARGIN + int(LETTER * TITLE * len(title or "")))
-    figure = blank_figure(page_width, page_height := top + len(rows) * (zoom * height + GAP) - GAP + MARGIN)
-
-    def write(place: float, line: float, text: str, size: int = CAPTION, **style) -> None:
-        figure.text(place / page_width, 1 - line / page_height, text, fontsize=size, **TEXT, **style)
-
-    write(MARGIN, MARGIN + TITLE, title or "", TITLE, va="baseline")
+    page_height = top + len(rows) * (zoom * height + GAP) - GAP + MARGIN
+    page = np.full((DENSITY * page_height, DENSITY * page_width, 3), 255, dtype=np.uint8)
+    write(page, title or "", MARGIN, MARGIN + TITLE, TITLE)
     for number, lines in enumerate(heads):
         middle = left + number * (zoom * width + GAP) + zoom * width / 2
         for above, line in enumerate(reversed(lines)):
-            write(middle, top - 2 * GAP - 1.3 * CAPTION * above, line, ha="center", va="baseline")
+            write(page, line, middle, top - 2 * GAP - 1.3 * CAPTION * above, align="center")
     for number, name in enumerate(rows):
-        write(left - 2 * GAP, top + number * (zoom * height + GAP) + zoom * height / 2, name, ha="right", va="center")
-    page = rendered(figure)
+        middle = top + number * (zoom * height + GAP) + zoom * height / 2
+        write(page, name, left - 2 * GAP, middle + 0.36 * CAPTION, align="right")
     for number, tile in enumerate(enlarge(pixels, zoom * DENSITY).permute(0, 2, 3, 1).numpy()):  # -> (n, h, w, c)
-        y = DENSITY * (top + number // across * (zoom * height + GAP))
-        x = DENSITY * (left + number % across * (zoom * width + GAP))
-        page[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
+        row, column = divmod(number, across)
+        paste(page, tile, top + row * (zoom * height + GAP), left + column * (zoom * width + GAP))
     named = f"; columns: {', '.join(columns)}" if columns else ""
     return Picture.of(page, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, headline, style_ticks
-from dit_course.show.layout import INK, PALETTE, Picture, blank_figure, rendered
+from dit_course.show.arrays import require_one_each
+from dit_course.show.axes import LABEL, add_axes, bar_axes, chart, end_label, finished, headline, note, point_axes
+from dit_course.show.layout import INK, PALETTE, Picture, blank_figure
 
 GOALS = {
     "class_accuracy": ("in the class asked for", "{:.0%}"),
@@ -27,23 +28,19 @@ def feature_clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None =
     there = [(x.double() - center) @ directions[:2].T for x in (real[:1000], *sets.values())]  # (m, 2) each
     title = title or f"The real cloud (gray) and {len(sets)} others, in two of {real.shape[1]} dimensions"
     columns = min(3, len(sets))
-    rows = -(-len(sets) // columns)
-    figure = blank_figure(780, 40 + 235 * rows)
+    height = 40 + 235 * -(-len(sets) // columns)
+    figure = blank_figure(780, height)
     low, high = np.quantile(there[0].numpy(), [0.001, 0.999], axis=0)
     pad = 0.12 * (high - low)
     for number, (name, points) in enumerate(zip(sets, there[1:], strict=True)):
         row, column = divmod(number, columns)
-        height = 40 + 235 * rows
         axes = figure.add_axes((0.015 + column * 0.33, 1 - (60 + 235 * row + 195) / height, 0.31, 195 / height))
         axes.scatter(*there[0].T, s=3, color="#cccccc", linewidths=0)
         axes.scatter(*points.T, s=5, color=PALETTE[_color(name)], linewidths=0)
-        axes.set(xlim=(low[0] - pad[0], high[0] + pad[0]), ylim=(low[1] - pad[1], high[1] + pad[1]))
-        axes.set_xticks([])
-        axes.set_yticks([])
+        point_axes(axes, *np.stack([low - pad, high + pad], axis=1), "#bbbbbb")
         axes.set_title(name, loc="left", pad=4, **LABEL)
-        axes.spines[:].set_color("#bbbbbb")
     headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}: {', '.join(sets)}")
+    return finished(figure, f"{title}: {', '.join(sets)}")
 
 
 def distances(values: Mapping[str, float], title: str | None = None) -> Picture:
@@ -51,23 +48,17 @@ def distances(values: Mapping[str, float], title: str | None = None) -> Picture:
     title = title or "Fréchet distances: lower is better"
     height = 60 + 30 * len(values)
     figure = blank_figure(680, height)
-    axes = figure.add_axes((0.33, 14 / height, 0.58, 1 - 56 / height), facecolor="white")
-    names = list(values)
-    heights = [float(values[name]) for name in names]
-    places = range(len(names), 0, -1)
-    axes.barh(places, heights, color=[PALETTE[_color(name)] for name in names], height=0.7)
-    for place, value in zip(places, heights, strict=True):
-        axes.annotate(f" {value:.2f}", (value, place), va="center", annotation_clip=False, **LABEL)
-    axes.axvline(heights[0], color=PALETTE["data"], linewidth=1, linestyle=":")
-    axes.set_yticks(places, names)
-    axes.set_xlim(0, 1.02 * max([*heights, 1e-9]))
-    axes.xaxis.set_visible(False)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.spines["left"].set_color(INK)
-    style_ticks(axes, length=0)
+    values = {name: float(value) for name, value in values.items()}
+    places = range(len(values), 0, -1)
+    axes = bar_axes(figure, (0.33, 14 / height, 0.58, 1 - 56 / height), list(values), places)
+    axes.barh(places, values.values(), color=[PALETTE[_color(name)] for name in values], height=0.7)
+    for place, value in zip(places, values.values(), strict=True):
+        end_label(axes, f" {value:.2f}", value, place)
+    axes.axvline(next(iter(values.values())), color=PALETTE["data"], linewidth=1, linestyle=":")
+    axes.set_xlim(0, 1.02 * max(*values.values(), 1e-9))
     headline(figure, title)
-    summary = ", ".join(f"{name} {value:.2f}" for name, value in zip(names, heights, strict=True))
-    return Picture.of(rendered(figure), f"{title}. Bars: {summary}")
+    summary = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+    return finished(figure, f"{title}. Bars: {summary}")
 
 
 def frechet_bias(
@@ -77,26 +68,23 @@ def frechet_bias(
 
     counts, values: as many of one as of the other.
     """
-    if len(counts) != len(values) or len(counts) < 2:
-        raise ValueError(f"{len(values)} distances for {len(counts)} numbers of samples; it needs one each, and 2")
+    require_one_each(values, counts, "distances", "numbers of samples", least=2)
     values = [float(value) for value in values]
     ends = f"{values[0]:.1f} with {counts[0]} samples, {values[-1]:.1f} with {counts[-1]:,}"
     title = title or f"Real against real: {ends}"
-    figure = blank_figure(660, 340)
-    axes = add_axes(figure, (0.09, 0.15, 0.72, 0.74), "samples N", "Fréchet distance")
+    figure, axes = chart(660, 340, (0.09, 0.15, 0.72, 0.74), "samples N", "Fréchet distance")
     smooth = np.geomspace(counts[0], 4 * counts[-1], 200)
     fitted = limit + slope / smooth
     axes.plot(smooth, fitted, color=PALETTE["noise"], linewidth=1.5)
     axes.plot(counts, values, "o", color=PALETTE["data"], markersize=7)
     axes.axhline(limit, color=PALETTE["noise"], linewidth=1, linestyle=":")
-    style = {"ha": "right", "textcoords": "offset points", **LABEL}
-    axes.annotate(f"{limit:.2f} + {slope:.0f} / N", (smooth[-1], fitted[-1]), (0, 8), **style)
+    note(axes, f"{limit:.2f} + {slope:.0f} / N", (smooth[-1], fitted[-1]), (0, 8), ha="right")
     axes.set_xscale("log")
     axes.set_ylim(0, 1.1 * max(values))
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
     headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}. The fitted curve ends at {limit:.2f}")
+    return finished(figure, f"{title}. The fitted curve ends at {limit:.2f}")
 
 
 def knn_balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None) -> Picture:
@@ -108,26 +96,26 @@ def knn_balls(real: Tensor, drawn: Tensor, k: int = 3, title: str | None = None)
 
     figure = blank_figure(780, 400)
     shares = []
-    pairs = (real, drawn, ("data", "model")), (drawn, real, ("model", "data"))
-    for column, (centers, points, kinds) in enumerate(pairs):
+    panels = (
+        (real, drawn, "data", "model", "precision", "drawn points lie in a real ball"),
+        (drawn, real, "model", "data", "recall", "real points lie in a drawn ball"),
+    )
+    for column, (centers, points, around, kind, name, what) in enumerate(panels):
         reach = torch.cdist(centers, centers).kthvalue(k + 1, dim=1).values
         inside = (torch.cdist(points, centers) <= reach).any(dim=1)
         shares.append(inside.float().mean().item())
         axes = figure.add_axes((0.01 + 0.5 * column, 0.01, 0.48, 0.80), aspect="equal")
         for center, radius in zip(centers.tolist(), reach.tolist(), strict=True):
-            axes.add_patch(Circle(center, radius, color=PALETTE[kinds[0]], alpha=0.10, linewidth=0))
-        axes.scatter(*centers.T, s=8, color=PALETTE[kinds[0]])
-        axes.scatter(*points[inside].T, s=34, color=PALETTE[kinds[1]], edgecolors="white", linewidths=0.8)
-        axes.scatter(*points[~inside].T, s=34, facecolors="none", edgecolors=PALETTE[kinds[1]], linewidths=1.5)
+            axes.add_patch(Circle(center, radius, color=PALETTE[around], alpha=0.10, linewidth=0))
+        axes.scatter(*centers.T, s=8, color=PALETTE[around])
+        axes.scatter(*points[inside].T, s=34, color=PALETTE[kind], edgecolors="white", linewidths=0.8)
+        axes.scatter(*points[~inside].T, s=34, facecolors="none", edgecolors=PALETTE[kind], linewidths=1.5)
         axes.set(xlim=(-1.95, 1.95), ylim=(-1.5, 1.8))  # an outermost ball must not be cut
         axes.axis("off")
-        name, what = (("precision", "drawn points lie in a real ball"), ("recall", "real points lie in a drawn ball"))[
-            column
-        ]
         axes.set_title(f"{name}: {shares[-1]:.0%} of the {what}", loc="left", **LABEL)
     title = title or f"Precision {shares[0]:.0%}, recall {shares[1]:.0%}"
     headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}. Two panels of points with balls around one kind each")
+    return finished(figure, f"{title}. Two panels of points with balls around one kind each")
 
 
 def nearest_distances(sets: Mapping[str, Tensor], title: str | None = None) -> Picture:
@@ -140,20 +128,19 @@ def nearest_distances(sets: Mapping[str, Tensor], title: str | None = None) -> P
     title = title or f"Distance to the nearest training picture, medians: {summary}"
     title = "To the nearest training picture" if len(title) > 95 else title
     height = 110 + 62 * len(sets)
-    figure = blank_figure(740, height)
     name = "root of the mean squared difference of pixels; the line is the median"
-    axes = add_axes(figure, (0.21, 52 / height, 0.70, 1 - 98 / height), name)
+    figure, axes = chart(740, height, (0.21, 52 / height, 0.70, 1 - 98 / height), name)
     jitter = torch.Generator().manual_seed(0)
     for place, (name, x) in zip(range(len(sets), 0, -1), sets.items(), strict=True):
         heights = place + 0.5 * (torch.rand(len(x), generator=jitter) - 0.5)
         axes.scatter(x, heights, s=5, color=PALETTE[_color(name)], alpha=0.5, linewidths=0)
         axes.plot([medians[name]] * 2, [place - 0.36, place + 0.36], color=INK, linewidth=2)
-        axes.annotate(f"{medians[name]:.2f}", (medians[name], place + 0.40), ha="center", **LABEL)
+        note(axes, f"{medians[name]:.2f}", (medians[name], place + 0.40), ha="center")
     axes.set_yticks(range(len(sets), 0, -1), list(sets))
     axes.set_ylim(0.4, len(sets) + 0.75)
     axes.set_xlim(left=-0.008)
     headline(figure, title)
-    return Picture.of(rendered(figure), f"{title}: medians {summary}")
+    return finished(figure, f"{title}: medians {summary}")
 
 
 def trade_off(rows: Sequence[Mapping[str, float]], title: str | None = None) -> Picture:
@@ -161,6 +148,8 @@ def trade_off(rows: Sequence[Mapping[str, float]], title: str | None = None) -> 
 
     rows: with the keys cfg, class_accuracy, frechet_distance, precision and recall.
     """
+    from matplotlib.ticker import MaxNLocator
+
     scales = sorted({row["cfg"] for row in rows})
     by_scale = [[row for row in rows if row["cfg"] == scale] for scale in scales]
     means = {goal: [np.mean([row[goal] for row in same]).item() for same in by_scale] for goal in GOALS}
@@ -175,13 +164,13 @@ def trade_off(rows: Sequence[Mapping[str, float]], title: str | None = None) -> 
         dots = ([r[key] for r in rows] for key in ("cfg", goal))
         axes.plot(*dots, "o", color=PALETTE["guidance"], markersize=5, alpha=0.6)
         axes.yaxis.set_major_formatter(lambda value, _, form=form: form.format(value))
-        axes.yaxis.set_major_locator(_few_ticks())
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.set_xticks(scales, [f"{scale:g}" for scale in scales])
         arrow = "lower is better" if goal == "frechet_distance" else "higher is better"
         axes.set_title(f"{name} ({arrow})", loc="left", **LABEL)
     headline(figure, title)
     ends = "; ".join(f"{goal} from {x[0]:.3g} to {x[-1]:.3g}" for goal, x in means.items())
-    return Picture.of(rendered(figure), f"{title}. Four charts over cfg {scales[0]:g} to {scales[-1]:g}: {ends}")
+    return finished(figure, f"{title}. Four charts over cfg {scales[0]:g} to {scales[-1]:g}: {ends}")
 
 
 def _color(name: str) -> str:
@@ -189,9 +178,3 @@ def _color(name: str) -> str:
     if "real" in name or "test" in name:
         return "data"
     return "guidance" if name.startswith(("cfg 5", "cheater", "memori")) else "model"
-
-
-def _few_ticks():
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(4, steps=[1, 2, 5, 10])

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_course.show.axes import LABEL, add_axes, colors, end_label, headline, spread, style_axes
-from dit_course.show.layout import CAPTION, PALETTE, TITLE, Picture, blank_figure, rendered
+from dit_course.show.axes import chart, colors, end_labels, finished, headline, note, style_axes
+from dit_course.show.layout import CAPTION, PALETTE, TITLE, Picture, blank_figure
 
 METRICS = {
     "validation_loss": "loss on test pictures",
@@ -51,11 +51,10 @@ def scaling(
         for x, y in zip(flops, middle, strict=True):
             size = next(row.get("size", "") for row in of_patch if row["training_flops"] == x)
             _name(axes, size, (x, y), above=patch == patches[0], fontsize=10)
-        where = {"textcoords": "offset points", "va": "bottom", "annotation_clip": False}
         up = 19 if patch == patches[0] else 2  # above the first line, the name of the last size comes first
         clear = [Stroke(linewidth=4, foreground="white"), Normal()]  # another size's law may pass behind the text
-        style = LABEL | where | {"color": color, "path_effects": clear}
-        axes.annotate(f"patches of {patch}", (flops[-1], middle[-1]), (7, up), **style)
+        end = flops[-1], middle[-1]
+        note(axes, f"patches of {patch}", end, (7, up), va="bottom", color=color, path_effects=clear)
         summary.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
     count = len({row["seed"] for row in rows})
     what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
@@ -63,7 +62,7 @@ def scaling(
     _style(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     what = f"{len(rows)} trainings as dots, {count} seeds, against FLOPs, both axes logarithmic"
-    return Picture.of(rendered(figure), f"{title} {what}. {'; '.join(summary)}")
+    return finished(figure, f"{title} {what}. {'; '.join(summary)}")
 
 
 def power_law(
@@ -90,7 +89,7 @@ def power_law(
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     summary = ", ".join(f"{name} {value:.3g}" for name, (_, value) in points.items())
     alt = f"{title}. Points on logarithmic axes: {summary}; the law's exponent {exponent:.2f}"
-    return Picture.of(rendered(figure), alt)
+    return finished(figure, alt)
 
 
 def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> Picture:
@@ -103,35 +102,29 @@ def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> 
     right, *others = sets.values()
     which = int(torch.stack([(other - right).abs() for other in others]).amax(dim=0).argmax())
     t = torch.linspace(0, 1, 2001, dtype=torch.float64)
-    figure = blank_figure(760, 300)
-    axes = add_axes(figure, (0.07, 0.17, 0.76, 0.66), "t")
-    ends = []
-    inks = colors(sets, "data", "guidance", "model")
+    figure, axes = chart(760, 300, (0.07, 0.17, 0.76, 0.66), "t")
+    ends, inks = [], colors(sets, "data", "guidance", "model")
     for values, color in zip(sets.values(), inks, strict=True):
         curve = (1000 * t * values[which]).cos()
         axes.plot(t[-120:], curve[-120:], color=color, linewidth=1.4 if ends else 2.4)
         ends.append(float(curve[-1]))
-    for name, height, color in zip(sets, spread(ends, 0.22), inks, strict=True):
-        end_label(axes, name, 1.001, height, color)
+    end_labels(axes, sets, 1.001, ends, 0.22, inks)
     furthest = max((1000 * (other - right).abs().max() / (2 * np.pi)).item() for other in others)
     title = title or f"At t = 1, one of {len(right)} sinusoids is {furthest:.1g} turns off"
     axes.set_xlim(float(t[-120]), 1)
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
-    names = ", ".join(sets)
-    return Picture.of(rendered(figure), f"{title}. Curves near t = 1: {names}")
+    return finished(figure, f"{title}. Curves near t = 1: {', '.join(sets)}")
 
 
 def _name(axes, name: str, at: tuple[float, float], above: bool, **style) -> None:
     """Write a name beside a point of a falling line, on the side where the line is not: above right, or below left."""
     place, ha, va = ((7, 5), "left", "bottom") if above else ((-7, -5), "right", "top")
-    axes.annotate(name, at, place, textcoords="offset points", ha=ha, va=va, **LABEL | style)
+    note(axes, name, at, place, ha=ha, va=va, **style)
 
 
 def _log_axes():
     figure = blank_figure(740, 400)
-    axes = figure.add_axes((0.11, 0.14, 0.74, 0.73), facecolor="white")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes = figure.add_axes((0.11, 0.14, 0.74, 0.73), facecolor="white", xscale="log", yscale="log")
     axes.margins(0.06, 0.1)
     return figure, axes
 

@@ -78,6 +78,15 @@ def color_bar(
         write(image, text, left + BAR + 4, middle + 0.36 * size, size)
 
 
+def paste(page: np.ndarray, tile: np.ndarray, top: float, left: float, frame: int | None = None) -> None:
+    """Put a tile (height, width, 3 or 1) into a page, in place. top, left: in pixels of the page. frame: its gray."""
+    y, x = round(DENSITY * top), round(DENSITY * left)
+    bottom, right = y + tile.shape[0], x + tile.shape[1]
+    if frame is not None:
+        page[y - 1 : bottom + 1, x - 1 : right + 1] = frame
+    page[y:bottom, x:right] = tile
+
+
 def wrapped(text: str, letters: int) -> list[str]:
     """A caption in lines of so many letters; a word that is too long by one letter is not broken."""
     longest = max(map(len, text.split()), default=0)

@@ -24,6 +24,7 @@ from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.evaluation import class_accuracy, frechet_distance, in_batches
 from dit_course.flow import RectifiedFlow, interpolate, velocity_target
+from dit_course.guards import known
 from dit_course.sampling import Sampler
 from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
@@ -150,19 +151,17 @@ def run_experiment(name: str, seeds: int, settings: Settings, path: Path) -> Ite
     The same training may stand in another experiment's table beside it: then its numbers are taken from there.
     Raises ValueError for an unknown name, or a table made with another number of steps.
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"there is no experiment {name!r}: take one of {', '.join(EXPERIMENTS)}")
-    variants = {variant.name: variant for variant in EXPERIMENTS[name]}
+    variants = {variant.name: variant for variant in known(EXPERIMENTS, name, "experiment")}
     table = ResumableTable(path, ("variant", "seed"), sort=True, steps=settings.steps)
 
     def compute(variant: str, seed: int) -> dict:
-        known = _known(variants[variant], seed, settings, path)
-        return known or run_variant(variants[variant], seed, settings)
+        found = _found(variants[variant], seed, settings, path)
+        return found or run_variant(variants[variant], seed, settings)
 
     return table.fill(((variant, seed) for seed in range(seeds) for variant in variants), compute)
 
 
-def _known(variant: Variant, seed: int, settings: Settings, path: Path) -> dict | None:
+def _found(variant: Variant, seed: int, settings: Settings, path: Path) -> dict | None:
     """The row of the same training in another experiment's table, under this variant's name."""
     for other, variants in EXPERIMENTS.items():
         table = path.parent / f"{other}.csv"

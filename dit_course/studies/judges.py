@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dit_course.evaluation import Classifier, unit
+from dit_course.evaluation import Classifier, conv, unit
+from dit_course.guards import known
 
 
 class ResidualClassifier(nn.Module):
@@ -20,10 +21,10 @@ class ResidualClassifier(nn.Module):
             "architecture": "residual", "channels": channels, "num_classes": num_classes, "width": width,
         }  # fmt: skip
         self.body = nn.Sequential(
-            _conv(channels, width),
-            _conv(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width),
-            _conv(2 * width, 4 * width), nn.MaxPool2d(2),
-            _conv(4 * width, 4 * width), nn.MaxPool2d(2), Residual(4 * width),
+            conv(channels, width),
+            conv(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width),
+            conv(2 * width, 4 * width), nn.MaxPool2d(2),
+            conv(4 * width, 4 * width), nn.MaxPool2d(2), Residual(4 * width),
             nn.AdaptiveMaxPool2d(1), nn.Flatten(),
         )  # fmt: skip
         self.head = nn.Linear(4 * width, num_classes)
@@ -42,16 +43,11 @@ class Residual(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.body = nn.Sequential(_conv(width, width), _conv(width, width))
+        self.body = nn.Sequential(conv(width, width), conv(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, width, height, width). Returns the same shape."""
         return x + self.body(x)
-
-
-def _conv(inputs: int, outputs: int) -> nn.Sequential:
-    # no bias: the batch norm behind it has one
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 CLASSIFIERS = {"plain": Classifier, "residual": ResidualClassifier}
@@ -60,7 +56,4 @@ CLASSIFIERS = {"plain": Classifier, "residual": ResidualClassifier}
 def make_classifier(config: dict[str, Any]) -> nn.Module:
     """The judge that a JSON describes, without weights: config["architecture"] names its class, "plain" unless told."""
     config = dict(config)
-    kind = config.pop("architecture", "plain")
-    if kind not in CLASSIFIERS:
-        raise ValueError(f"unknown judge {kind!r}: take one of {', '.join(CLASSIFIERS)}")
-    return CLASSIFIERS[kind](**config)
+    return known(CLASSIFIERS, config.pop("architecture", "plain"), "judge")(**config)

@@ -6,6 +6,7 @@ A recipe sets what `train` starts from; every option given beside it still count
 from dataclasses import dataclass, field
 
 from dit_course.distributed.train_config import TrainConfig
+from dit_course.guards import known
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,4 @@ RECIPES = {
 
 def find_recipe(name: str) -> Recipe:
     """The recipe of this name; ValueError lists those there are."""
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: take {', '.join(RECIPES)}")
-    return RECIPES[name]
+    return known(RECIPES, name, "recipe")

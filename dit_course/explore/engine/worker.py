@@ -272,11 +272,12 @@ class Weights:
     """A copy of a model to sample with, renewed whenever the model's weights have changed.
 
     A cell may train the model while a slider moves: each update then uses the weights of one training step, in eval
-    mode, and the model itself is only read. version: grows with every new copy.
+    mode, and the model itself is only read. version: grows with every new copy. renewed: called at each.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, renewed: Callable[[], None] | None = None):
         self.model, self.version = model, 0
+        self._renewed = renewed or (lambda: None)
         self._copy: nn.Module | None = None
         self._seen: tuple | None = None
         self._lock = threading.Lock()
@@ -303,6 +304,7 @@ class Weights:
                 if before == seen:
                     self._copy, self._seen = fresh, seen
                     self.version += 1
+                    self._renewed()
                     return fresh
         raise RuntimeError("the weights change all the time: stop the training, then move the slider again")
 
