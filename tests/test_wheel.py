@@ -64,6 +64,7 @@ def test_a_wheel_is_small_and_carries_what_the_readme_promises(wheel):
     ]
     own = {file.relative_to(ROOT).as_posix() for file in (ROOT / "dit_course").rglob("*") if file.suffix in ASSETS}
     assert own <= names
+    assert "dit_course/_data/checkpoints/fashion-mnist-few-steps.safetensors" in names
 
 
 ASSETS = (".py", ".js", ".css")

@@ -8,7 +8,7 @@ As the last line of a cell each is live in JupyterLab; where no kernel runs, a s
 from dit_course.explore.attention import Attention as attention
 from dit_course.explore.background import start_training
 from dit_course.explore.ema import Ema as ema
-from dit_course.explore.guidance import Guidance as guidance
+from dit_course.explore.few_steps import guidance
 from dit_course.explore.noising import Noising as noising
 from dit_course.explore.patches import Patches as patches
 from dit_course.explore.positions import positions
