@@ -1,7 +1,7 @@
 """What a wheel carries besides code: shipped models, judges and tables. An editable install reads `data/` instead.
 
-Left out, to stay below 20 MB: models that only lessons compare with, the 31 MB of Fashion-MNIST (torchvision downloads it
-where it is needed), and the pictures of the models' cards.
+Left out, to stay below 20 MB: models that only lessons compare with, the 31 MB of Fashion-MNIST (torchvision downloads
+it where it is needed), and the pictures of the models' cards.
 """
 
 from pathlib import Path
