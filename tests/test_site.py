@@ -97,8 +97,8 @@ def test_in_a_browser_offline(site):
         with playwright.sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=labdrive.chromium(), args=labdrive.CHROME)
             page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-            asked, wrong = [], []
-            page.on("request", lambda request: asked.append(request.url))
+            requested, wrong = [], []
+            page.on("request", lambda request: requested.append(request.url))
             page.on("pageerror", lambda error: wrong.append(str(error)))
             page.goto(home)
             assert page.locator("h1").first.inner_text().startswith("Build a Diffusion Transformer")
@@ -111,7 +111,7 @@ def test_in_a_browser_offline(site):
             page.goto(f"{home}search.html?q=guidance")
             page.locator("#search-results li a").first.wait_for()
             assert "guidance" in page.locator("#search-results").inner_text()
-            assert [url for url in asked if not url.startswith((home, "data:"))] == []
+            assert [url for url in requested if not url.startswith((home, "data:"))] == []
             assert wrong == []
             browser.close()
     finally:
