@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dit_course import Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
-from dit_course.commands.evaluate import Evaluate, count_evaluations
+from dit_course.commands.evaluate import STEPS, Evaluate, count_evaluations
 from dit_course.data import CIFAR10_CLASSES, data_root
 
 CHECKPOINTS = data_root() / "checkpoints"
@@ -49,7 +49,7 @@ def test_the_cards_numbers_are_those_of_the_stored_result():
 
 def test_fresh_samples_are_in_the_class_asked_for():
     """With another seed than the card's: 300 samples, a margin of three standard errors below 92 %."""
-    sampler = Sampler(load_pretrained("fashion-mnist"), steps=Evaluate.steps, solver=Evaluate.solver, cfg=Evaluate.cfg)
+    sampler = Sampler(load_pretrained("fashion-mnist"), steps=STEPS, solver=Evaluate.solver, cfg=Evaluate.cfg)
     assert count_evaluations(sampler) <= 30
     labels = torch.arange(300) % 10
     pictures = sampler.sample(300, labels, seed=123)

@@ -53,7 +53,14 @@ def installed(wheel, tmp_path_factory):
 def test_a_wheel_is_small_and_carries_what_the_readme_promises(wheel):
     names = set(ZipFile(wheel).namelist())
     assert wheel.stat().st_size <= 20_000_000
-    for name in ("fashion-mnist", "fashion-mnist-small", "fashion-mnist-classifier", "cifar10", "cifar10-classifier"):
+    for name in (
+        "fashion-mnist",
+        "fashion-mnist-few-steps",
+        "fashion-mnist-small",
+        "fashion-mnist-classifier",
+        "cifar10",
+        "cifar10-classifier",
+    ):
         for ending in ("safetensors", "json"):
             assert f"dit_course/_data/checkpoints/{name}.{ending}" in names
     assert "dit_course/_data/experiments/registers.csv" in names

@@ -1,4 +1,4 @@
-"""Options that commands share: the network, the device."""
+"""What commands share: the network's options, the device, which sampler draws."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,10 @@ from typing import Literal
 import torch
 
 from dit_course.data import Dataset
-from dit_course.dit import DiTConfig, named_config
+from dit_course.dit import DiT, DiTConfig, named_config
+from dit_course.few_steps import FewStepDiT, FewStepSampler
+from dit_course.generation import BaseSampler, Interval
+from dit_course.sampling import Sampler
 
 
 @dataclass
@@ -51,6 +54,20 @@ class Network:
 
 
 NAMED_BY_SIZE = ("patch_size", "width", "depth", "heads")
+
+
+def make_sampler(
+    model: DiT, steps: int | None, cfg: float, usual: int, solver: str = "euler", interval: Interval = (0.0, 1.0)
+) -> BaseSampler:
+    """A `FewStepSampler` for a few-step student, else a `Sampler`.
+
+    steps: None for one evaluation by a student, and for `usual` steps by others. A student needs no solver.
+    """
+    if not isinstance(model, FewStepDiT):
+        return Sampler(model, usual if steps is None else steps, solver, cfg, interval)
+    if tuple(interval) != (0.0, 1.0):
+        raise ValueError("a few-step student has its guidance built in, at all times: leave --cfg-interval out")
+    return FewStepSampler(model, 1 if steps is None else steps, cfg)
 
 
 def named_device(name: str) -> torch.device:

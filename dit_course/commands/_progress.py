@@ -7,10 +7,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dit_course import show
+from dit_course.commands._network import make_sampler
 from dit_course.data import atomic_write
 from dit_course.distributed.train_config import Step, TrainConfig
 from dit_course.dit import DiT
-from dit_course.sampling import Sampler
 
 
 class Gallery:
@@ -27,7 +27,7 @@ class Gallery:
         for kind, network in (("raw", model), ("ema", average)):
             for cfg in (1.0,) if unconditional else self.scales:
                 recorder = show.Recorder()
-                sampler = Sampler(network, steps=self.steps, cfg=cfg)
+                sampler = make_sampler(network, self.steps, cfg, usual=20)
                 columns = min(model.config.num_classes or 10, 10)
                 pictures = sampler.sample(2 * columns, seed=self.seed, callback=recorder)
                 name = f"step-{step:07d}-{kind}-cfg-{cfg:.1f}"

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit_course import __version__
 from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
 from dit_course.commands._inception import NAME, inception_features
+from dit_course.commands._network import make_sampler
 from dit_course.data import Dataset, atomic_write, load_dataset
+from dit_course.dit import DiT
 from dit_course.evaluation import (
     MOST_NEIGHBOURS,
     class_accuracy,
@@ -24,8 +26,11 @@ from dit_course.evaluation import (
     nearest_neighbours,
     pixel_distance,
 )
+from dit_course.few_steps import FewStepDiT
+from dit_course.generation import BaseSampler
 from dit_course.sampling import Sampler
 
+STEPS = 15  # of all models but students: 30 evaluations where guided
 BATCH = 50  # images sampled at once: more do not fit a small processor's cache
 LOOKED_UP = 500  # samples whose nearest training image is searched
 MEASURES = ("class_accuracy", "frechet_distance", "precision", "recall")
@@ -41,7 +46,10 @@ ROWS = {
 
 @dataclass
 class Evaluate:
-    """Measure a model: accuracy, Frechet distance, precision, recall, copies; judged by the shipped classifier."""
+    """Measure a model: accuracy, Frechet distance, precision, recall, copies; judged by the shipped classifier.
+
+    The teacher of a few-step student is measured beside it, with its usual steps.
+    """
 
     model: str = "fashion-mnist"
     """A shipped model, a run's folder, or a .safetensors file."""
@@ -53,10 +61,10 @@ class Evaluate:
     """Guidance scale."""
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     """The times t between which guidance acts."""
-    steps: int = 15
-    """Steps from noise to image."""
+    steps: int | None = None
+    """Steps from noise to image; by default 15, 1 for a few-step student."""
     solver: Literal["euler", "heun", "ab2"] = "ab2"
-    """The ODE solver."""
+    """The ODE solver; a few-step student needs none."""
     seed: int = 0
     """The same seed gives the same numbers."""
     out: Path | None = None
@@ -99,8 +107,7 @@ class Evaluate:
                 f"looks at {judge.config['channels']}: compare a model with the --data it was trained on"
             )
         inception = inception_features(self.inception_weights) if self.inception else None
-        sampler = Sampler(model, self.steps, self.solver, self.cfg, self.cfg_interval)
-        evaluations = count_evaluations(sampler)
+        sampler = make_sampler(model, self.steps, self.cfg, STEPS, self.solver, self.cfg_interval)
         start = time.perf_counter()
         pictures, labels = draw(sampler, self.samples, self.seed)
         seconds = time.perf_counter() - start
@@ -108,6 +115,7 @@ class Evaluate:
         order = torch.randperm(len(training.images), generator=torch.Generator().manual_seed(self.seed))
         others = order[: self.samples]
         drawn = named(measure(judge, pictures, labels, test.images))
+        beside = self.beside(model, judge, test.images)
         real = named(measure(judge, training.images[others], training.labels[others], test.images))
         real["class_accuracy"] = class_accuracy(judge, *test)  # the judge has seen the training pictures
         for scores, images in ((drawn, pictures), (real, test.images)):
@@ -125,13 +133,26 @@ class Evaluate:
         }
         return {
             **drawn,
+            **beside,
             "real_pictures": real,
             "class_accuracy_by_class": by_class,
             "seconds": round(seconds, 1),
-            "protocol": self.protocol(data, evaluations, len(test.images)),
+            "protocol": self.protocol(data, sampler, len(test.images)),
         }
 
-    def protocol(self, data: str, evaluations: int, reference: int) -> dict:
+    def beside(self, model: DiT, judge: nn.Module, real: Tensor) -> dict:
+        """The teacher of a student, measured alike; nothing for another model, or where the teacher is not here."""
+        name = described(self.model).get("teacher") if isinstance(model, FewStepDiT) else None
+        if name is None:
+            return {}
+        try:
+            sampler = Sampler(load_pretrained(name), STEPS, Evaluate.solver, self.cfg)
+        except FileNotFoundError:
+            return {}
+        scores = named(measure(judge, *draw(sampler, self.samples, self.seed), real))
+        return {"teacher": {"model": name, "evaluations_per_sample": count_evaluations(sampler), **scores}}
+
+    def protocol(self, data: str, sampler: BaseSampler, reference: int) -> dict:
         """All that the numbers depend on: results with different protocols are not comparable."""
         judge = f"{self.judge or data}-classifier"
         return {
@@ -143,9 +164,9 @@ class Evaluate:
             "labels": "all classes in turn",
             "cfg": self.cfg,
             "cfg_interval": list(self.cfg_interval),
-            "solver": self.solver,
-            "steps": self.steps,
-            "evaluations_per_sample": evaluations,
+            "solver": self.solver if isinstance(sampler, Sampler) else None,
+            "steps": sampler.steps,
+            "evaluations_per_sample": count_evaluations(sampler),
             "pictures": "rounded to bytes, never resized or compressed",
             "reference": {"split": "test", "count": reference, "flipped": False},
             "real_pictures": "accuracy and copies: test split; the rest: as many of the training split",
@@ -160,10 +181,15 @@ class Evaluate:
 
 def trained_on(model: str) -> str:
     """The data set that a model's description names; ValueError when it names none."""
-    training = json.loads(weights_file(model).with_suffix(".json").read_text()).get("training", {})
+    training = described(model)
     if "data" not in training:
         raise ValueError(f"the description of {model} does not say what it was trained on: give --data")
     return training["data"]
+
+
+def described(model: str) -> dict:
+    """What the JSON beside a model's weights says about its training."""
+    return json.loads(weights_file(model).with_suffix(".json").read_text()).get("training", {})
 
 
 def mixed(dataset: Dataset) -> Dataset:
@@ -174,7 +200,7 @@ def mixed(dataset: Dataset) -> Dataset:
     return Dataset(dataset.images[order], dataset.labels[order], dataset.class_names, dataset.name)
 
 
-def draw(sampler: Sampler, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw(sampler: BaseSampler, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Samples (count, c, h, w), rounded to bytes as a file would hold them, and their labels: all classes in turn."""
     labels = torch.arange(count) % sampler.model.config.num_classes
     pictures = sampler.sample(count, labels, seed=seed, batch_size=BATCH)
@@ -191,7 +217,7 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def count_evaluations(sampler: Sampler) -> int:
+def count_evaluations(sampler: BaseSampler) -> int:
     """Network evaluations for one sample, counted while one is made: a guided step costs two."""
     seen = []
     hook = sampler.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -204,19 +230,25 @@ def count_evaluations(sampler: Sampler) -> int:
 
 def _table(result: dict) -> str:
     """Markdown: the metrics of samples beside those of real images, and their protocol."""
-    protocol, real = result["protocol"], result["real_pictures"]
+    protocol, columns = result["protocol"], {"drawn": result, "real": result["real_pictures"]}
     low, high = protocol["cfg_interval"]
+    solver = f"{protocol['steps']} steps of {protocol['solver']}, " if protocol["solver"] else ""
+    said = f"cfg {protocol['cfg']} for t from {low} to {high}, {solver}{protocol['evaluations_per_sample']} network "
+    said += "evaluations each (guided ones count twice)." if solver else "evaluations each."
+    if teacher := result.get("teacher"):
+        columns = {"drawn": result, "teacher": teacher, "real": result["real_pictures"]}
+        said += f" Teacher: {teacher['model']}, {teacher['evaluations_per_sample']} evaluations."
     lines = [
         f"{protocol['samples']} samples of {protocol['model']}, seed {protocol['seed']}, in {result['seconds']} s:",
-        f"cfg {protocol['cfg']} for t from {low} to {high}, {protocol['steps']} steps of {protocol['solver']}, "
-        f"{protocol['evaluations_per_sample']} network evaluations each (guided ones count twice).",
+        said,
         "",
-        f"| {'':<40} | {'drawn':>8} | {'real':>8} |",
-        f"|{'-' * 42}|{'-' * 9}:|{'-' * 9}:|",
+        f"| {'':<40} |" + "".join(f" {name:>8} |" for name in columns),
+        f"|{'-' * 42}|" + f"{'-' * 9}:|" * len(columns),
     ]
     for key, (name, form) in ROWS.items():
         if key in result:
-            lines.append(f"| {name:<40} | {form.format(result[key]):>8} | {form.format(real[key]):>8} |")
+            values = [form.format(scores[key]) if key in scores else "" for scores in columns.values()]
+            lines.append(f"| {name:<40} |" + "".join(f" {value:>8} |" for value in values))
     lines += ["", f"| {'in the class asked for, by class':<40} | {'drawn':>8} |", f"|{'-' * 42}|{'-' * 9}:|"]
     lines += [f"| {name:<40} | {share:>8.1%} |" for name, share in result["class_accuracy_by_class"].items()]
     return "\n".join(lines) + "\n"

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dit_course import show
-from dit_course.checkpoints import checkpoints_in, load_checkpoint, load_pretrained, save_pretrained
+from dit_course.checkpoints import checkpoints_in, load_checkpoint, load_pretrained, save_pretrained, weights_file
+from dit_course.commands._student_card import export_student
 from dit_course.commands.evaluate import Evaluate
 from dit_course.data import atomic_write
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
+from dit_course.few_steps import FewStepDiT
 from dit_course.sampling import Sampler
 
 CARD = """# Model card: {name}
@@ -95,7 +97,7 @@ class Export:
     """Write a run's averaged weights in half precision, with a model card: curve, samples, numbers."""
 
     run_folder: Path = Path("runs/fashion-mnist")
-    """The run to export."""
+    """The run to export, or the .safetensors file of a model."""
     out: Path = Path("data/checkpoints/fashion-mnist")
     """Where to: OUT.safetensors and OUT.json, and the card in the folder OUT."""
     cfg: float = Evaluate.cfg
@@ -108,8 +110,11 @@ class Export:
     def run(self) -> None:
         """Export, measure, draw, describe."""
         model, training = _trained(self.run_folder)
-        save_pretrained(self.out, model, half=True, training=training | {"machine": self.machine})
+        save_pretrained(self.out, model, half=True, training={"machine": self.machine} | training)
         model = load_pretrained(self.out.with_suffix(".safetensors"))  # what ships is what is measured
+        if isinstance(model, FewStepDiT):
+            about = {"machine": self.machine} | training
+            return print(export_student(self.out, model, about, self.samples, self.cfg)["means"])
         evaluation = Evaluate(str(self.out.with_suffix(".safetensors")), training["data"], self.samples, self.cfg)
         result = evaluation.measure()
         result["protocol"]["model"] = self.out.name
@@ -118,7 +123,7 @@ class Export:
         load_checkpoint(checkpoints_in(self.run_folder)[0], raw)
         for kind, network in (("", model), ("raw-", raw)):
             for cfg in SCALES:
-                sampler = Sampler(network, evaluation.steps, evaluation.solver, cfg)
+                sampler = Sampler(network, result["protocol"]["steps"], evaluation.solver, cfg)
                 grid = self.out / f"samples-{kind}cfg-{cfg:.1f}.png"
                 show.save_image(sampler.sample(40, seed=0), grid, columns=10, title=f"Guidance scale {cfg:.1f}")
                 recorder = show.Recorder()
@@ -182,13 +187,14 @@ class Export:
 
 def _trained(folder: Path) -> tuple[DiT, dict]:
     """The averaged network of a run, and how it was trained so far."""
-    if (folder / "model.json").exists():
-        return load_pretrained(folder), json.loads((folder / "model.json").read_text())["training"]
+    if (folder / "model.json").exists() or folder.suffix == ".safetensors":
+        return load_pretrained(folder), json.loads(weights_file(folder).with_suffix(".json").read_text())["training"]
     checkpoints = checkpoints_in(folder)
     if not checkpoints:
         raise FileNotFoundError(f"{folder} holds neither a model nor a checkpoint: give the folder of a training run")
     about = json.loads(checkpoints[0].with_suffix(".json").read_text())
-    network = DiT(DiTConfig(**about["model"]))
+    kind = FewStepDiT if "teacher" in about else DiT
+    network = kind(DiTConfig(**about["model"]))
     ema = EMA(network, about["ema_decay"])
     load_checkpoint(checkpoints[0], network, ema=ema)
     ema.model.class_names = tuple(about["class_names"]) if about["class_names"] else None

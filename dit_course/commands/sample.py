@@ -8,9 +8,9 @@ from torch import Tensor
 
 from dit_course import show
 from dit_course.checkpoints import load_pretrained
-from dit_course.commands._network import named_device
+from dit_course.commands._network import make_sampler, named_device
 from dit_course.dit import DiT
-from dit_course.sampling import Sampler
+from dit_course.few_steps import FewStepDiT
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Sample:
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     """The times t between which guidance acts."""
     steps: int | None = None
-    """Steps from noise to image; by default 20, and 250 with --official."""
+    """Steps from noise to image; by default 20, 1 for a few-step student, 250 with --official."""
     solver: Literal["euler", "heun", "ab2"] = "euler"
-    """The ODE solver."""
+    """The ODE solver; a few-step student needs none."""
     seed: int | None = None
     """The same seed gives the same samples."""
     device: str = "cpu"
@@ -66,12 +66,15 @@ class Sample:
         if self.vae or self.heads:
             raise ValueError("--vae and --heads go with --official: leave them out, or say where the weights are")
         model = load_pretrained(self.model).to(named_device(self.device))
-        steps = 20 if self.steps is None else self.steps
-        sampler = Sampler(model, steps, self.solver, 2.5 if self.cfg is None else self.cfg, self.cfg_interval)
+        cfg = 2.5 if self.cfg is None else self.cfg
+        sampler = make_sampler(model, self.steps, cfg, 20, self.solver, self.cfg_interval)
         count, labels, columns = self._choice(model)
         recorder = show.Recorder() if self.gif or self.mp4 else None
         pictures = sampler.sample(count, labels, seed=self.seed, callback=recorder)
-        self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {steps} {self.solver} steps")
+        how = f"{sampler.steps} {self.solver} steps"
+        if isinstance(model, FewStepDiT):
+            how = "one evaluation" if sampler.steps == 1 else f"{sampler.steps} evaluations"
+        self._write(pictures, columns, recorder, f"cfg {sampler.cfg}, {how}")
 
     def _sample_official(self) -> None:
         from dit_course.commands import _official as official

@@ -12,7 +12,7 @@ import tyro
 from torch import Tensor
 
 from dit_course.checkpoints import load_classifier, load_pretrained, weights_file
-from dit_course.commands.evaluate import Evaluate, draw, named, sha256
+from dit_course.commands.evaluate import STEPS, Evaluate, draw, named, sha256
 from dit_course.data import atomic_write, load_dataset
 from dit_course.evaluation import measure
 from dit_course.sampling import Sampler
@@ -66,7 +66,7 @@ class Guidance:
         model = load_pretrained(self.model)
         if file.exists():
             return torch.from_numpy(np.load(file)), torch.arange(self.samples) % model.config.num_classes
-        images, labels = draw(Sampler(model, Evaluate.steps, Evaluate.solver, scale), self.samples, seed)
+        images, labels = draw(Sampler(model, STEPS, Evaluate.solver, scale), self.samples, seed)
         atomic_write(file, lambda path: np.save(path, images.numpy()))
         return images, labels
 
