@@ -22,7 +22,9 @@ def evaluations(rows: Sequence[Mapping], goals: Sequence[str], title: str | None
     """
     unknown = [goal for goal in goals if goal not in GOALS or any(goal not in row for row in rows)]
     if unknown or not rows:
-        raise ValueError(f"no {', '.join(unknown) or 'rows'}: each row needs solver, evaluations and {', '.join(goals)}")
+        raise ValueError(
+            f"no {', '.join(unknown) or 'rows'}: each row needs solver, evaluations and {', '.join(goals)}"
+        )
     names = list(dict.fromkeys(row["solver"] for row in rows))
     ticks = sorted({row["evaluations"] for row in rows})
     title = title or f"What an evaluation buys: {', '.join(names)}"

@@ -278,7 +278,7 @@ def silent(self, noise, y, callback=None):
     return few_steps.FewStepSampler.integrate(self, noise, y)
 
 
-@mutant(exercise="FewStepSampler", hint="which state, and which times, does each further one get?")
+@mutant(exercise="FewStepSampler", hint="which state, and which times, does each further step get?")
 @written
 def always_from_the_noise(self, noise, y, callback=None):
     ts = torch.linspace(1, 0, self.steps + 1)
@@ -290,7 +290,7 @@ def always_from_the_noise(self, noise, y, callback=None):
     return ((x + 1) / 2).clamp(0, 1)
 
 
-@mutant(exercise="FewStepSampler", hint="which state, and which times, does each further one get?")
+@mutant(exercise="FewStepSampler", hint="which state, and which times, does each further step get?")
 @written
 def always_to_the_end(self, noise, y, callback=None):
     ts = torch.linspace(1, 0, self.steps + 1)
@@ -357,7 +357,7 @@ def with_history(average, x_t, t, t_next, velocity):
 
 @mutant(exercise="mean_flow_target", hint="the value, and how it changes")
 def three_results(average, x_t, t, t_next, velocity):
-    value, change, more = torch.func.jvp(lambda x, s: average(x, s, t_next), (x_t, t), (velocity, torch.ones_like(t)))
+    _, change, _ = torch.func.jvp(lambda x, s: average(x, s, t_next), (x_t, t), (velocity, torch.ones_like(t)))
     return velocity - per_image(t - t_next, x_t) * change
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import Case, Draw
 from dit_course.check.engine.modules import AnswerError, explain_errors, randomize_parameters
+from dit_course.check.stretch_solutions import consistency_loss
 from dit_course.dit import DiTConfig
 from dit_course.few_steps import FewStepDiT, FewStepSampler
 from dit_course.flow import per_image
@@ -51,6 +52,17 @@ def steps(draw: Draw, *shape: int, dtype: torch.dtype = torch.float64) -> tuple[
     t = 0.55 + 0.4 * torch.arange(1, batch + 1, dtype=torch.float64) / batch
     share = 0.15 + 0.6 * torch.sigmoid(draw.normal(batch, dtype=torch.float64))
     return t.to(dtype), (share * t).to(dtype)
+
+
+class PathCase(Case):
+    """States and their times: an error is explained."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Measure."""
+        with explain_errors(
+            {"must match the size": "there is one time for each piece: per_image(sizes, ...) shapes them"}
+        ):
+            return super().use(answer, track)
 
 
 # -- targets -----------------------------------------------------------------------------------------
@@ -108,8 +120,6 @@ class LossCase(Case):
         if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
             return loss, given
         slopes = torch.autograd.grad(loss, [student.weight, average.weight], allow_unused=True, retain_graph=True)
-        from dit_course.check.stretch_solutions import consistency_loss
-
         right, model, _ = self._call(consistency_loss, *self.args)
         (wanted,) = torch.autograd.grad(right, model.weight)
         if same(loss.detach(), right.detach()) and not (slopes[0] is not None and same(slopes[0], wanted)):

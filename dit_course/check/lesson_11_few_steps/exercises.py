@@ -6,7 +6,7 @@ from dit_course import few_steps
 from dit_course.check import stretch_solutions
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.lesson_11_few_steps import mistakes as wrong
-from dit_course.check.lesson_11_few_steps.cases import LossCase, SamplerCase, TargetCase, steps, tiny_student
+from dit_course.check.lesson_11_few_steps.cases import LossCase, PathCase, SamplerCase, TargetCase, steps, tiny_student
 from dit_course.flow import per_image, step
 
 TIMES_ALONG_WIDTH = "times have one number for each picture, but here they meet another axis: per_image shapes them"
@@ -15,14 +15,14 @@ TIMES_ALONG_WIDTH = "times have one number for each picture, but here they meet 
 
 
 def bent_paths(draw: Draw) -> list[Case]:
-    """Paths of points and of pictures, at equal and at uneven times; the last ones are straight, but uneven in speed."""
+    """Paths of points and of pictures, at equal and at uneven times, which do not take a time of 1."""
     cases = []
     for shape, uneven in (((6, 2), False), ((5, 3, 2), True), ((4, 1), True)):
         count = int(draw.sizes(1, 4, 7)[0])
-        ts = torch.linspace(1, 0, count, dtype=torch.float64) ** (2 if uneven else 1)
+        ts = 0.1 + 0.8 * torch.linspace(1, 0, count, dtype=torch.float64) ** (2 if uneven else 1)
         states = draw.normal(count, *shape, dtype=torch.float64)
         label = f"{count} states of {'x'.join(map(str, shape))}, {'uneven' if uneven else 'equal'} times"
-        cases.append(Case((states, ts), label))
+        cases.append(PathCase((states, ts), label))
     return cases
 
 
@@ -117,7 +117,11 @@ def target_cases(draw: Draw, *more: str) -> list[TargetCase]:
     """A bent average velocity on pictures and points; in the last some spans are 0. more: names of further inputs."""
     batch, channels, height, width = draw.sizes(4)
     cases = []
-    for shape, label in (((batch, channels, height, width), "pictures"), ((6, 2), "points"), ((4, 3, 5, 4), "a square")):
+    for shape, label in (
+        ((batch, channels, height, width), "pictures"),
+        ((6, 2), "points"),
+        ((4, 3, 5, 4), "a square"),
+    ):
         t, t_next = steps(draw, *shape)
         if label == "a square":
             t_next = torch.where(torch.arange(len(t)) == 1, t, t_next)  # a span of 0
@@ -258,10 +262,10 @@ FewStepSampler = Exercise(
     "FewStepSampler",
     reference=few_steps.FewStepSampler,
     lesson="11",
-    partly="with one step every step is the first and the last: which state, and which times, does each further one get?",
+    partly="which state, and which times, does each further step get?",
     cases=sampler_cases,
     mistakes=[
-        "the student is told a span of 0, and predicts the velocity of one moment: it needs to hear where its step ends",
+        "the student is told a span of 0, and predicts the velocity of one moment: tell it where its step ends",
         wrong.sampled(times=lambda t, t_next: (t, t)),
         "the two times have changed places: the time at which a step begins comes first",
         wrong.sampled(times=lambda t, t_next: (t_next, t)),
@@ -339,4 +343,3 @@ mean_flow_target = Exercise(
     ],
     praise="What the average velocity must be",
 )
-

@@ -108,7 +108,9 @@ def mean_flow(
         with torch.no_grad():
             u = average(x, t, s)
             direction = given(along, velocity, t, u, x=x)
-            ahead = (lambda x, time: average(x, time, s + time - t)) if moving_end else lambda x, time: average(x, time, s)
+            ahead = (
+                (lambda x, time: average(x, time, s + time - t)) if moving_end else lambda x, time: average(x, time, s)
+            )
             _, change = torch.func.jvp(ahead, (x, t), direction)
         return given(join, velocity, per_image(t - s, x), change, u=u)
 
