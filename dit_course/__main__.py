@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_course train | sample | evaluate | export | bench | doctor ...`."""
+"""The command line: `python -m dit_course train | distill | sample | evaluate | export | bench | doctor ...`."""
 
 import contextlib
 import io
@@ -66,6 +66,7 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.bench import Bench
     from dit_course.commands.classifier import TrainClassifier
+    from dit_course.commands.distill import Distill
     from dit_course.commands.evaluate import Evaluate
     from dit_course.commands.experiment import STUDIES, Experiment
     from dit_course.commands.export import Export
@@ -76,6 +77,7 @@ def parse(arguments: list[str]):
 
     commands = {
         "train": Train,
+        "distill": Distill,
         "sample": Sample,
         "evaluate": Evaluate,
         "export": Export,

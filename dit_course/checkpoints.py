@@ -104,7 +104,8 @@ def load_pretrained(name: str | Path, device: str = "cpu") -> DiT:
     """A trained DiT: "fashion-mnist", "fashion-mnist-few-steps" and "cifar10" ship with the course; or the path of a
     run's folder or a .safetensors file.
 
-    Returns the model (a `FewStepDiT` where a student was saved) in eval mode with its EMA weights in float32, and `class_names` where they are known.
+    Returns the model, a `FewStepDiT` where a student was saved, in eval mode with its EMA weights in float32, and
+    `class_names` where they are known.
     Raises FileNotFoundError, OSError when a file is damaged, ValueError when weights and configuration do
     not fit.
     """

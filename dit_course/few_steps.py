@@ -24,6 +24,7 @@ from dit_course.conditioning import TimestepEmbedder
 from dit_course.dit import DiT, DiTConfig, drop_registers
 from dit_course.flow import interpolate, per_image, step
 from dit_course.generation import BaseSampler, Callback, start
+from dit_course.guards import check_span, whole
 from dit_course.patches import unpatchify
 from dit_course.sampling import ab2, expand_time
 
@@ -77,6 +78,7 @@ class FewStepDiT(DiT):
         Returns (batch, out_channels, height, width).
         """
         self._check(x, t, y)
+        check_span(t, t_next)
         span = torch.zeros_like(t) if t_next is None else t - t_next
         cfg = torch.ones_like(t) if cfg is None else cfg
         condition = self.condition(t, y) + self.span_embed(span) + self.cfg_embed(cfg)  # (batch, width)
@@ -157,29 +159,44 @@ class SelfConsistency:
     """The loss of a student that learns from itself: `RectifiedFlow`'s signature, so that `train` drives it.
 
     A share `base` of every batch learns the teacher's guided velocity, span 0. The rest learns that one step equals two
-    half steps of the target network; their spans are powers of 1/2, from 1 down to `shortest`, and end on their grid.
+    half steps of the target network; their spans are powers of 1/2, from 1 down to (1/2)^shortest, on their grid.
+    `draw` first, then `error`: several processes draw the whole batch, and each computes the error of its own rows.
     target: the network that takes the half steps; None for the student itself.
     """
 
     def __init__(self, teacher: DiT, target: nn.Module | None = None, base: float = 0.25, shortest: int = 7):
+        if not 0 <= base <= 1 or whole(shortest, least=0) is None:
+            raise ValueError(
+                f"base = {base}, shortest = {shortest}, but base must be a share between 0 and 1, and shortest a whole "
+                "number: spans are 1, 1/2, ... (1/2)^shortest"
+            )
         self.teacher, self.target, self.base, self.shortest = teacher, target, base, shortest
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Mean squared error to the target: a scalar. x: (batch, ...) in [-1, 1]. y: (batch,) labels or None."""
+        return self.error(model, *self.draw(x, y, generator))
+
+    def draw(self, x: Tensor, y: Tensor | None = None, generator: Generator | None = None) -> tuple:
+        """All that is random in the loss of a batch: x_t, t, t_next, y and cfg, each (batch, ...); y may be None."""
         n, device = len(x), x.device
         noise = torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype)
         span, t = self.sample_steps(n, generator, device)
         cfg = random_cfg(n, generator, device) if y is not None else torch.ones(n, device=device)
-        x_t, t_next = interpolate(x, noise, t), t - span
+        return interpolate(x, noise, t), t, t - span, y, cfg
+
+    def error(self, model: nn.Module, x_t: Tensor, t: Tensor, t_next: Tensor, y: Tensor | None, cfg: Tensor) -> Tensor:
+        """The mean squared error of what was drawn, or of some rows of it: a scalar. Rows of span 0 come first."""
+        b = int((t == t_next).sum())
+        first, rest = slice(b), slice(b, None)
+        own = (lambda rows: None) if y is None else y.__getitem__
+        average, targets = self.target or model, []
         with torch.no_grad():
-            b = round(self.base * n)  # the first b learn the velocity
-            rest = None if y is None else y[b:]
-            average = self.target or model
-            target = torch.cat([
-                guided_velocity(self.teacher, x_t[:b], t[:b], None if y is None else y[:b], cfg[:b]),
-                shortcut_target(lambda x, t, s: average(x, t, rest, s, cfg[b:]), x_t[b:], t[b:], t_next[b:]),
-            ])  # fmt: skip
-        return (model(x_t, t, y, t_next, cfg).float() - target.float()).square().mean()
+            if b:
+                targets += [guided_velocity(self.teacher, x_t[first], t[first], own(first), cfg[first])]
+            if b < len(x_t):
+                half_steps = lambda x, t, s: average(x, t, own(rest), s, cfg[rest])  # noqa: E731
+                targets += [shortcut_target(half_steps, x_t[rest], t[rest], t_next[rest])]
+        return (model(x_t, t, y, t_next, cfg).float() - torch.cat(targets).float()).square().mean()
 
     def sample_steps(self, n: int, generator: Generator | None, device) -> tuple[Tensor, Tensor]:
         """Spans and starting times, (n,) each; the first `base` of them have span 0 and any time."""

@@ -22,6 +22,7 @@ from dit_course.distributed import process_group
 from dit_course.distributed.rows import BatchShard
 from dit_course.distributed.single import SingleProcess
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
+from dit_course.few_steps import SelfConsistency
 from dit_course.flow import RectifiedFlow
 from dit_course.training import batch_indices, learning_rate, randomness, training_step
 
@@ -74,7 +75,7 @@ def train(
     dataset: tuple[Tensor, Tensor],
     config: TrainConfig,
     *,
-    flow: RectifiedFlow | None = None,
+    flow: RectifiedFlow | SelfConsistency | None = None,
     ema: Any = None,
     folder: str | Path | None = None,
     about: dict[str, Any] | None = None,
@@ -85,7 +86,8 @@ def train(
     model: a DiT, or torch.compile of one.
     dataset: images uint8 (N, C, H, W) and labels int64 (N,), as `load_dataset` returns them; both move to the model's
         device once, and no worker processes are needed.
-    flow: what is learned; None takes logit-normal timesteps. ema: an `EMA` to update after each step (lesson 07).
+    flow: what is learned, a `RectifiedFlow` or a student's `SelfConsistency` (lesson 11); None takes logit-normal
+        timesteps. ema: an `EMA` to update after each step (lesson 07).
     folder: where checkpoints go, every `config.checkpoint_every` steps and at the end. If it holds one already, the run
         resumes from it; on the CPU its losses and weights equal those of an uninterrupted run, bit for bit.
     about: further facts for the checkpoint's JSON.

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from dit_course.__main__ import main
-from dit_course.checkpoints import load_pretrained
+from dit_course.checkpoints import load_pretrained, save_pretrained
 from dit_course.commands.train import default_out
+from dit_course.dit import DiT, DiTConfig
+from dit_course.few_steps import FewStepDiT
 
 TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
 TINY += ["--sample-steps", "2", "--checkpoint-every", "3"]
@@ -454,6 +456,105 @@ def test_ctrl_c_saves_the_step_in_hand_and_the_same_command_goes_on(tmp_path: Pa
     done = len(losses(tmp_path))
     assert f"stopped and saved after step {done}" in said
     assert (tmp_path / f"checkpoint-{done:08d}.json").exists()
+
+
+STUDENT = ["--batch-size", "8", "--checkpoint-every", "2", "--steps", "12", "--sample-cfg", "2.5"]
+
+
+@pytest.fixture(scope="module")
+def student(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("student") / "small-few-steps"
+    assert main(["distill", "--teacher", str(run), "--out", str(out), *STUDENT]) == 0
+    return out
+
+
+def test_a_distillation_that_was_killed_goes_on_bit_for_bit(run: Path, student: Path, tmp_path: Path):
+    import subprocess
+    import sys
+
+    command = ["distill", "--teacher", str(run), "--out", str(tmp_path), *STUDENT]
+    with subprocess.Popen([sys.executable, "-m", "dit_course", *command], stdout=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob("checkpoint-*[4-9].json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        child.kill()
+    assert not (tmp_path / "model.json").exists()
+    assert main(command) == 0
+    assert losses(tmp_path) == losses(student)
+    assert (tmp_path / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
+
+
+def test_a_student_is_sampled_and_measured_beside_its_teacher(student: Path, tmp_path: Path, capsys):
+    trained = load_pretrained(student)
+    assert isinstance(trained, FewStepDiT)
+    assert (student / "samples" / "step-0000012-ema-cfg-2.5.png").exists()
+    sample = ["sample", "--model", str(student), "--per-class", "1", "--out", str(tmp_path / "a.png")]
+    assert main(sample) == 0
+    assert main([*sample, "--steps", "4", "--gif", str(tmp_path / "a.gif")]) == 0
+    said = capsys.readouterr().out
+    assert "cfg 2.5, one evaluation: " in said
+    assert "cfg 2.5, 4 evaluations: " in said
+    evaluate = ["evaluate", "--model", str(student), "--samples", "20", "--steps", "2", "--out", str(tmp_path / "x")]
+    assert main(evaluate) == 0
+    result, table = json.loads((tmp_path / "x.json").read_text()), (tmp_path / "x.md").read_text()
+    assert (result["protocol"]["evaluations_per_sample"], result["protocol"]["solver"]) == (2, None)
+    assert result["teacher"]["evaluations_per_sample"] == 30
+    assert f"| {result['frechet_distance']:8.2f} | {result['teacher']['frechet_distance']:8.2f} |" in table
+    assert result["frechet_distance"] != result["teacher"]["frechet_distance"]
+
+
+def test_a_students_card_has_its_own_numbers(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from dit_course.commands import _student_card
+
+    monkeypatch.setattr(_student_card, "SEEDS", 1)
+    shutil.copytree(student, tmp_path / "run")
+    (tmp_path / "run" / "model.json").unlink()  # as if it were not over
+    for place, out in ((student, "whole"), (tmp_path / "run", "half")):
+        card = tmp_path / out
+        assert main(["export", "--run-folder", str(place), "--out", str(card), "--samples", "20"]) == 0
+        means = json.loads((card / "evaluation.json").read_text())["means"]
+        words = (card / "README.md").read_text()
+        for mean in means.values():
+            assert f"| {mean['class_accuracy']:.1%} | {mean['frechet_distance']:.2f} |" in words
+        for name in ("samples-student-1.png", "samples-student-4.png", "samples-teacher.png", "guidance.gif"):
+            assert f"({name})" in words
+            assert (card / name).exists()
+        assert isinstance(load_pretrained(card.with_suffix(".safetensors")), FewStepDiT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("distill --steps 0", "steps = 0"),
+        ("distill --minutes 0", "minutes = 0"),
+        ("distill --base 1.5", "base must be a share between 0 and 1"),
+        ("distill --teacher FREE", "has no classes.*give a teacher that has classes"),
+        ("distill --teacher fashion-mnist-few-steps", "is a student itself"),
+        ("distill --teacher atlantis", "does not exist"),
+        ("distill --shard", "leave --shard out"),
+        ("distill --sample-cfg 8", "from 1 to 6"),
+        ("distill --sample-steps 0", "steps = 0"),
+        ("distill --data cifar10", "images are|not in"),
+        ("sample --model fashion-mnist-few-steps --steps 0", "steps = 0"),
+        ("sample --model fashion-mnist-few-steps --cfg 8", "from 1 to 6"),
+        ("evaluate --model fashion-mnist-few-steps --cfg-interval 0.2 0.8", "leave --cfg-interval out"),
+    ],
+)
+def test_what_a_student_cannot_do_is_one_line(
+    arguments: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    import re
+
+    config = DiTConfig(image_size=28, channels=1, width=16, depth=1, heads=2, num_classes=None)
+    save_pretrained(tmp_path / "free" / "model", DiT(config), training={"data": "fashion-mnist"})
+    monkeypatch.chdir(tmp_path)
+    status = None
+    with contextlib.suppress(SystemExit):
+        status = main(arguments.replace("FREE", "free").split())
+    assert status in (None, 1, 2)
+    assert re.search(message, one_line_of(capsys))
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_an_interrupt_elsewhere_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

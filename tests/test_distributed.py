@@ -107,9 +107,10 @@ def test_accumulated_parts_are_one_batch(parts: int, alone: Path):
     same_weights(alone / f"parts {parts}", alone / f"whole {parts}", 1e-4)
 
 
-@pytest.mark.parametrize("name", ["two", "both", "sharded", "few", "bare"])
+@pytest.mark.parametrize("name", ["two", "both", "student", "sharded", "few", "bare"])
 def test_two_processes_train_what_one_trains(name: str, results: dict, folder: Path, alone: Path):
     options = {"few": {"data_size": 5}, "bare": {"config": DiTConfig(**SIZES, registers=0)}}
+    options["student"] = {"distilled": True}
     expected = run(alone / name, **options.get(name, {}))
     assert results[name]["losses"] == close(expected["losses"])
     assert results[name]["norms"] == close(expected["norms"], 1e-4)
@@ -123,9 +124,10 @@ def test_bf16_is_near(name: str, results: dict, alone: Path):
     assert results[name]["losses"] != close(expected["losses"], 1e-7)
 
 
-@pytest.mark.parametrize("name", ["stopped", "stopped shards"])
+@pytest.mark.parametrize("name", ["stopped", "stopped shards", "stopped student"])
 def test_one_process_goes_on_where_two_were_stopped(name: str, results: dict, folder: Path, alone: Path):
-    expected, rest = run(alone / f"whole, {name}"), run(folder / name)
+    options = {"distilled": name.endswith("student")}
+    expected, rest = run(alone / f"whole, {name}", **options), run(folder / name, **options)
     assert (results[name]["last"], rest["first"]) == (3, 4)
     assert results[name]["losses"] + rest["losses"] == close(expected["losses"])
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from dit_course.checkpoints import load_pretrained, save_pretrained
+from dit_course.distributed.rows import BatchShard, loss_of_rows
+from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
+from dit_course.ema import EMA
 from dit_course.few_steps import (
     FewStepDiT,
     FewStepSampler,
@@ -18,6 +21,7 @@ from dit_course.few_steps import (
 )
 from dit_course.flow import per_image
 from dit_course.sampling import Sampler, euler, guided
+from dit_course.trainer import train
 
 
 def perturbed(num_classes=3, **changes):
@@ -160,6 +164,64 @@ def test_steps_lie_between_noise_and_data():
     assert t.max() <= 1
     assert (t - span).min() >= 0
     assert (t[span == 1] == 1).all()
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_have_the_loss_of_the_whole(parts):
+    teacher = perturbed()
+    student, x, y = FewStepDiT.from_teacher(teacher), inputs(8)[0].clamp(-1, 1), torch.arange(8) % 3
+    torch.nn.init.normal_(student.span_embed.output.weight)
+    flow = SelfConsistency(teacher)
+
+    def loss_of(part):
+        torch.manual_seed(7)
+        return loss_of_rows(flow, student, x, y, part, None)
+
+    rows = BatchShard(accumulate=parts).parts(8)
+    torch.manual_seed(7)
+    whole = flow.loss(student, x, y)
+    torch.testing.assert_close(sum(map(loss_of, rows)) / parts, whole)
+    assert abs(loss_of(rows[0]) - loss_of(rows[1])) > 1e-3
+
+
+def test_a_distillation_that_was_stopped_goes_on_bit_for_bit(tmp_path):
+    teacher = perturbed()
+    images = torch.randint(256, (24, 2, 8, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+    def distill(folder, stop_at=0):
+        torch.manual_seed(1)
+        student = FewStepDiT.from_teacher(teacher)
+        ema, losses = EMA(student, 0.9), []
+        config = TrainConfig(steps=6, batch_size=8, warmup=2)
+        flow = SelfConsistency(teacher, ema.model)
+        for done in train(student, (images, torch.arange(24) % 3), config, flow=flow, ema=ema, folder=folder):
+            losses.append(done.loss)
+            if done.index == stop_at:
+                break
+        return losses, ema.model.state_dict()
+
+    whole, weights = distill(tmp_path / "whole")
+    first, _ = distill(tmp_path / "stopped", stop_at=3)
+    rest, resumed = distill(tmp_path / "stopped")
+    assert first + rest == whole
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert (weights["cfg_embed.output.weight"] != 0).any()
+
+
+@pytest.mark.parametrize(("t", "t_next"), [(0.5, 0.7), (0.5, -0.2), (1.3, 0.2)])
+def test_a_span_outside_of_0_to_1_is_one_line(t, t_next):
+    student, (x, _, y) = FewStepDiT.from_teacher(perturbed()), inputs()
+    with pytest.raises(ValueError, match="0 <= t_next <= t <= 1") as raised:
+        student(x, torch.full((5,), t), y, torch.full((5,), t_next))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="one time for each image"):
+        student(x, torch.full((5,), 0.5), y, torch.tensor(0.2))
+
+
+@pytest.mark.parametrize("setting", [{"base": 1.5}, {"base": -0.1}, {"shortest": -1}, {"shortest": 2.5}])
+def test_shares_and_spans_that_make_no_sense(setting):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        SelfConsistency(perturbed(), **setting)
 
 
 @pytest.mark.parametrize(("setting", "words"), [({"steps": 0}, "steps"), ({"cfg": 9.0}, "1 to 6"), ({"cfg": 0.5}, "1")])

@@ -430,7 +430,7 @@ def test_data_that_does_not_fit_is_named(dataset, message: str):
 
 
 def test_csv_log_holds_full_precision(tmp_path: Path):
-    from dit_course.commands.train import Log
+    from dit_course.commands._progress import Log
 
     step = next(iter(train(new_model(), small_data(), TrainConfig(steps=1, batch_size=4))))
     log = Log(tmp_path / "log.csv", 1)

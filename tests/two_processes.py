@@ -8,6 +8,7 @@ import torch
 
 from dit_course import EMA, DiT, DiTConfig, NonFiniteLoss, RectifiedFlow, TrainConfig, train
 from dit_course.distributed import process_group
+from dit_course.few_steps import FewStepDiT, SelfConsistency
 
 SIZES = {"image_size": 8, "patch_size": 4, "channels": 1, "width": 16, "depth": 2, "heads": 2, "num_classes": 3}
 CONFIG = DiTConfig(**SIZES, label_dropout=0.3)
@@ -20,14 +21,19 @@ def small_data(n: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), labels
 
 
-def run(folder: Path, stop_at: int = 0, config: DiTConfig = CONFIG, data_size: int = 24, **changes) -> dict:
-    """Train a small network; the losses, the norms, and where it began."""
+def run(
+    folder: Path, stop_at: int = 0, config: DiTConfig = CONFIG, data_size: int = 24, distilled: bool = False, **changes
+) -> dict:
+    """Train a small network, or distill it; the losses, the norms, and where it began."""
     torch.manual_seed(0)
     model = DiT(config)
     for parameter in model.parameters():  # zeroed layers hide all the others
         parameter.data.add_(0.2 * torch.randn_like(parameter))
+    teacher, model = model, FewStepDiT.from_teacher(model) if distilled else model
     ema, losses, norms, first = EMA(model, 0.9), [], [], None
-    for step in train(model, small_data(data_size), TrainConfig(**(TRAINING | changes)), ema=ema, folder=folder):
+    flow = SelfConsistency(teacher.requires_grad_(False).eval(), ema.model) if distilled else None
+    config = TrainConfig(**(TRAINING | changes))
+    for step in train(model, small_data(data_size), config, flow=flow, ema=ema, folder=folder):
         first = step.index if first is None else first
         losses.append(step.loss)
         norms.append(step.gradient_norm)
@@ -66,6 +72,8 @@ def main(folder: Path) -> None:
         "two": run(folder / "two"),
         "few": run(folder / "few", data_size=5),  # fewer pictures than a batch: drawn at random
         "both": run(folder / "both", accumulate=2),
+        "student": run(folder / "student", distilled=True),
+        "stopped student": run(folder / "stopped student", stop_at=3, distilled=True),
         "sharded": run(folder / "sharded", shard=True, accumulate=2),
         "bare": run(folder / "bare", config=DiTConfig(**SIZES, registers=0), shard=True),
         "bf16": run(folder / "bf16", precision="bf16"),

@@ -232,9 +232,11 @@ def _table(result: dict) -> str:
     """Markdown: the metrics of samples beside those of real images, and their protocol."""
     protocol, columns = result["protocol"], {"drawn": result, "real": result["real_pictures"]}
     low, high = protocol["cfg_interval"]
-    solver = f"{protocol['steps']} steps of {protocol['solver']}, " if protocol["solver"] else ""
-    said = f"cfg {protocol['cfg']} for t from {low} to {high}, {solver}{protocol['evaluations_per_sample']} network "
-    said += "evaluations each (guided ones count twice)." if solver else "evaluations each."
+    count = f"{protocol['evaluations_per_sample']} network evaluation{'s' * (protocol['evaluations_per_sample'] > 1)}"
+    said = f"cfg {protocol['cfg']}, {count} each."
+    if protocol["solver"]:
+        said = f"cfg {protocol['cfg']} for t from {low} to {high}, {protocol['steps']} steps of {protocol['solver']}, "
+        said += f"{count} each (guided ones count twice)."
     if teacher := result.get("teacher"):
         columns = {"drawn": result, "teacher": teacher, "real": result["real_pictures"]}
         said += f" Teacher: {teacher['model']}, {teacher['evaluations_per_sample']} evaluations."

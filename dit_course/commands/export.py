@@ -90,6 +90,7 @@ here was selected. The pictures it has seen are CIFAR-10's (Krizhevsky 2009), st
 not shipped, because their authors name no license.""",
 }
 SCALES = (1.0, 2.5, 5.0)
+STATE = ("step", "plan", "model", "class_names", "ema_updates", "bytes")  # of a checkpoint, no fact of the training
 
 
 @dataclass
@@ -198,7 +199,7 @@ def _trained(folder: Path) -> tuple[DiT, dict]:
     ema = EMA(network, about["ema_decay"])
     load_checkpoint(checkpoints[0], network, ema=ema)
     ema.model.class_names = tuple(about["class_names"]) if about["class_names"] else None
-    facts = {name: about[name] for name in ("command", "data", "timesteps", "ema_decay", "train", "seconds")}
+    facts = {name: value for name, value in about.items() if name not in STATE}
     with (folder / "log.csv").open(newline="") as file:
         loss = next(float(row["loss"]) for row in csv.DictReader(file) if int(row["step"]) == about["step"])
     now = {"steps": about["step"], "decay_steps": 0, "final_loss": loss, "unfinished": True}

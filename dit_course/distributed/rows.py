@@ -45,8 +45,10 @@ def loss_of_rows(
 
     x: (batch, C, H, W) in [-1, 1]. y: (batch,) labels, or None. drop_labels: labels -> labels, of the whole batch;
     called when the network would do so, after times and noise are drawn. Custom flows work if their loss knows
-    reduction="none".
+    reduction="none", or if it is `error` of what `draw` has drawn: then all of it is computed on these rows alone.
     """
+    if hasattr(flow, "draw"):
+        return flow.error(model, *(None if drawn is None else drawn[rows] for drawn in flow.draw(x, y)))
 
     def own_rows(x_t: Tensor, t: Tensor, *labels: Tensor) -> Tensor:
         labels = tuple(drop_labels(y)[rows] for y in labels)
