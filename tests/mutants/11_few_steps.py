@@ -302,6 +302,29 @@ def always_to_the_end(self, noise, y, callback=None):
     return ((x + 1) / 2).clamp(0, 1)
 
 
+@mutant(exercise="FewStepSampler", hint="does the time at which a step begins come first?")
+@written
+def swapped_times(self, noise, y, callback=None):
+    ts = torch.linspace(1, 0, self.steps + 1)
+    average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
+    x, report = start(noise, ts, callback)
+    for t, t_next in pairwise(ts):
+        x = step(x, average(x, expand_time(t_next, x), expand_time(t, x)), t, t_next)
+        report(x)
+    return ((x + 1) / 2).clamp(0, 1)
+
+
+@mutant(exercise="FewStepSampler", hint="do your times run down")
+@written
+def upwards(self, noise, y, callback=None):
+    average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
+    x, report = start(noise, torch.linspace(0, 1, self.steps + 1), callback)
+    for t, t_next in pairwise(torch.linspace(0, 1, self.steps + 1)):
+        x = step(x, average(x, expand_time(t, x), expand_time(t_next, x)), t, t_next)
+        report(x)
+    return ((x + 1) / 2).clamp(0, 1)
+
+
 @mutant(exercise="FewStepSampler", hint="evaluations for 1 steps: one each")
 @written
 def evaluated_twice(self, noise, y, callback=None):

@@ -21,6 +21,7 @@ SLIPS = {  # words of an error, and what is said behind them
     "'Average'": "`average` is a function: call it with a state and two times, and use what it returns",
     "must match the size": "a time has one number for each picture: per_image(t, x_t) shapes it, and `step` does that",
     "has no attribute 'at'": "the student is `self.model`",
+    "steps go from noise": "do your times run down, and does the time at which a step begins come first?",
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
     "too many values to unpack": "torch.func.jvp returns two things: the value, and how it changes",
     "primals and tangents": "each input of the function needs its own direction: two inputs, two directions",

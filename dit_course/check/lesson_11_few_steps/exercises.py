@@ -267,8 +267,6 @@ FewStepSampler = Exercise(
     mistakes=[
         "the student is told a span of 0, and predicts the velocity of one moment: tell it where its step ends",
         wrong.sampled(times=lambda t, t_next: (t, t)),
-        "the two times have changed places: the time at which a step begins comes first",
-        wrong.sampled(times=lambda t, t_next: (t_next, t)),
         "the student is told how long its step is: it takes the time at which the step ends",
         wrong.sampled(times=lambda t, t_next: (t, t - t_next)),
         "the guidance scale of this sampler is not used: it is in `self.cfg`",
@@ -284,8 +282,6 @@ FewStepSampler = Exercise(
         wrong.sampled(end=lambda x: (x / 2 + 1).clamp(0, 1)),
         "clamp after halving, not before: inside of the network a picture reaches from -1 to 1",
         wrong.sampled(end=lambda x: (x.clamp(0, 1) + 1) / 2),
-        "your times run from 0 to 1: sampling begins at t = 1, with noise",
-        wrong.sampled(ts=lambda count: torch.linspace(0, 1, count + 1)),
         "you take one step more than there are: `steps` steps have steps + 1 times, both ends counted",
         wrong.sampled(ts=lambda count: torch.linspace(1, 0, count + 2)),
         "each step goes the wrong way: from t to t_next time runs down, and `step` knows that",
