@@ -23,7 +23,7 @@ SLIPS = {  # words of an error, and what is said behind them
     "has no attribute 'at'": "the student is `self.model`",
     "steps go from noise": "do your times run down, and does the time at which a step begins come first?",
     "Tensors, not Tensor": "torch.cat takes one list: torch.cat([a, b])",
-    "too many values to unpack": "torch.func.jvp returns two things: the value, and how it changes",
+    "values to unpack": "torch.func.jvp returns two things: the value, and how it changes",
     "primals and tangents": "each input of the function needs its own direction: two inputs, two directions",
 }
 
@@ -71,37 +71,42 @@ class PathCase(Case):
 
 @dataclass(frozen=True)
 class TargetCase(Case):
-    """args: (average, x_t, t, t_next, ...). most: evaluations that it may cost. constant: it must carry no gradient."""
+    """args: (None, x_t, t, t_next, ...), and `average` for None. reference: the course's version.
 
+    most: evaluations that it may cost. constant: it must carry no gradient.
+    """
+
+    reference: Callable = None
     most: int = 2
     constant: bool = False
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """The target; raises AnswerError where it is right but too expensive, or carries a gradient."""
         average = Average()
-        given = tuple(x.clone().requires_grad_(track) for x in self.args[1:])
+        given = tuple(x.clone().requires_grad_(track and not self.constant) for x in self.args[1:])
         with explain_errors(SLIPS):
             result = answer(average, *given)
-        right = isinstance(result, Tensor) and same(result, self.imitate(answer))
+        here = isinstance(result, Tensor) and result.device.type == "cpu"
+        right = here and same(result, self.imitate(self.reference))
         if right and average.calls > self.most:
             raise AnswerError(
                 f"`average` is evaluated {average.calls} times, and {self.most} are enough: each evaluation is a pass "
                 "of the network, so keep what it returns"
             )
-        if right and self.constant and not track and result.requires_grad:
+        if right and self.constant and result.requires_grad:
             raise AnswerError(
                 "the values are right, but gradients get through your target, and training would move it towards the "
                 "student: a target is a constant, so make it under torch.no_grad()"
             )
-        return result, given
+        return result, (None, *given)
 
     def inputs(self) -> tuple:
-        """The state and the times."""
-        return self.args[1:]
+        """The state and the times, behind the place of `average`."""
+        return self.args
 
     def imitate(self, wrong: Callable) -> Tensor:
         """What a wrong version makes of it."""
-        return wrong(Average(), *(x.clone() for x in self.args[1:]))
+        return wrong(Average(), *(x.clone() for x in self.args[1:])).detach()
 
 
 # -- consistency_loss --------------------------------------------------------------------------------
@@ -118,8 +123,8 @@ class LossCase(Case):
         given = tuple(x.clone() for x in self.args)
         with explain_errors(SLIPS):
             loss, student, average = self._call(answer, *given)
-        if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
-            return loss, given
+        if not isinstance(loss, Tensor) or loss.shape != () or loss.device.type != "cpu" or not loss.requires_grad:
+            return loss, (None, None, *given)
         slopes = torch.autograd.grad(loss, [student.weight, average.weight], allow_unused=True, retain_graph=True)
         right, model, _ = self._call(consistency_loss, *self.args)
         (wanted,) = torch.autograd.grad(right, model.weight)
@@ -135,7 +140,11 @@ class LossCase(Case):
                 "the loss is right, but its gradient also reaches `average`, the network that takes the half steps: "
                 "make the target under torch.no_grad()"
             )
-        return loss, given
+        return loss, (None, None, *given)
+
+    def inputs(self) -> tuple:
+        """States, times and velocities, behind the places of both networks."""
+        return None, None, *self.args
 
     def _call(self, answer: Callable, x_t: Tensor, t: Tensor, t_next: Tensor, velocity: Tensor) -> tuple:
         student, average = Average(), Average()
@@ -185,7 +194,8 @@ class SamplerCase(Case):
             pictures = end.args[0]
         finally:
             hook.remove()
-        right = isinstance(pictures, Tensor) and same(pictures, self.imitate(FewStepSampler))
+        here = isinstance(pictures, Tensor) and pictures.device.type == "cpu"
+        right = here and same(pictures, self.imitate(FewStepSampler))
         if right and len(calls) > steps:
             raise AnswerError(f"the pictures are right, but cost {len(calls)} evaluations for {steps} steps: one each")
         if right and len(seen) != steps + 1:

@@ -127,7 +127,8 @@ def target_cases(draw: Draw, *more: str) -> list[TargetCase]:
             t_next = torch.where(torch.arange(len(t)) == 1, t, t_next)  # a span of 0
         extra = tuple(draw.normal(*shape, dtype=torch.float64) for _ in more)
         x_t = draw.normal(*shape, dtype=torch.float64)
-        cases.append(TargetCase((None, x_t, t, t_next, *extra), label, most=2, constant=bool(more)))
+        reference = few_steps.mean_flow_target if more else few_steps.shortcut_target
+        cases.append(TargetCase((None, x_t, t, t_next, *extra), label, reference, constant=bool(more)))
     return cases
 
 
@@ -308,7 +309,7 @@ mean_flow_target = Exercise(
     lesson="11",
     partly=OTHERWISE,
     cases=mean_flow_cases,
-    free=("x_t", "t", "t_next", "velocity"),
+    free=("average", "x_t", "t", "t_next", "velocity"),
     mistakes=[
         "the sign is wrong: u = v - (t - t_next) u'",
         wrong.mean_flow(join=lambda v, span, change: v + span * change),
