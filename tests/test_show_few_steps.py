@@ -36,3 +36,24 @@ def test_names_of_lines_do_not_cover_each_other():
 def test_a_goal_that_is_not_there_is_named(rows, goals, words):
     with pytest.raises(ValueError, match=words):
         show.evaluations(rows, goals)
+
+
+def test_variety_draws_a_line_for_each_number_of_evaluations_over_guidance():
+    rows = [
+        {
+            "solver": solver,
+            "evaluations": count,
+            "cfg": cfg,
+            "class_accuracy": 0.7 + 0.05 * cfg,
+            "recall": top - 0.1 * cfg,
+        }
+        for solver, count, top in (("student", 1, 0.6), ("ab2", 30, 0.8))
+        for cfg in (3, 1)
+    ]
+    picture = show.variety(rows, title="A message")
+    assert picture.alt == (
+        "A message. Lines over the guidance scale. student, 1 evaluation: recall from 0.50 to 0.30; "
+        "ab2, 30 evaluations: recall from 0.70 to 0.50"
+    )
+    assert picture.width <= PAGE_WIDTH
+    assert show.variety(rows[:2]).png != picture.png

@@ -6,7 +6,6 @@ from typing import Annotated, Union
 import tyro
 
 from dit_course.studies.experiments import ABOUT, Paired
-from dit_course.studies.few_steps import FewSteps
 from dit_course.studies.guidance import Guidance
 from dit_course.studies.scaling import Scaling
 from dit_course.studies.solvers import Solvers
@@ -14,7 +13,6 @@ from dit_course.studies.solvers import Solvers
 STUDIES = {name: (Paired(name), about) for name, about in ABOUT.items()} | {
     "scaling": (Scaling(), "four sizes of networks with two patch sizes (lesson 10)"),
     "solvers": (Solvers(), "solvers at equal numbers of function evaluations (lesson 08)"),
-    "few-steps": (FewSteps(), "a few-step student and its teacher at equal numbers of evaluations (lesson 11)"),
     "guidance": (Guidance(), "samples at several guidance scales (lesson 09)"),
 }
 CHOICES = tuple(

@@ -62,3 +62,32 @@ def _name(axes, lasts: Sequence[tuple]) -> None:
     for (_, _, name, kind), height in zip(lasts, spread(heights, 0.09), strict=True):
         _, y = axes.transData.inverted().transform(axes.transAxes.transform((0, height)))
         end_label(axes, f"  {name}", right, y, DARK[kind])
+
+
+def variety(rows: Sequence[Mapping], title: str | None = None) -> Picture:
+    """Show recall against class accuracy, a line for each solver and number of evaluations, a point for each guidance.
+
+    rows: with the keys solver, evaluations, cfg, class_accuracy and recall. The scale stands beside the points of the
+    first line and of the last one.
+    """
+    lines: dict[tuple, list] = {}
+    for row in sorted(rows, key=lambda row: row["cfg"]):
+        lines.setdefault((row["solver"], row["evaluations"]), []).append(row)
+    title = title or "More guidance: more in their class, less variety"
+    figure = blank_figure(780, 360)
+    axes = add_axes(figure, (0.075, 0.14, 0.69, 0.74), "in the class asked for", "recall: variety", title=title)
+    ends = []
+    for number, ((solver, count), points) in enumerate(lines.items()):
+        place = [[row[goal] for row in points] for goal in ("class_accuracy", "recall")]
+        kind, marker = STYLES.get(solver, ("data", "s"))
+        faint = 1 if number in (0, len(lines) - 1) else 0.45
+        axes.plot(*place, color=PALETTE[kind], marker=marker, linewidth=2, markersize=6, alpha=faint)
+        name = f"{solver}, {count} evaluation{'s' * (count > 1)}"
+        axes.annotate(name, (place[0][0], place[1][0]), xytext=(-8, 0), ha="right", va="center",
+                      textcoords="offset points", **LABEL | {"color": DARK[kind]})  # fmt: skip
+        ends.append(f"{name}: recall from {place[1][0]:.2f} to {place[1][-1]:.2f}")
+        for row in points if faint == 1 else ():
+            below, side = ((-9, -3), "right") if number == 0 else ((9, 3), "left")
+            axes.annotate(f"cfg {row['cfg']:g}", (row["class_accuracy"], row["recall"]), xytext=below, ha=side,
+                          va="center", textcoords="offset points", **LABEL | {"color": DARK[kind]})  # fmt: skip
+    return Picture.of(rendered(figure), f"{title}. Lines over the guidance scale. {'; '.join(ends)}")
