@@ -187,15 +187,14 @@ class SelfConsistency:
     def error(self, model: nn.Module, x_t: Tensor, t: Tensor, t_next: Tensor, y: Tensor | None, cfg: Tensor) -> Tensor:
         """The mean squared error of what was drawn, or of some rows of it: a scalar. Rows of span 0 come first."""
         b = int((t == t_next).sum())
-        first, rest = slice(b), slice(b, None)
-        own = (lambda rows: None) if y is None else y.__getitem__
+        first, rest = (None, None) if y is None else (y[:b], y[b:])
         average, targets = self.target or model, []
         with torch.no_grad():
             if b:
-                targets += [guided_velocity(self.teacher, x_t[first], t[first], own(first), cfg[first])]
+                targets += [guided_velocity(self.teacher, x_t[:b], t[:b], first, cfg[:b])]
             if b < len(x_t):
-                half_steps = lambda x, t, s: average(x, t, own(rest), s, cfg[rest])  # noqa: E731
-                targets += [shortcut_target(half_steps, x_t[rest], t[rest], t_next[rest])]
+                half_step = lambda x, t, s: average(x, t, rest, s, cfg[b:])  # noqa: E731
+                targets += [shortcut_target(half_step, x_t[b:], t[b:], t_next[b:])]
         return (model(x_t, t, y, t_next, cfg).float() - torch.cat(targets).float()).square().mean()
 
     def sample_steps(self, n: int, generator: Generator | None, device) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dit_course import Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
+from dit_course import FewStepSampler, Sampler, class_accuracy, load_classifier, load_dataset, load_pretrained
 from dit_course.commands.evaluate import STEPS, Evaluate, count_evaluations
 from dit_course.data import CIFAR10_CLASSES, data_root
 
@@ -19,6 +19,7 @@ def size_of(*patterns: str) -> int:
 
 def test_sizes():
     assert size_of("fashion-mnist.*", "fashion-mnist/*") <= 8_000_000
+    assert size_of("fashion-mnist-few-steps.*") <= 5_000_000
     assert size_of("fashion-mnist-classifier.*") <= 2_000_000
     assert size_of("cifar10.*") <= 16_000_000
     assert size_of("cifar10-classifier.*") <= 4_000_000
@@ -90,3 +91,33 @@ def test_samples_are_not_all_alike_and_not_copies():
     images, labels = load_dataset("fashion-mnist")
     shoes = images[labels == 7].flatten(1).float() / 255
     assert torch.cdist(pictures.flatten(1), shoes).min() > 1
+
+
+def test_the_students_card_says_what_was_measured():
+    place = CHECKPOINTS / "fashion-mnist-few-steps"
+    result, card = json.loads((place / "evaluation.json").read_text()), (place / "README.md").read_text()
+    assert (result["samples"], result["seeds"], result["teacher"]) == (1000, 3, "fashion-mnist")
+    assert result["evaluations"] == {"student, 1": 1, "student, 2": 2, "student, 4": 4, "teacher": 30}
+    reference = result["means"]["teacher"]["frechet_distance"]
+    for name, mean in result["means"].items():
+        scores = [row["frechet_distance"] for row in result["rows"] if row["sampler"] == name]
+        assert abs(sum(scores) / 3 - mean["frechet_distance"]) < 1e-9
+        assert f"| {mean['class_accuracy']:.1%} | {mean['frechet_distance']:.2f} |" in card
+        assert f"| {mean['frechet_distance'] / reference:.2f}x |" in card
+    one, two = (result["means"][f"student, {evaluations}"] for evaluations in (1, 2))
+    assert one["class_accuracy"] >= 0.94
+    assert one["frechet_distance"] <= 1.5 * reference
+    assert two["frechet_distance"] <= 1.25 * reference
+    for picture in ("samples-student-1.png", "samples-student-2.png", "samples-student-4.png", "samples-teacher.png"):
+        assert f"({picture})" in card
+        assert (place / picture).exists()
+    assert (place / "guidance.gif").exists()
+
+
+def test_the_student_draws_the_class_asked_for_in_one_evaluation():
+    """With another seed than the card's: 300 samples, a margin of three standard errors below 94 %."""
+    sampler = FewStepSampler(load_pretrained("fashion-mnist-few-steps"), steps=1, cfg=2.5)
+    assert count_evaluations(sampler) == 1
+    labels = torch.arange(300) % 10
+    accuracy = class_accuracy(load_classifier("fashion-mnist"), sampler.sample(300, labels, seed=123), labels)
+    assert accuracy >= 0.94 - 3 * (0.94 * 0.06 / 300) ** 0.5

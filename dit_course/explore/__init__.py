@@ -4,7 +4,7 @@
 
 from dit_course.explore.attention import attention
 from dit_course.explore.ema import ema
-from dit_course.explore.guidance import guidance
+from dit_course.explore.few_steps import guidance
 from dit_course.explore.noising import noising
 from dit_course.explore.patches import patches
 from dit_course.explore.positions import positions

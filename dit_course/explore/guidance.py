@@ -32,24 +32,6 @@ HALFWAY = 0.5  # from this time t on, the predicted images are worth showing
 FIRST_GUESS, PREDICTION = "a first guess, sampling ...", "predicted so far ..."
 
 
-def guidance(
-    model: nn.Module,
-    cfg: float = 2.5,
-    label: int | str | None = None,
-    seed: int = 0,
-    steps: int = 8,
-    interval: tuple[float, float] | None = None,
-) -> "Guidance":
-    """Sliders for the guidance scale, the class, the seed and the steps of a model with classes.
-
-    cfg, label, seed, steps: where they start; label None samples one image of every class (of the first ten).
-    interval: the times between which guidance acts, with a slider of its own (lesson 08); None shows no such slider.
-    Sampled with the solver "ab2", which needs half of Euler's steps. As the last line of a cell it is live in
-    JupyterLab; where no kernel runs, a static picture shows the same.
-    """
-    return Guidance(model, cfg, label, seed, steps, interval)
-
-
 def cost(cfg: float, steps: int, interval: tuple[float, float] = (0.0, 1.0)) -> int:
     """Number of function evaluations (NFE) for one image: two in each guided step, else one."""
     low, high = interval

@@ -93,6 +93,17 @@ CASES = {
             ("steps", ["ArrowRight"] * 8, 400),
         ],
     ),
+    "guidance, student": (
+        'explore.guidance(load_pretrained("fashion-mnist-few-steps"), seed=2)',
+        [
+            ("guidance", ["ArrowRight", "ArrowRight", "ArrowLeft"] * 6, 700),
+            ("guidance", (["PageUp", "PageUp", "PageDown", "PageDown", "ArrowRight"]) * 4, 100),
+            ("seed", ["ArrowRight"] * 16, 700),
+            ("seed", ["PageUp"] * 15, 100),
+            ("class", ["next"] * 10, 700),
+            ("evaluations", ["ArrowRight"] * 8, 400),
+        ],
+    ),
     "trajectory": (
         'explore.trajectory(model, ["sneaker", "bag", "coat", "dress"], seed=2, steps=24)',
         [("step", ["ArrowRight"] * 20, 80)],

@@ -139,7 +139,8 @@ def make_step(student: nn.Module, pool: Pool, optimizer, batch: int, weight: flo
 def distill(teacher: DiT, name: str, args) -> FewStepDiT:
     """Train for `args.seconds`, saving the running average now and then; returns it."""
     torch.manual_seed(0)
-    student = FewStepDiT.from_teacher(teacher).to(DEVICE).train()
+    student = load_pretrained(args.start) if args.start else FewStepDiT.from_teacher(teacher)
+    student = student.to(DEVICE).train()
     ema, optimizer = EMA(student, EMA_DECAY), adamw(student, args.lr, weight_decay=0.0)
     chunk = 8 if args.dry else args.chunk
     pool = Pool(teacher, 2 * chunk if args.dry else args.pool, 4 if args.dry else args.path_steps, chunk, args)
@@ -227,8 +228,8 @@ def save_grid(student: FewStepDiT, teacher: DiT, path: Path, dry: bool) -> None:
 def main() -> None:
     """Distill one teacher, measure, draw."""
     args = options(
-        "students", teacher="fashion-mnist", data="fashion-mnist", judge="", seconds=120.0, lr=1e-3, batch=512,
-        chunk=1024, pool=65536, first=8192, path_steps=24, steps_per_chunk=100, features=0.5, samples=1000,
+        "students", teacher="fashion-mnist", start="", data="fashion-mnist", judge="", seconds=120.0, lr=1e-3,
+        batch=512, chunk=1024, pool=65536, first=8192, path_steps=24, steps_per_chunk=100, features=0.5, samples=1000,
     )  # fmt: skip
     path = Path(args.teacher)
     args.teacher_name = path.parent.name if path.stem == "model" else path.stem
