@@ -80,22 +80,6 @@ def check_dit_inputs(config, dtype: torch.dtype, x: Tensor, t: Tensor, y: Tensor
         raise ValueError(f"y has shape {tuple(y.shape)}, expected one label for each image: ({len(x)},)")
 
 
-def check_span(t: Tensor, t_next: Tensor | None) -> None:
-    """Raise ValueError unless a few-step student's steps lead from t towards the data: 0 <= t_next <= t <= 1."""
-    if t_next is None or t.device.type != "cpu" or torch.compiler.is_compiling():  # on a GPU looking would wait
-        return
-    if t_next.shape != t.shape:
-        raise ValueError(f"t_next has shape {tuple(t_next.shape)}, expected one time for each image: {tuple(t.shape)}")
-    slack = 1e-4  # rounding
-    wrong = (t_next > t + slack) | (t_next < -slack) | (t > 1 + slack)
-    if wrong.any():
-        i = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"a step from t = {float(t[i]):.3g} to t_next = {float(t_next[i]):.3g}: steps go from noise (1) towards "
-            "data (0), so its span must lie in [0, 1] with 0 <= t_next <= t <= 1"
-        )
-
-
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Raise TypeError or ValueError and say what is wrong, before `nn.Embedding` says it in its own way."""
     if labels.dtype != torch.int64:
@@ -116,4 +100,20 @@ def check_features(a: Tensor, b: Tensor, least: int) -> None:
         raise ValueError(
             f"features of shape {tuple(a.shape)} and {tuple(b.shape)}: "
             f"expected (n, d) and (m, d), the same d and at least {least} rows"
+        )
+
+
+def check_span(t: Tensor, t_next: Tensor | None) -> None:
+    """Raise ValueError unless a few-step student's steps lead from t towards the data: 0 <= t_next <= t <= 1."""
+    if t_next is None or t.device.type != "cpu" or torch.compiler.is_compiling():  # on a GPU looking would wait
+        return
+    if t_next.shape != t.shape:
+        raise ValueError(f"t_next has shape {tuple(t_next.shape)}, expected one time for each image: {tuple(t.shape)}")
+    slack = 1e-4  # rounding
+    wrong = (t_next > t + slack) | (t_next < -slack) | (t > 1 + slack)
+    if wrong.any():
+        i = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"a step from t = {float(t[i]):.3g} to t_next = {float(t_next[i]):.3g}: steps go from noise (1) towards "
+            "data (0), so its span must lie in [0, 1] with 0 <= t_next <= t <= 1"
         )

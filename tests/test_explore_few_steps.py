@@ -33,19 +33,19 @@ def test_it_shows_what_the_sampler_draws(student):
     assert torch.equal(view._shown[0], sampled(student, 1, 3.0, [0, 1, 2], 5))
     view.steps.value, view.label.value = 4, 2
     assert torch.equal(view._shown[0], sampled(student, 4, 3.0, [2] * 10, 5))
-    assert view.status == "glove, guidance 3.00, seed 5, 4 evaluations a picture"
+    assert view.status == "glove, guidance 3.0, seed 5, 4 evaluations a picture"
     view.cfg.value, view.seed.value, view.label.value = 6.0, 6, EVERY_CLASS
     assert torch.equal(view._shown[0], sampled(student, 4, 6.0, [0, 1, 2], 6))
-    assert view.picture.alt == "every class, guidance 6.00, seed 6, 4 evaluations a picture"
+    assert view.picture.alt == "every class, guidance 6.0, seed 6, 4 evaluations a picture"
 
 
 def test_every_event_paints_the_final_images(student, monkeypatch):
     view, painted = explore.guidance(student), []
     monkeypatch.setattr(view.canvas, "show", lambda grid, pixels, alt, status, rough: painted.append((status, rough)))
-    for cfg in (2.75, 3.0, 3.25):
+    for cfg in (3.0, 3.5, 4.0):
         view.cfg.value = cfg
     caption = "every class, guidance {}, seed 0, 1 evaluation a picture"
-    assert painted == [(caption.format(cfg), False) for cfg in ("2.75", "3.00", "3.25")]
+    assert painted == [(caption.format(cfg), False) for cfg in ("3.0", "3.5", "4.0")]
 
 
 def test_the_next_moves_are_sampled_beforehand(student, monkeypatch):

@@ -43,7 +43,7 @@ measured in the judge's features, and is not comparable with an FID.
 
 ## Samples, not selected
 
-A column for each class; the same noise in every picture.
+A column for each class; all four grids begin with the same noises.
 
 {pictures}
 

@@ -50,7 +50,7 @@ class FewSteps(View):
         wide = {"style": {"description_width": "80px"}, "layout": {"width": "300px"}}
         low, high = CFG_RANGE
         self.cfg = widgets.FloatSlider(
-            cfg, min=low, max=high, step=0.25, description="guidance", readout_format=".2f", **wide
+            cfg, min=low, max=high, step=0.5, description="guidance", readout_format=".1f", **wide
         )
         classes = [(EVERY_CLASS, EVERY_CLASS), *((name, number) for number, name in enumerate(self.names))]
         self.label = widgets.Dropdown(
@@ -83,7 +83,7 @@ class FewSteps(View):
         pixels, (cfg, label, seed, steps) = self.sample(state), state
         labels = self.labels_of(label)
         name = label if label == EVERY_CLASS else self.names[label]
-        caption = f"{name}, guidance {cfg:.2f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} a picture"
+        caption = f"{name}, guidance {cfg:.1f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} a picture"
         self._shown = pixels, labels, caption
         if labels not in self._grids:  # its captions are drawn once
             self._grids[labels] = ImageGrid(pixels.shape, [self.names[i] for i in labels], columns=5)
