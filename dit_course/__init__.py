@@ -1,8 +1,8 @@
 """Build a Diffusion Transformer by hand, in notebooks, and watch it draw.
 
 Every lesson has one room in this package, in the order in which the data flows: patches, attention, conditioning,
-blocks, dit, flow, training, ema, sampling, evaluation, scaling. `import dit_course` before torch: it makes torch's
-threads wait politely.
+blocks, dit, flow, training, ema, sampling, evaluation, scaling, few_steps. `import dit_course` before torch: it makes
+torch's threads wait politely.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The course's own answers that no room of the package needs: to stretch exercises, and RMSNorm by hand."""
+"""The course's own answers that no room of the package needs: to stretch exercises, in toys, and RMSNorm by hand."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,7 +8,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dit_course import dit
-from dit_course.flow import RectifiedFlow, step
+from dit_course.few_steps import AverageVelocity, shortcut_target
+from dit_course.flow import RectifiedFlow, per_image, step
 from dit_course.sampling import expand_time
 
 
@@ -183,3 +184,31 @@ def repaired(velocity: Callable, noise: Tensor, ts: Tensor, callback: Callable |
     for time, (t, t_next) in zip(at, pairwise(ts), strict=True):
         x = step(x, velocity(x, expand_time(time, x)), t, t_next)
     return x
+
+
+def straightness(states: Tensor, ts: Tensor) -> Tensor:
+    """How far paths are from straight lines at a constant speed: 0 for those alone (lesson 11).
+
+    The mean over time and paths of |velocity of a piece - velocity from end to end|^2 (Liu et al. 2022, arXiv
+    2209.03003). states: (steps + 1, n, ...). ts: (steps + 1,), their times, which need not be equally far apart.
+    Returns one number, ().
+    """
+    sizes = ts.diff()  # (steps,)
+    velocities = states.diff(dim=0) / per_image(sizes, states[1:])  # (steps, n, ...)
+    straight = (states[-1] - states[0]) / sizes.sum()  # (n, ...)
+    apart = (velocities - straight).square().flatten(2).sum(dim=2).mean(dim=1)  # (steps, n, ...) -> (steps,)
+    return (apart * sizes).sum() / sizes.sum()
+
+
+def consistency_loss(
+    student: AverageVelocity, average: AverageVelocity, x_t: Tensor, t: Tensor, t_next: Tensor, velocity: Tensor
+) -> Tensor:
+    """How far a student is from the velocity where its span is zero, and from two half steps elsewhere (lesson 11).
+
+    student, average: u(x_t, t, t_next), what is trained and what takes the half steps; they may be one network.
+    x_t, velocity: (n, ...), the teacher's velocity there. t, t_next: (n,). Returns the mean squared error, ().
+    """
+    with torch.no_grad():
+        halves = shortcut_target(average, x_t, t, t_next)
+        target = torch.where(per_image(t - t_next, x_t) == 0, velocity, halves)
+    return (student(x_t, t, t_next) - target).square().mean()

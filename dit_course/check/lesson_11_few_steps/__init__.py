@@ -1,0 +1,1 @@
+"""Exercises of lesson 11: average velocities, the targets of few-step students, and their sampler."""
