@@ -14,7 +14,7 @@ from dit_course import interop  # noqa: F401 (from here on, old import paths lea
 # Idle threads sleep instead of spinning: with a browser on the other core this trains 2.5 times as fast. OpenMP reads
 # it once, when torch is imported, so it is set here first; whoever has chosen otherwise is left alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# torch warns of its own use of torch.jit.script where forward-mode derivatives begin (lesson 11): no learner can mend it
+# torch warns of its own use of torch.jit.script where forward-mode derivatives begin (lesson 11): nobody can mend it
 warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated", FutureWarning)
 
 __version__ = "0.1.0"

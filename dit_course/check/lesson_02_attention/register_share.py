@@ -41,9 +41,16 @@ register_share = Exercise(
         lambda w, r: w[..., -r:, -r:].sum(dim=-1).mean(dim=-1),
         "that is one share for each patch: their mean is still missing",
         lambda w, r: w[..., :-r, -r:].sum(dim=-1),
+        "you divide by all tokens: the mean is over the patches only",
+        lambda w, r: w[..., :-r, -r:].sum(dim=(-2, -1)) / w.shape[-1],
+        "you add up over the patches and average over the registers: it is the other way round",
+        lambda w, r: w[..., :-r, -r:].sum(dim=-2).mean(dim=-1),
+        "that is relative to an equal share: return the share itself",
+        lambda w, r: w[..., :-r, -r:].sum(dim=-1).mean(dim=-1) * w.shape[-1] / r,
         "each patch gives its largest weight to one register, but the others count, too: add them up",
         lambda w, r: w[..., :-r, -r:].amax(dim=-1).mean(dim=-1),
     ],
+    partly="the axes in front (blocks, heads) stay: count from the end, `[..., rows, columns]`. Or is a size written as a number?",
     praise="The same share",
     free=("weights",),  # a share can also be computed from what is left to the patches
 )

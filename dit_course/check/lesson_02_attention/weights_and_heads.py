@@ -90,7 +90,7 @@ attention_weights = Exercise(
     mistakes=[
         "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?",
         wrong.weighted(dim=-2),
-        "the softmax goes over the batch or the heads: each token shares its look among the keys",
+        "the softmax goes over the batch or the heads: each query spreads its weight over the keys, the last axis",
         wrong.weighted(dim=0),
         wrong.weighted(dim=1),
         "the logits are not divided by the square root of d: they are too large, so your softmax is too sharp",
