@@ -48,7 +48,8 @@ order_gap = Exercise(
     mistakes=[
         "you compare outputs of different tokens: after the shuffle, place i belongs to token order[i]",
         lambda layer, x, order: (layer(x[:, order]) - layer(x)).abs().max(),
-        "indexing with `order` once more shuffles a second time: what undoes it is the inverse permutation",
+        "one output is moved the wrong way: undo the shuffle in the second one, `[:, order.argsort()]`, or shuffle the first "
+        "one alike, `[:, order]`",
         lambda layer, x, order: (layer(x[:, order])[:, order] - layer(x)).abs().max(),
         "that is the mean of the differences: the largest is wanted",
         lambda layer, x, order: (back(layer, x, order) - layer(x)).abs().mean(),
@@ -60,6 +61,11 @@ order_gap = Exercise(
         lambda layer, x, order: (back(layer, x, order) - x).abs().max(),
         "that is the sum of the differences: the largest is wanted",
         lambda layer, x, order: (back(layer, x, order) - layer(x)).abs().sum(),
+        "differences can be negative, too: take their size before the largest",
+        lambda layer, x, order: (back(layer, x, order) - layer(x)).max(),
+        lambda layer, x, order: (layer(x) - back(layer, x, order)).max(),
+        "your gap is always 0: does the layer also run on the shuffled tokens, `tokens[:, order]`?",
+        lambda layer, x, order: (layer(x) - layer(x)).abs().max(),
         "only the first picture of the batch is compared",
         lambda layer, x, order: (back(layer, x, order) - layer(x))[0].abs().max(),
     ],

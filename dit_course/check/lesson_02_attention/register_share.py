@@ -50,7 +50,7 @@ register_share = Exercise(
         "each patch gives its largest weight to one register, but the others count, too: add them up",
         lambda w, r: w[..., :-r, -r:].amax(dim=-1).mean(dim=-1),
     ],
-    partly="the axes in front (blocks, heads) stay: count from the end, `[..., rows, columns]`. Or is a size written as a number?",
+    partly="the axes in front (blocks, heads) stay: count from the end, `[..., rows, columns]`. Or is a size a number?",
     praise="The same share",
     free=("weights",),  # a share can also be computed from what is left to the patches
 )
