@@ -48,7 +48,7 @@ order_gap = Exercise(
     mistakes=[
         "you compare outputs of different tokens: after the shuffle, place i belongs to token order[i]",
         lambda layer, x, order: (layer(x[:, order]) - layer(x)).abs().max(),
-        "one output is moved the wrong way: undo the shuffle in the second, `[:, order.argsort()]`, or shuffle the first alike",
+        "one output is moved the wrong way: undo the shuffle in the second (`order.argsort()`), or shuffle the first",
         lambda layer, x, order: (layer(x[:, order])[:, order] - layer(x)).abs().max(),
         "that is the mean of the differences: the largest is wanted",
         lambda layer, x, order: (back(layer, x, order) - layer(x)).abs().mean(),

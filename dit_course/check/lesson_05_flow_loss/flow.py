@@ -57,7 +57,7 @@ def ends_cut_off(got: Tensor, expected: Tensor) -> bool:
 SHARED = [
     MatchesRule("an axis of size 1 is gone, as `.squeeze()` makes it: the result has the shape of x", squeezed),
     MatchesRule(
-        "only t = 0 and t = 1 come out wrong: t may be exactly 0 or 1, so nothing may be clamped", ends_cut_off
+        "only t = 0 and t = 1 come out wrong: t may be exactly 0 or 1, so neither divide by t or 1 - t nor clamp t", ends_cut_off
     ),
     MatchesRule("large numbers are cut off: is there a clamp? Noise has no bounds, and what it is mixed with", cut_off),
 ]
@@ -224,7 +224,7 @@ RectifiedFlow = Exercise(
     reference=flow.RectifiedFlow,
     refused=lambda draw: [Case(("never heard of",), "timesteps that have no such name")],
     lesson="05",
-    partly='one number is wanted for "mean" and one for each picture for "none": what takes your means?',
+    partly='one number is wanted for "mean" and one for each picture for "none": over which axes?',
     cases=loss_cases,
     mistakes=[
         "the sign of the target is wrong: velocity_target(x, noise) leads from the data to the noise",
