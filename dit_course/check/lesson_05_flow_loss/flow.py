@@ -57,7 +57,8 @@ def ends_cut_off(got: Tensor, expected: Tensor) -> bool:
 SHARED = [
     MatchesRule("an axis of size 1 is gone, as `.squeeze()` makes it: the result has the shape of x", squeezed),
     MatchesRule(
-        "only t = 0 and t = 1 come out wrong: t may be 0 or 1: do not divide by t or 1 - t, and clamp nothing", ends_cut_off
+        "only t = 0 and t = 1 come out wrong: t may be 0 or 1: do not divide by t or 1 - t, and clamp nothing",
+        ends_cut_off,
     ),
     MatchesRule("large numbers are cut off: is there a clamp? Noise has no bounds, and what it is mixed with", cut_off),
 ]
