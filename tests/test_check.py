@@ -720,6 +720,14 @@ def test_free_inputs_may_have_any_gradient():
     assert exercise(reference=scale, cases=cases, mistakes=[], free=("x",)).examine(partly_detached).status == "right"
 
 
+def test_the_gradient_of_an_input_behind_a_function_has_its_name():
+    def applied(function, x):
+        return function(x) * x
+
+    asked = exercise(reference=applied, cases=lambda draw: [Case((torch.sin, draw.normal(3)), "a")], mistakes=[])
+    assert "the gradient of `x`" in asked.examine(lambda function, x: function(x) * x.detach()).reason
+
+
 def test_a_case_may_allow_to_seed():
     class Repeated(Case):
         may_seed = True

@@ -178,37 +178,23 @@ def test_what_ends_the_process_or_hangs_is_refused(monkeypatch, tmp_path):
 
 
 def test_survivors_are_told_from_what_is_listed(monkeypatch, tmp_path):
-    for name in ("EQUIVALENT", "HOLES"):
-        monkeypatch.setattr(runner, name, tmp_path / name)
+    monkeypatch.setattr(runner, "EQUIVALENT", tmp_path / "equivalent.toml")
     runner.EQUIVALENT.write_text('[f]\n"the same" = ["a", "b", "gone"]')
-    runner.HOLES.write_text('[f]\n"count the calls" = ["c"]')
 
     def events(job, deadline):
-        yield {"made": 5, "exercise": "f", "lesson": "03", "keys": list("abcde"), "never": []}
-        for key, status in zip("abcde", ("survived", "refused", "survived", "survived", "refused"), strict=True):
+        yield {"made": 4, "exercise": "f", "lesson": "03", "keys": list("abcd"), "never": []}
+        for key, status in zip("abcd", ("survived", "refused", "survived", "refused"), strict=True):
             yield {"exercise": "f", "key": key, "status": status, "seconds": 0.5, "verdict": ""}
         yield {"done": "f"}
 
     monkeypatch.setattr(runner, "_events", events)
     (row,) = runner.run(["f"], note=lambda text: None)
-    assert (row.tried, row.refused, row.equivalent, row.holes) == (5, 2, 1, 1)
-    assert [event["key"] for event in row.survivors] == ["d"]
+    assert (row.tried, row.refused, row.equivalent) == (4, 2, 1)
+    assert [event["key"] for event in row.survivors] == ["c"]
     assert row.stale == ["no change any more: gone", "refused by now: b"]
-    for file in (runner.EQUIVALENT, runner.HOLES):
-        runner.tidy(file, [row])
+    runner.tidy([row])
     assert runner.EQUIVALENT.read_text() == '\n[f]\n"the same" = [\n    "a",\n]\n'
-    assert runner.listed(runner.HOLES) == {"f": {"c": "count the calls"}}
-    assert list(runner.table([row]))[-1].split() == ["together", "5", "2", "1", "1", "1", "2"]
-
-
-def test_without_a_share_only_the_holes_are_tried(monkeypatch, tmp_path):
-    key = "dropped statement: return x * (1 + scale) + shift -> pass"
-    for name in ("CACHE", "HOLES"):
-        monkeypatch.setattr(runner, name, tmp_path / name)
-    runner.HOLES.write_text(f'[modulate]\n"a reason" = ["{key}"]')
-    said = []
-    runner.work({"share": 0, "seed": 0, "exercises": ["modulate"]}, said.append)
-    assert [event["key"] for event in said if "status" in event] == [key]
+    assert list(runner.table([row]))[-1].split() == ["together", "4", "2", "1", "1", "2"]
 
 
 def test_the_table_of_times_names_each_check_and_its_verdict():
@@ -219,10 +205,9 @@ def test_the_table_of_times_names_each_check_and_its_verdict():
 
 
 def test_equivalents_have_reasons_and_exercises():
-    for file in (runner.EQUIVALENT, runner.HOLES):
-        listed = runner.listed(file)
-        assert set(listed) <= set(NAMES)
-        assert all(len(reason) > 10 for changes in listed.values() for reason in changes.values())
+    listed = runner.listed()
+    assert set(listed) <= set(NAMES)
+    assert all(len(reason) > 10 for changes in listed.values() for reason in changes.values())
 
 
 def test_a_share_of_all_changes_is_refused():

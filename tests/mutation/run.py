@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 from dit_course.check.engine.verdict import exercises  # noqa: E402 (found only now)
-from mutation.runner import EQUIVALENT, HOLES, run, table, tidy, times  # noqa: E402
+from mutation.runner import run, table, tidy, times  # noqa: E402
 
 
 def main() -> int:
@@ -21,9 +21,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="stop after so many")
     parser.add_argument("--survivors", action="store_true", help="print the changes that were called right")
     parser.add_argument("--verdicts", action="store_true", help="print what the check said to each refused change")
-    parser.add_argument("--listed", action="store_true", help="try only the changes that holes.toml lists")
     parser.add_argument("--times", action="store_true", help="print how long each check takes, and nothing else")
-    parser.add_argument("--tidy", action="store_true", help="take out of the lists what is refused by now or is gone")
+    parser.add_argument("--tidy", action="store_true", help="take out of equivalent.toml what is refused or gone")
     options = parser.parse_args()
     names = [exercise.name for exercise in exercises if not options.lesson or exercise.lesson in options.lesson]
     unknown = set(options.exercise) - set(names)
@@ -34,8 +33,7 @@ def main() -> int:
     if options.times:
         print("\n".join(times(names)))
         return 0
-    share = 0.0 if options.listed else options.share  # what is listed is tried in any case
-    rows = run(names, share, options.seed, options.minutes, lambda text: print(text, file=sys.stderr))
+    rows = run(names, options.share, options.seed, options.minutes, lambda text: print(text, file=sys.stderr))
     for row in rows if options.verdicts else []:
         for event in row.verdicts:
             print(f"{row.exercise} | {event['key']}\n    {event['verdict']}")
@@ -45,8 +43,8 @@ def main() -> int:
             luck = f"  # refused with seed {event['luck'][0]}" if event.get("luck") else ""
             print(f"    {json.dumps(event['key'])},{'  # given' if event['given'] else ''}{luck}")
     print("\n".join(table(rows)))
-    for file in (EQUIVALENT, HOLES) if options.tidy else ():
-        tidy(file, rows)
+    if options.tidy:
+        tidy(rows)
     for row in rows:
         for text in row.never:
             print(f"{row.exercise}: no case ever runs {text}")

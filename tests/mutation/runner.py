@@ -19,7 +19,6 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 CACHE = ROOT / ".cache" / "mutation.jsonl"
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")  # changes that do no harm, by the reason
-HOLES = Path(__file__).with_name("holes.toml")  # changes that still get through, by what would stop them
 SECONDS = 4.0  # for each case of a check: what is right takes milliseconds
 HUNG, SLOW = 90.0, 600.0  # seconds on one change, and between changes, after which the process is ended from outside
 LUCKY = (1, 2, 3)  # other seeds, that a survivor is tried on
@@ -37,7 +36,6 @@ class Row:
     made: int = 0
     refused: int = 0
     equivalent: int = 0
-    holes: int = 0
     survivors: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     never: list[str] = field(default_factory=list)
@@ -47,39 +45,39 @@ class Row:
     @property
     def tried(self) -> int:
         """How many programs the check has seen."""
-        return self.refused + self.equivalent + self.holes + len(self.survivors)
+        return self.refused + self.equivalent + len(self.survivors)
 
 
-def listed(file: Path) -> dict[str, dict[str, str]]:
+def listed() -> dict[str, dict[str, str]]:
     """Reasons by exercise and change: {"RMSNorm": {"operator, method: before -> after": reason}}."""
-    entries = tomllib.loads(file.read_text()) if file.exists() else {}
+    entries = tomllib.loads(EQUIVALENT.read_text())
     return {
         exercise: {change: reason for reason, changes in groups.items() for change in changes}
         for exercise, groups in entries.items()
     }
 
 
-def tidy(file: Path, rows: list[Row]) -> None:
-    """Write a list again without what is stale."""
-    head = [line for line in file.read_text().splitlines() if line.startswith("#")]
+def tidy(rows: list[Row]) -> None:
+    """Write the list again without what is stale."""
+    head = [line for line in EQUIVALENT.read_text().splitlines() if line.startswith("#")]
     stale = {(row.exercise, text.partition(": ")[2]) for row in rows for text in row.stale}
     lines = []
-    for exercise, groups in tomllib.loads(file.read_text()).items():
+    for exercise, groups in tomllib.loads(EQUIVALENT.read_text()).items():
         left = {why: [key for key in keys if (exercise, key) not in stale] for why, keys in groups.items()}
         lines += ["", f"[{exercise}]"] if any(left.values()) else []
         for why, keys in left.items():
             if keys:
                 quoted = [f"    {json.dumps(key, ensure_ascii=False)}," for key in keys]
                 lines += [f"{json.dumps(why, ensure_ascii=False)} = [", *quoted, "]"]
-    file.write_text("\n".join([*head, *lines]) + "\n")
+    EQUIVALENT.write_text("\n".join([*head, *lines]) + "\n")
 
 
 def run(exercises: list[str], share: float = 1.0, seed: int = 0, minutes: float | None = None, note: Callable = print):
-    """Try the changes of these exercises: all, a share, or with share 0 the holes. Returns a Row for each begun."""
+    """Try the changes of these exercises: all or a share. Returns a Row for each begun."""
     job = {"share": share, "seed": seed}
     deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
     rows: dict[str, Row] = {}
-    equivalent, holes = listed(EQUIVALENT), listed(HOLES)
+    equivalent = listed()
     left = list(exercises)
     while left and time.monotonic() < deadline:
         hanging = None
@@ -87,14 +85,13 @@ def run(exercises: list[str], share: float = 1.0, seed: int = 0, minutes: float 
             match event:
                 case {"made": made, **facts}:
                     row = rows[event["exercise"]] = Row(event["exercise"], facts["lesson"], made, never=facts["never"])
-                    known = {**equivalent.get(row.exercise, {}), **holes.get(row.exercise, {})}
+                    known = equivalent.get(row.exercise, {})
                     row.stale = [f"no change any more: {key}" for key in known if key not in facts["keys"]]
                 case {"begin": hanging}:
                     pass
                 case {"status": _}:
                     hanging = None
-                    row = rows[event["exercise"]]
-                    _count(row, event, equivalent.get(row.exercise, {}), holes.get(row.exercise, {}))
+                    _count(rows[event["exercise"]], event, equivalent.get(event["exercise"], {}))
                 case {"done": exercise}:
                     left.remove(exercise)
                     row = rows[exercise]
@@ -109,29 +106,26 @@ def run(exercises: list[str], share: float = 1.0, seed: int = 0, minutes: float 
     return list(rows.values())
 
 
-def _count(row: Row, event: dict, equivalent: dict[str, str], holes: dict[str, str]) -> None:
+def _count(row: Row, event: dict, equivalent: dict[str, str]) -> None:
     row.seconds += event["seconds"]
     key = event["key"]
     if event["status"] == REFUSED:
         row.refused += 1
         row.verdicts.append(event)
+        row.stale += [f"refused by now: {key}"] if key in equivalent else []
     elif key in equivalent:
         row.equivalent += 1
-    elif key in holes:
-        row.holes += 1
     else:
         row.survivors.append(event)
-    if event["status"] == REFUSED and (key in equivalent or key in holes):
-        row.stale.append(f"refused by now: {key}")
 
 
 def table(rows: list[Row]) -> Iterator[str]:
     """The lines that are printed at the end."""
-    columns = ("tried", "refused", "equivalent", "holes", "survivors", "seconds")
+    columns = ("tried", "refused", "equivalent", "survivors", "seconds")
     yield f"{'exercise':<28}" + "".join(f"{column:>11}" for column in columns)
     together = [0] * len(columns)
     for row in rows:
-        numbers = [row.tried, row.refused, row.equivalent, row.holes, len(row.survivors), row.seconds]
+        numbers = [row.tried, row.refused, row.equivalent, len(row.survivors), row.seconds]
         together = [a + b for a, b in zip(together, numbers, strict=True)]
         yield f"{row.lesson} {row.exercise:<25}" + "".join(f"{number:>11,.0f}" for number in numbers)
     yield f"{'together':<28}" + "".join(f"{number:>11,.0f}" for number in together)
@@ -222,7 +216,6 @@ def work(job: dict, say: Callable[[dict], None]) -> None:
 
     torch.set_num_threads(1)
     known = kept()
-    holes = listed(HOLES) if not job["share"] else {}
     for exercise in job["exercises"]:
         program = programs()[exercise]
         seen = kinds(program)
@@ -232,8 +225,7 @@ def work(job: dict, say: Callable[[dict], None]) -> None:
         say({"exercise": exercise, "keys": [mutant.key for mutant in made], **facts})
         for mutant in made:
             name = _digest(f"{exercise} {mutant.text} {_fingerprint(folder)}")
-            chosen = int(_digest(f"{job['seed']} {exercise} {mutant.text}"), 16) < job["share"] * 16**20
-            if not chosen and mutant.key not in holes.get(exercise, {}):
+            if int(_digest(f"{job['seed']} {exercise} {mutant.text}"), 16) >= job["share"] * 16**20:
                 continue
             facts = {"exercise": exercise, "hash": name, "given": mutant.given, "key": mutant.key}
             if name in known:

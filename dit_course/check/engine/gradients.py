@@ -27,7 +27,8 @@ def gradients_differ(exercise, answer: Callable, cases: list) -> Iterator[str]:
         if found is None:
             yield NO_GRADIENT
             return
-        for i, (got, expected) in enumerate(zip(found.inputs, wanted.inputs, strict=False)):
+        for i in found.inputs.keys() & wanted.inputs.keys():
+            got, expected = found.inputs[i], wanted.inputs[i]
             name = f"`{names[i]}`" if i < len(names) else "an input"
             if i < len(names) and names[i] in exercise.free:
                 continue
@@ -41,14 +42,15 @@ def gradients_differ(exercise, answer: Callable, cases: list) -> Iterator[str]:
 
 
 class _Gradients:
-    """inputs: in order, None where there is none. others: norms by the name of the course's parameter."""
+    """inputs: by their place in the call, or None. others: norms by the name of the course's parameter."""
 
     def __init__(self, result: Tensor, given: tuple, built: list[tuple[nn.Module, nn.Module]]):
         weight = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
         leaves = list(_leaves(result))
         slopes = torch.autograd.grad((result * weight).sum(), leaves, allow_unused=True)
         found = {id(leaf): slope for leaf, slope in zip(leaves, slopes, strict=True)}
-        self.inputs = [found.pop(id(x), None) for x in given if isinstance(x, Tensor) and x.is_floating_point()]
+        tensors = {i: x for i, x in enumerate(given) if isinstance(x, Tensor) and x.is_floating_point()}
+        self.inputs = {i: found.pop(id(x), None) for i, x in tensors.items()}
         self.others: dict[str, list[float]] = {}
         self.tolerance = CLOSE if result.dtype.itemsize > 2 else HALF
         self.names: dict[str, str] = {}

@@ -1,9 +1,13 @@
 """Lesson 01: measuring whether a layer notices the order of its tokens."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from dit_course.check.engine.compare import same
 from dit_course.check.engine.exercise import Case, Draw, Exercise
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.stretch_solutions import order_gap as gap
 
 
@@ -22,6 +26,19 @@ def first_token(tokens: Tensor) -> Tensor:
     return tokens + tokens[:, :1]
 
 
+class GapCase(Case):
+    """Nothing may be kept for the next call with tokens of the same sizes."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Measure; where that is right, with other tokens, too."""
+        result, given = super().use(answer, track)
+        if same(result, gap(*self.args)):
+            layer, tokens, order = given
+            if not same(answer(layer, tokens.detach() / 2, order), gap(layer, tokens / 2, order)):
+                raise AnswerError("a second call, with other tokens, gives a wrong gap: is something kept?")
+        return result, given
+
+
 def order_cases(draw: Draw) -> list[Case]:
     """Three layers that notice the order, each in its own way; no order is its own inverse."""
     cases = []
@@ -31,7 +48,7 @@ def order_cases(draw: Draw) -> list[Case]:
         while order[0] == 0 or torch.equal(order[order], torch.arange(n)):
             order = torch.randperm(n, generator=draw.generator)
         batch, width = draw.sizes(2)
-        cases.append(Case((layer, draw.normal(batch, n, width), order), f"{layer.__name__} over {n} tokens"))
+        cases.append(GapCase((layer, draw.normal(batch, n, width), order), f"{layer.__name__} over {n} tokens"))
     return cases
 
 

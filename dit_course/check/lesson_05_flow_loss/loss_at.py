@@ -13,29 +13,50 @@ from dit_course.flow import RectifiedFlow, per_image, velocity_target
 
 
 class Knows:
-    """A model that finds the noise from x_t and t, and is off by more the larger t is: its loss at each t is known."""
+    """A model that finds the noise from x_t and t, and is off by more the larger t and the noise are; it learns."""
 
     def __init__(self, x: Tensor, y: Tensor, offset: Tensor):
-        self.x, self.y, self.offset = x, y, offset
+        self.x, self.y, self.offset = x, y, offset.clone().requires_grad_()
 
     def __call__(self, x_t: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """The velocity plus `offset * (1 + t)`."""
+        """The velocity plus `offset * (1 + t + noise / 2)`."""
         if y is None or not same(y, self.y):
             raise AnswerError("the model does not get the labels y: hand them to `.loss` behind the pictures")
         if tuple(t.shape) != (len(self.x),):
             raise AnswerError(f"the model gets t of shape {tuple(t.shape)}: every picture needs its own, all the same")
         t = per_image(t, x_t)
-        return velocity_target(self.x, (x_t - (1 - t) * self.x) / t) + self.offset * (1 + t)
+        noise = (x_t - (1 - t) * self.x) / t
+        return velocity_target(self.x, noise) + self.offset * (1 + t + noise / 2)
+
+
+class TimeCase(Case):
+    """What is right may carry no gradient, and keeps nothing for the next call."""
+
+    def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
+        """Measure; where that is right, on other pictures, too."""
+        result, given = super().use(answer, track)
+        if isinstance(result, Tensor) and same(result.detach(), at_one_time(*self.args)):
+            if result.requires_grad:
+                raise AnswerError("the loss carries gradients, and nothing is trained here: use torch.no_grad()")
+            t, model, x, *rest = given
+            other = x.detach() / 2 + 0.25
+            if not same(answer(t, model, other, *rest), at_one_time(t, model, other, *rest)):
+                raise AnswerError("a second call, with other pictures, gives a wrong loss: is something kept?")
+        return result, given
+
+    def imitate(self, wrong: Callable) -> Tensor:
+        """The wrong version's loss, without history."""
+        return super().imitate(wrong).detach()
 
 
 def time_cases(draw: Draw) -> list[Case]:
     """Pictures of several shapes at an early, a late and a middle time."""
     cases = []
-    for t in (0.3, 0.9, 0.6):
+    for t, seed in ((0.3, ()), (0.9, (7,)), (0.6, (3,))):
         n, height, width = draw.sizes(3)
         x, offset = draw.normal(n, 1, height, width), draw.normal(n, 1, height, width)
         y = torch.randint(10, (n,), generator=draw.generator)
-        cases.append(Case((t, Knows(x, y, offset), x, y), f"t = {t}"))
+        cases.append(TimeCase((t, Knows(x, y, offset), x, y, *seed), f"t = {t}"))
     return cases
 
 

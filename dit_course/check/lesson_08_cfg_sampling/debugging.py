@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dit_course.check import stretch_solutions
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.modules import AnswerError
 from dit_course.check.lesson_08_cfg_sampling.mistakes import Gaussian, slips_explained, waves
 from dit_course.flow import step
 from dit_course.sampling import expand_time
@@ -17,14 +18,16 @@ from dit_course.sampling import expand_time
 
 
 def order_cases(draw: Draw) -> list[Case]:
-    """Errors that fall like a power: of either sign, where the steps double, and where they do not."""
+    """Errors that follow a power: of either sign, where the steps double, and where they do not; one grows."""
     cases = []
     for steps, sign, label in (
         ([3, 8, 10, 31, 50], 1, "errors above 0"),
         ([10, 20, 40, 80], -1, "errors below 0"),
         ([5, 7, 100], 1, "three counts"),
+        ([4, 6, 30], 1, "errors that grow"),
     ):
         order, constant = 1 + 2 * torch.rand(2, generator=draw.generator, dtype=torch.float64)
+        order = -order if label == "errors that grow" else order
         counts = torch.tensor(steps, dtype=torch.float64)
         cases.append(Case((counts, sign * constant / counts**order), label))
     return cases
@@ -86,13 +89,24 @@ class Repair(Case):
             return super().use(answer, track)
 
 
+def for_each(velocity: Callable) -> Callable:
+    """A velocity that wants a time for every image, as a network does."""
+
+    def checked(x: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(t, Tensor) or t.shape != x.shape[:1]:
+            raise AnswerError("the velocity gets one time for all: expand_time(time, x) gives each image its own")
+        return velocity(x, t)
+
+    return checked
+
+
 def repairs(draw: Draw) -> list[Repair]:
     """A bent trajectory, an exact one, and uneven steps."""
     uneven = torch.tensor([1, 0.7, 0.65, 0.2, 0], dtype=torch.float64)
     return [
-        Repair((waves, draw.normal(2, 3, 4), torch.linspace(1, 0, 6)), "a bent trajectory"),
-        Repair((Gaussian(0.5), 1 + draw.normal(4, 1), torch.linspace(1, 0, 8)), "a Gaussian, 7 steps"),
-        Repair((waves, draw.normal(3, 5, dtype=torch.float64), uneven), "uneven steps"),
+        Repair((for_each(waves), draw.normal(2, 3, 4), torch.linspace(1, 0, 6)), "a bent trajectory"),
+        Repair((for_each(Gaussian(0.5)), 1 + draw.normal(4, 1), torch.linspace(1, 0, 8)), "a Gaussian, 7 steps"),
+        Repair((for_each(waves), draw.normal(3, 5, dtype=torch.float64), uneven), "uneven steps"),
     ]
 
 
@@ -128,6 +142,6 @@ repaired = Exercise(
         "now the steps are fewer and longer: they should go from each time in `ts` to the next",
         lambda velocity, noise, ts: told(lambda x: x[:-1])(velocity, noise, torch.linspace(1, 0, len(ts) - 1)),
     ],
-    free=("noise", "ts"),
+    free=("ts",),
     praise="Velocity and state agree about the time",
 )

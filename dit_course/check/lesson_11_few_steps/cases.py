@@ -1,6 +1,8 @@
 """What lesson 11's exercises are tried with: paths, average velocities that take notes, and a tiny student."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,11 +50,37 @@ class Average(nn.Module):
 
 
 def steps(draw: Draw, *shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Times t and t_next, (batch,) each, with 0 < t_next < t <= 1 and all spans different."""
+    """Times t and t_next, (batch,) each, with 0 < t_next < t <= 1, near both ends, and all spans different."""
     batch = shape[0]
-    t = 0.55 + 0.4 * torch.arange(1, batch + 1, dtype=torch.float64) / batch
+    t = 0.55 + 0.45 * torch.arange(1, batch + 1, dtype=torch.float64) / batch
     share = 0.15 + 0.6 * torch.sigmoid(draw.normal(batch, dtype=torch.float64))
+    share[0] = 0.005
     return t.to(dtype), (share * t).to(dtype)
+
+
+@contextmanager
+def left_alone(*models: nn.Module, training: bool = True) -> Iterator[None]:
+    """Networks in this mode, with gradients: raises AnswerError where they are left otherwise."""
+    parameters = [parameter for model in models for parameter in model.parameters()]
+    for model in models:
+        model.train(training)
+    for parameter in parameters:
+        parameter.requires_grad_().grad = torch.ones_like(parameter)
+    yield
+    if any(model.training != training for model in models):
+        raise AnswerError("your code leaves a network in another mode: `.train()` and `.eval()` are the caller's")
+    if not all(parameter.requires_grad for parameter in parameters):
+        raise AnswerError("your code leaves a network with another `requires_grad`, and the caller still trains it")
+    if any(parameter.grad is None or (parameter.grad != 1).any() for parameter in parameters):
+        raise AnswerError("your code changes the gradients in a network's `.grad`, which are the caller's")
+
+
+def others(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """Other values of the same sizes, times in [0, 1] among them."""
+    return tuple(x.detach() / 2 + 0.25 for x in inputs)
+
+
+KEPT = "a second call, with other values of the same sizes, gives a wrong result: is something kept from the first?"
 
 
 class PathCase(Case):
@@ -84,7 +112,7 @@ class TargetCase(Case):
         """The target; raises AnswerError where it is right but too expensive, or carries a gradient."""
         average = Average()
         given = tuple(x.clone().requires_grad_(track and not self.constant) for x in self.args[1:])
-        with explain_errors(SLIPS):
+        with explain_errors(SLIPS), left_alone(average):
             result = answer(average, *given)
         here = isinstance(result, Tensor) and result.device.type == "cpu"
         right = here and same(result, self.imitate(self.reference))
@@ -93,6 +121,11 @@ class TargetCase(Case):
                 f"`average` is evaluated {average.calls} times, and {self.most} are enough: each evaluation is a pass "
                 "of the network, so keep what it returns"
             )
+        if right:
+            with left_alone(average, training=False):
+                again = answer(average, *others(*given))
+            if not same(again, self.reference(Average(), *others(*given))):
+                raise AnswerError(KEPT)
         if right and self.constant and result.requires_grad:
             raise AnswerError(
                 "the values are right, but gradients get through your target, and training would move it towards the "
@@ -123,6 +156,10 @@ class LossCase(Case):
         given = tuple(x.clone() for x in self.args)
         with explain_errors(SLIPS):
             loss, student, average = self._call(answer, *given)
+            if same(loss, self.imitate(consistency_loss)):
+                again = answer(student.train(), average.train(), *others(*given))
+                if not same(again, consistency_loss(student, average, *others(*given))):
+                    raise AnswerError(KEPT)
         if not isinstance(loss, Tensor) or loss.shape != () or loss.device.type != "cpu" or not loss.requires_grad:
             return loss, (None, None, *given)
         slopes = torch.autograd.grad(loss, [student.weight, average.weight], allow_unused=True, retain_graph=True)
@@ -152,7 +189,10 @@ class LossCase(Case):
             average.weight += 0.4
         if self.alone:
             average = student
-        return answer(student, average, x_t, t, t_next, velocity), student, average
+        for training in (True, False):
+            with left_alone(student, average, training=training):
+                loss = answer(student, average, x_t, t, t_next, velocity)
+        return loss, student, average
 
     def imitate(self, wrong: Callable) -> Tensor:
         """What a wrong version makes of it."""
@@ -174,12 +214,14 @@ class SamplerCase(Case):
 
     def use(self, answer: Callable, track: bool = False) -> tuple[object, tuple]:
         """Sample, and see whether the callback is told and no evaluation is wasted."""
-        student, steps, cfg = self.args
+        student, steps, cfg = copy.deepcopy(self.args)
         n, labels, seed = self.given
         if not issubclass(answer, BaseSampler):
             raise AnswerError("let the class inherit from BaseSampler, which brings `sample`: leave its first line")
         seen, calls = [], []
-        sampler = answer(student, steps, cfg)
+        for training in (True, False):
+            with left_alone(student, training=training):
+                sampler = answer(student, steps, cfg)
         integrate = sampler.integrate
 
         def stop(*args):
@@ -200,6 +242,13 @@ class SamplerCase(Case):
             raise AnswerError(f"the pictures are right, but cost {len(calls)} evaluations for {steps} steps: one each")
         if right and len(seen) != steps + 1:
             raise AnswerError("the pictures are right, but the callback is not told every state: report(x) in the loop")
+        if right and not same(torch.tensor(seen), torch.linspace(1, 0, steps + 1)):
+            raise AnswerError("the pictures are right, but the callback is told other times than those of the steps")
+        if right:
+            sampler.integrate = integrate
+            again = [sampler.sample(n, labels, seed=seed + i) for i in (0, 1)]
+            if not same(again[1], FewStepSampler(student, steps, cfg).sample(n, labels, seed=seed + 1)):
+                raise AnswerError(KEPT)
         return pictures, ([*labels],)
 
     def inputs(self) -> tuple:

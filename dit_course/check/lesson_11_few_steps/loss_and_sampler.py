@@ -4,7 +4,7 @@ import torch
 
 from dit_course import few_steps
 from dit_course.check import stretch_solutions
-from dit_course.check.engine.exercise import OTHERWISE, Draw, Exercise
+from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.lesson_11_few_steps import mistakes as wrong
 from dit_course.check.lesson_11_few_steps.averages import target_cases
 from dit_course.check.lesson_11_few_steps.cases import LossCase, SamplerCase, TargetCase, steps, tiny_student
@@ -80,12 +80,18 @@ def sampler_cases(draw: Draw) -> list[SamplerCase]:
     return cases
 
 
+def unknown_scales(draw: Draw) -> list[Case]:
+    """Guidance scales that no student has learned."""
+    return [Case((tiny_student(draw), 1, cfg), f"cfg = {cfg}") for cfg in (0.5, 6.5)]
+
+
 FewStepSampler = Exercise(
     "FewStepSampler",
     reference=few_steps.FewStepSampler,
     lesson="11",
     partly="which state, and which times, does each further step get?",
     cases=sampler_cases,
+    refused=unknown_scales,
     mistakes=[
         "the student is told a span of 0, and predicts the velocity of one moment: tell it where its step ends",
         wrong.sampled(times=lambda t, t_next: (t, t)),
