@@ -106,7 +106,17 @@ def test_the_command_compares(tmp_path, capsys):
 def test_all_studies_are_listed_and_take_their_own_options(capsys):
     assert main(["experiment", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(STUDIES) == [*EXPERIMENTS, "scaling", "solvers", "guidance"]
+    assert (
+        [line.split()[0] for line in lines]
+        == list(STUDIES)
+        == [
+            *EXPERIMENTS,
+            "scaling",
+            "solvers",
+            "bugs",
+            "guidance",
+        ]
+    )
     assert list(ABOUT) == list(EXPERIMENTS)
     assert all(len(line.split()) > 3 for line in lines)
     norm = parse(["experiment", "norm", "--seeds", "2", "--steps", "7"]).study

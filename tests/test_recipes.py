@@ -75,7 +75,7 @@ def test_lesson_06_trains_by_the_recipe():
 
 
 def test_an_unknown_recipe_is_one_line(capsys):
-    with pytest.raises(ValueError, match="take three-minutes"):
+    with pytest.raises(ValueError, match="take one of three-minutes"):
         find_recipe("nonsense")
     assert main(["train", "--recipe", "nonsense"]) == 1
     assert capsys.readouterr().err.startswith("error: unknown recipe 'nonsense'")

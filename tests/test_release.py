@@ -69,7 +69,8 @@ def test_stored_figures_are_there_and_each_exercise_says_not_tried_yet(source):
     for cell in graded(notebook, "grade"):
         text = "".join(output.get("text", "") for output in cell.outputs)
         assert text == "not tried yet: going on with the course's version, so the lesson continues.\n", cell.id
-    assert any("image/png" in output.get("data", {}) for cell in code_of(notebook) for output in cell.outputs)
+    if source.parent.name == "solutions":  # an appendix may do with numbers
+        assert any("image/png" in output.get("data", {}) for cell in code_of(notebook) for output in cell.outputs)
 
 
 @pytest.mark.parametrize("path", release.learners(), ids=lambda path: path.stem)

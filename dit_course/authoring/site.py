@@ -16,13 +16,19 @@ PAGES = (
     "README.md", "CONTRIBUTING.md", "LICENSE", "requirements.txt", "environment.yml", "pyproject.toml",
     "notebooks/*.ipynb", "notebooks/*.md", "notebooks/appendix/*.ipynb", "notebooks/solutions/*.md", "docs/*.*",
     "data/README.md", "data/FashionMNIST/LICENSE", "data/checkpoints/*/*",
-    "data/checkpoints/*.json", "data/experiments/*.csv",
+    "data/checkpoints/*.json", "data/experiments/*.csv", "data/gpu-session/*.md", "data/gpu-session/*.csv",
 )  # fmt: skip
 CHAPTERS = {
     "Lessons": ("notebooks/*.ipynb",),
     "Appendix": ("notebooks/appendix/*.ipynb",),
     "Look it up": ("notebooks/glossary.md", "api/index.md"),
-    "Guides": ("docs/*.md", "data/README.md", "data/checkpoints/*/README.md", "CONTRIBUTING.md"),
+    "Guides": (
+        "docs/*.md",
+        "data/README.md",
+        "data/checkpoints/*/README.md",
+        "data/gpu-session/*.md",
+        "CONTRIBUTING.md",
+    ),
     "For teachers": ("notebooks/solutions/*.md",),
 }
 STYLE = """

@@ -88,9 +88,11 @@ def paste(page: np.ndarray, tile: np.ndarray, top: float, left: float, frame: in
 
 
 def wrapped(text: str, letters: int) -> list[str]:
-    """A caption in lines of so many letters; a word that is too long by one letter is not broken."""
-    longest = max(map(len, text.split()), default=0)
-    return textwrap.wrap(text, letters, break_long_words=longest > letters + 1)
+    """A caption in lines of so many letters; a word that is too long is broken at a slash, by one letter not at all."""
+    if max(map(len, text.split()), default=0) > letters + 1:
+        text = text.replace("/", "/ ")  # "t-shirt/top"
+    long = max(map(len, text.split()), default=0) > letters + 1
+    return textwrap.wrap(text, letters, break_long_words=long, break_on_hyphens=long)
 
 
 def short(count: float) -> str:

@@ -271,9 +271,7 @@ WRONG = {
         {"error": lambda r: (r.prediction - r.target).square().mean()},
         {"error": lambda r: (r.prediction - r.target).mean().square()},
     ],
-    "what takes your means?": [
-        {"loss": lambda r: r.error.mean() if r.reduction == "mean" else r.error.mean(dim=(0, 2, 3))}
-    ],
+    "over which axes?": [{"loss": lambda r: r.error.mean() if r.reduction == "mean" else r.error.mean(dim=(0, 2, 3))}],
     "it should be a tensor": [{"loss": lambda r: r.error.mean().item()}],
     "the gradient of a parameter is not": [
         {"loss": lambda r: torch.tensor(reduced(r.error, r.reduction).tolist(), requires_grad=True)}

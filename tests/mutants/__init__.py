@@ -176,7 +176,8 @@ def everywhere(exercise: str) -> list[Answer]:
     add("took too long", "stubborn", stubborn, seconds=0.2)
     if not gives_tensors(exercise):
         return answers
-    add("all zeros", "zeros", lambda right, args: torch.zeros_like(right(*args)))
+    if exercise != "precision_recall":  # zeros are what one of its own mistakes gives
+        add("all zeros", "zeros", lambda right, args: torch.zeros_like(right(*args)))
     add("NaN or infinite", "not_a_number", lambda right, args: right(*args) * float("nan"))
     add("numpy array", "numpy", lambda right, args: right(*args).detach().numpy())
     add("returns a list", "a_list", lambda right, args: list(torch.atleast_1d(right(*args))))
@@ -185,7 +186,8 @@ def everywhere(exercise: str) -> list[Answer]:
     add("-2 times the right one", "factor", lambda right, args: -2 * right(*args))
     add("the sign is wrong", "sign", lambda right, args: -right(*args))
     add("plus 0.25", "shift", lambda right, args: right(*args) + 0.25)
-    add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(right(*args).shape))
+    if exercise != "averaging_weights":  # there, shares that do not add up to 1 have a hint of their own
+        add("another one at every call", "noise", lambda right, args: right(*args) + torch.rand(right(*args).shape))
     add("they are torch.float", "dtype", lambda right, args: other_dtype(right(*args)))
     add("device meta", "device", lambda right, args: right(*args).to("meta"))
     add("your answer has shape", "one_axis_more", lambda right, args: right(*args)[None])

@@ -118,7 +118,7 @@ def _alike(got: Tensor, expected: Tensor, batched: bool) -> Iterator[str]:
     if plain and factor.abs() > 1e-3 and same(got, factor * expected):  # a single number is always some factor off
         yield f"your answer is {factor.item():.3g} times the right one"
     shift = (got - expected).mean()
-    if got.numel() > 1 and same(got, expected + shift):
+    if (got.numel() > 1 or same(4 * shift, (4 * shift).round())) and same(got, expected + shift):  # or it says nothing
         yield f"your answer is the right one plus {shift.item():.3g}"
     if batched and got.ndim and len(got) > 1 and same(got[0], expected[0]) and _repeats_or_ends(got):
         yield "only the first of the batch is right: is there a 0 where all of them are meant?"
