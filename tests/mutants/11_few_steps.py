@@ -25,14 +25,6 @@ def piece_by_piece(states, ts):
 
 
 @right_answer(exercise="straightness")
-def by_einsum(states, ts):
-    changes, sizes = states.diff(dim=0).flatten(2), ts.diff().abs()
-    velocities = changes / sizes[:, None, None]
-    away = velocities - torch.einsum("snd->nd", changes) / sizes.sum()
-    return torch.einsum("snd,s->", away**2, sizes / sizes.sum()) / states.shape[1]
-
-
-@right_answer(exercise="straightness")
 def variance_of_the_velocity(states, ts):
     weights = ts.diff() / (ts[-1] - ts[0])
     velocities = states.diff(dim=0).flatten(2) / ts.diff()[:, None, None]

@@ -29,7 +29,6 @@ def bent_paths(draw: Draw) -> list[Case]:
 straightness = Exercise(
     "straightness",
     reference=stretch_solutions.straightness,
-    free=("ts",),  # pieces without a length have no velocity
     lesson="11",
     partly=OTHERWISE,
     cases=bent_paths,
