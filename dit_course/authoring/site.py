@@ -151,7 +151,7 @@ def _site_links(text: str, page: Path) -> str:
         name = place.relative_to(REPOSITORY).as_posix()
         if name == "README.md":
             return f"{before}{up}index.md"
-        if place.parent.name == "solutions" and place.suffix == ".ipynb":  # solutions are folded in the lessons
+        if "solutions" in place.parts and place.suffix == ".ipynb":  # solutions are folded in the lessons
             return f"{before}{up}{name.replace('solutions/', '')}"
         if place.suffix == ".py" and place.stem in ROOMS:
             return f"{before}{up}api/{place.stem}.md"
