@@ -6,8 +6,6 @@ rewrites the tables in `notebooks/solutions/NN_teacher.md` from the exercises an
 `test_teacher_pages.py` tells when that is due.
 """
 
-import contextlib
-import io
 import re
 import sys
 from pathlib import Path
@@ -23,14 +21,14 @@ START, END = "<!-- made by python tests/teacher_pages.py -->", "<!-- end -->"
 
 def said(answer: mutants.Answer) -> str:
     """What the check says to a wrong answer, without the numbers and the names of the case."""
-    heard = io.StringIO()
-    with contextlib.redirect_stdout(heard):
-        getattr(check, answer.exercise)(answer.make, seconds=answer.seconds)
-    text = heard.getvalue().splitlines()[0].removeprefix("not yet: ")
+    exercise = getattr(check, answer.exercise)
+    verdict = exercise.examine(
+        answer.make, seconds=answer.seconds
+    )  # what is printed begins with "checking ..." at times
+    text = str(verdict).splitlines()[0].removeprefix("not yet: ")
     text = re.sub(rf"([`\[]){answer.make.__name__}([`\]])", r"\1Answer\2", text)
-    question = getattr(check, answer.exercise).partly
-    if text.startswith("right on ") and f": {question}" in text:
-        text = f"right on one input but not on another: {text[text.index(question) :]}"
+    if text.startswith("right on ") and f": {exercise.partly}" in text:
+        text = f"right on one input but not on another: {text[text.index(exercise.partly) :]}"
     return plain(text)
 
 

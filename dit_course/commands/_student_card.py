@@ -68,7 +68,7 @@ def export_student(out: Path, student: FewStepDiT, training: dict, samples: int,
     atomic_write(out / "evaluation.json", (json.dumps(result, indent=2) + "\n").encode())
     pictures = []
     for name, sampler in samplers.items():
-        evaluations = count_evaluations(sampler)
+        evaluations = result["evaluations"][name]
         title = f"{'Teacher' if name == 'teacher' else 'Student'}, {evaluations} evaluation{'s' * (evaluations > 1)}"
         file = f"samples-{name.replace(', ', '-')}.png"
         show.save_image(sampler.sample(40, seed=0), out / file, columns=10, title=title)
@@ -83,16 +83,16 @@ def export_student(out: Path, student: FewStepDiT, training: dict, samples: int,
 def measured(samplers: dict, data: str, samples: int) -> dict:
     """The measures of each sampler for each seed, and their means."""
     judge, real, rows = load_classifier(data), load_dataset(data, "test").images, []
+    evaluations = {name: count_evaluations(sampler) for name, sampler in samplers.items()}
     for seed in range(SEEDS):
         for name, sampler in samplers.items():
             scores = named(measure(judge, *draw(sampler, samples, seed), real))
-            rows.append({"sampler": name, "evaluations": count_evaluations(sampler), "seed": seed, **scores})
+            rows.append({"sampler": name, "evaluations": evaluations[name], "seed": seed, **scores})
             print(", ".join(f"{key} {value:.4g}" if key in MEASURES else f"{value}" for key, value in rows[-1].items()))
     means = {
         name: {key: sum(row[key] for row in rows if row["sampler"] == name) / SEEDS for key in MEASURES}
         for name in samplers
     }
-    evaluations = {row["sampler"]: row["evaluations"] for row in rows}
     return {"samples": samples, "seeds": SEEDS, "evaluations": evaluations, "means": means, "rows": rows}
 
 

@@ -50,6 +50,7 @@ class Distill(Run):
             raise ValueError("a student is trained whole in every process, beside its teacher: leave --shard out")
         self.data = self.data or trained_on(self.teacher)
         student = FewStepDiT.from_teacher(self._teacher)
+        self._config = student.config
         for cfg in self.sample_cfg:  # bad settings are an error before anything is read or written
             FewStepSampler(student, self.sample_steps, cfg)
         SelfConsistency(self._teacher, None, self.base, self.shortest)
@@ -57,7 +58,7 @@ class Distill(Run):
 
     def config_for(self, dataset: Dataset) -> DiTConfig:
         """The teacher's, without label dropout."""
-        return FewStepDiT.from_teacher(self._teacher).config
+        return self._config
 
     def network(self, config: DiTConfig) -> FewStepDiT:
         """A student that is its teacher."""

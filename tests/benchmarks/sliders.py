@@ -79,30 +79,23 @@ def draw(guidance=2.5, seed=2):
 interact(draw, guidance=(0.0, 8.0, 0.5), seed=(0, 99));"""
 
 RIGHT, FAR = ["ArrowRight"], ["PageUp"]
+GUIDED = [
+    ("guidance", ["ArrowRight", "ArrowRight", "ArrowLeft"] * 6, 700),
+    ("guidance", (["PageUp", "PageUp", "PageDown", "PageDown", "ArrowRight"]) * 4, 100),
+    ("seed", ["ArrowRight"] * 16, 700),
+    ("seed", ["PageUp"] * 15, 100),
+    ("class", ["next"] * 10, 700),
+]
 TO_AND_FRO = (["ArrowRight"] * 10 + ["ArrowLeft"] * 10) * 2
 # what is opened; then (control, keys, pause in ms after each answer) for each line of the table
 CASES = {
     "guidance": (
         "explore.guidance(model, seed=2)",
-        [
-            ("guidance", ["ArrowRight", "ArrowRight", "ArrowLeft"] * 6, 700),
-            ("guidance", (["PageUp", "PageUp", "PageDown", "PageDown", "ArrowRight"]) * 4, 100),
-            ("seed", ["ArrowRight"] * 16, 700),
-            ("seed", ["PageUp"] * 15, 100),
-            ("class", ["next"] * 10, 700),
-            ("steps", ["ArrowRight"] * 8, 400),
-        ],
+        [*GUIDED, ("steps", ["ArrowRight"] * 8, 400)],
     ),
     "guidance, student": (
         'explore.guidance(load_pretrained("fashion-mnist-few-steps"), seed=2)',
-        [
-            ("guidance", ["ArrowRight", "ArrowRight", "ArrowLeft"] * 6, 700),
-            ("guidance", (["PageUp", "PageUp", "PageDown", "PageDown", "ArrowRight"]) * 4, 100),
-            ("seed", ["ArrowRight"] * 16, 700),
-            ("seed", ["PageUp"] * 15, 100),
-            ("class", ["next"] * 10, 700),
-            ("evaluations", ["ArrowRight"] * 8, 400),
-        ],
+        [*GUIDED, ("evaluations", ["ArrowRight"] * 8, 400)],
     ),
     "trajectory": (
         'explore.trajectory(model, ["sneaker", "bag", "coat", "dress"], seed=2, steps=24)',

@@ -33,6 +33,14 @@ def variance_of_the_velocity(states, ts):
     return (square - mean**2).sum(-1).mean()
 
 
+@right_answer(exercise="straightness")
+def by_einsum(states, ts):
+    changes, sizes = states.diff(dim=0).flatten(2), ts.diff().abs()
+    velocities = changes / sizes[:, None, None]
+    away = velocities - torch.einsum("snd->nd", changes) / sizes.sum()
+    return torch.einsum("snd,s->", away**2, sizes / sizes.sum()) / states.shape[1]
+
+
 @mutant(exercise="straightness", hint="it should be a tensor")
 def a_number(states, ts):
     return straightness(states, ts).item()
@@ -225,6 +233,21 @@ def written(integrate):
     return sampler(integrate, integrate.__name__)
 
 
+def telling(velocity):
+    """A class whose steps go along `velocity(average, x, noise, t, t_next)`, under its name."""
+
+    def integrate(self, noise, y, callback=None):
+        ts = torch.linspace(1, 0, self.steps + 1)
+        average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
+        x, report = start(noise, ts, callback)
+        for t, t_next in pairwise(ts):
+            x = step(x, velocity(average, x, noise, expand_time(t, x), expand_time(t_next, x)), t, t_next)
+            report(x)
+        return ((x + 1) / 2).clamp(0, 1)
+
+    return sampler(integrate, velocity.__name__)
+
+
 @right_answer(exercise="FewStepSampler")
 @written
 def by_index(self, noise, y, callback=None):
@@ -271,39 +294,21 @@ def silent(self, noise, y, callback=None):
 
 
 @mutant(exercise="FewStepSampler", hint="which state, and which times, does each further step get?")
-@written
-def always_from_the_noise(self, noise, y, callback=None):
-    ts = torch.linspace(1, 0, self.steps + 1)
-    average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(x, average(noise, expand_time(t, x), expand_time(t_next, x)), t, t_next)
-        report(x)
-    return ((x + 1) / 2).clamp(0, 1)
+@telling
+def always_from_the_noise(average, x, noise, t, t_next):
+    return average(noise, t, t_next)
 
 
 @mutant(exercise="FewStepSampler", hint="which state, and which times, does each further step get?")
-@written
-def always_to_the_end(self, noise, y, callback=None):
-    ts = torch.linspace(1, 0, self.steps + 1)
-    average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(x, average(x, expand_time(t, x), torch.zeros(len(x))), t, t_next)
-        report(x)
-    return ((x + 1) / 2).clamp(0, 1)
+@telling
+def always_to_the_end(average, x, noise, t, t_next):
+    return average(x, t, torch.zeros(len(x)))
 
 
 @mutant(exercise="FewStepSampler", hint="does the time at which a step begins come first?")
-@written
-def swapped_times(self, noise, y, callback=None):
-    ts = torch.linspace(1, 0, self.steps + 1)
-    average = self.model.at(y, expand_time(torch.tensor(self.cfg), noise))
-    x, report = start(noise, ts, callback)
-    for t, t_next in pairwise(ts):
-        x = step(x, average(x, expand_time(t_next, x), expand_time(t, x)), t, t_next)
-        report(x)
-    return ((x + 1) / 2).clamp(0, 1)
+@telling
+def swapped_times(average, x, noise, t, t_next):
+    return average(x, t_next, t)
 
 
 @mutant(exercise="FewStepSampler", hint="do your times run down")

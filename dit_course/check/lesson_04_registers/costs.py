@@ -63,11 +63,11 @@ def count_cases(count, mistakes):
 
     def cases(draw: Draw) -> list[CountCase]:
         a, b = draw.sizes(2, 2, 7)
-        usual = DiTConfig(image_size=28, channels=1, width=128, depth=6, heads=4)
+        usual = DiTConfig(image_size=28, channels=1, width=128, depth=5, heads=4)  # not 6: adaLN makes six vectors
         odd = DiTConfig((9, 15), 3, 3, 24 * a, b, 6, 1.5, 3, None, out_channels=6)
         plain = DiTConfig(16, 2, 4, 32 * b, a, 2, 2.0, 0, 7, qk_norm=False)
         labels = {
-            "28x28 pictures in patches of 4, width 128, 6 blocks, 4 heads": usual,
+            "28x28 pictures in patches of 4, width 128, 5 blocks, 4 heads": usual,
             f"9x15 pictures in patches of 3, width {24 * a}, {b} blocks, 6 heads, mlp_ratio 1.5, 3 registers": odd,
             f"16x16 pictures in patches of 2, width {32 * b}, {a} blocks, no registers, no QK-norm": plain,
         }

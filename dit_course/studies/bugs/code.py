@@ -11,24 +11,18 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import dit_course
+from dit_course import ROOMS
 
 # in the order in which one imports from another
-ROOMS = (
+COPIED = (
     "data", "patches", "attention", "conditioning", "blocks", "dit", "flow", "training", "ema", "wrappers",
     "generation", "sampling",
 )  # fmt: skip
-# what a namespace offers: the names that the lessons built, by room
-OFFERED = {
-    "data": ("to_float",),
-    "patches": ("PatchEmbed", "patchify", "sincos_position_embedding", "unpatchify"),
-    "attention": ("MLP", "RMSNorm", "SelfAttention"),
-    "conditioning": ("LabelEmbedder", "TimestepEmbedder", "modulate"),
-    "blocks": ("DiTBlock", "FinalLayer"),
-    "dit": ("DiT", "DiTConfig"),
-    "flow": ("RectifiedFlow", "interpolate", "logit_normal", "step", "uniform", "velocity_target"),
-    "training": ("batch_indices", "learning_rate", "training_loop", "training_step"),
-    "ema": ("EMA",),
-    "sampling": ("Sampler", "ab2", "euler", "guided", "heun"),
+# what a namespace offers: the public names of these rooms, and three more that probes can use
+OFFERED = {room: names for room, names in ROOMS.items() if room in COPIED} | {
+    "data": ("to_float",),  # data sets are loaded by the course itself
+    "flow": (*ROOMS["flow"], "step"),
+    "training": (*ROOMS["training"], "batch_indices"),
 }
 _HOUSE = Path(dit_course.__file__).parent
 
@@ -45,14 +39,14 @@ def patched_code(name: str, patches: Sequence[tuple[str, str, str]]) -> SimpleNa
     the room's source exactly once. Raises ValueError when it does not: the room has changed, and the patch must follow.
     """
     package = f"{name}_code"
-    for room in ROOMS:
+    for room in COPIED:
         source = (_HOUSE / f"{room}.py").read_text(encoding="utf-8")
         for _, old, new in (patch for patch in patches if patch[0] == room):
             if source.count(old) != 1:
                 raise ValueError(f"{name}: {room}.py holds {old!r} {source.count(old)} times, not once")
             source = source.replace(old, new)
         # the copy's rooms know each other, and not the originals
-        source = re.sub(rf"\bdit_course\.({'|'.join(ROOMS)})\b", rf"{package}.\1", source)
+        source = re.sub(rf"\bdit_course\.({'|'.join(COPIED)})\b", rf"{package}.\1", source)
         _load(f"{package}.{room}", source)
     return _namespace(package, name)
 
