@@ -30,6 +30,7 @@ from torch import Tensor
 from dit_course.check.engine import behavior
 from dit_course.check.engine.cases import Case, Draw, ModuleCase  # noqa: F401 (authors import it from here)
 from dit_course.check.engine.compare import difference, is_below_its_stub, resemblances, same
+from dit_course.check.engine.errors import advice
 from dit_course.check.engine.gradients import NO_GRADIENT, gradients_differ
 from dit_course.check.engine.limits import Outcome, run_limited, undisturbed
 from dit_course.check.engine.mistakes import MatchesRule, with_hints
@@ -180,7 +181,8 @@ class Exercise:
         if outcome.error is not None:
             message = " ".join(str(outcome.error).split())[:300]
             called = "" if at else f" (it is called with {', '.join(inspect.signature(self.reference).parameters)})"
-            return "error", f"an error stopped your code{at}: {type(outcome.error).__name__}: {message}{called}"
+            text = f"an error stopped your code{at}: {type(outcome.error).__name__}: {message}{called}"
+            return "error", text + advice(outcome.error)
         return "", ""
 
     def _fault(self, trial: Trial, given: tuple) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import dit_course.check.lesson_07_ema.mistakes as wrong
 from dit_course import ema
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
 from dit_course.check.engine.mistakes import MatchesRule
-from dit_course.check.lesson_07_ema.mistakes import AverageCase
+from dit_course.check.lesson_07_ema.cases import AverageCase
 from dit_course.check.stretch_solutions import power_decays as by_power
 
 # -- running_average -------------------------------------------------------------------------------
@@ -38,6 +38,8 @@ running_average = Exercise(
         lambda values, decay: ema.running_average(values, decay)[-1],
         "the first one is missing: the average starts at the first value, and that one counts, too",
         lambda values, decay: ema.running_average(values, decay)[1:],
+        "the first value is counted twice: the average starts at it, so the loop begins with the second",
+        lambda values, decay: torch.cat([values[:1], ema.running_average(values, decay)]),
         "that is the plain mean of all values so far: here old ones fade, by the factor `decay` at each step",
         wrong.plain_mean,
         "the new value is added whole: it comes in with the share 1 - decay",
@@ -153,6 +155,8 @@ averaging_weights = Exercise(
         lambda decays: 1 - decays,
         "the products run from the wrong side: a value is shrunk by the updates *after* it, the start by all",
         *wrong.FORWARD,
+        "your products still stand in the order in which they were made, newest first: flip them back",
+        lambda decays: wrong.taken(decays) * (ema.averaging_weights(decays) / wrong.taken(decays)).flip(0),
         "one decay is used for all updates: each has its own",
         *[lambda decays, i=i: ema.averaging_weights(decays[i].expand(len(decays))) for i in (0, -1)],
         lambda decays: ema.averaging_weights(decays.mean().expand(len(decays))),
@@ -217,6 +221,9 @@ EMA = Exercise(
         "`self.updates` is counted up too often: once an update, not once a tensor",
         wrong.Twice,
         wrong.TwiceMore,
+        "`current_decay` counts: it only says what the decay is, as often as it is called; `update` counts",
+        wrong.Asked,
+        wrong.AskedOften,
         "your warm-up is off by one: before the first update n = `self.updates` is 0, and the decay 1/10",
         *wrong.OFFSETS,
         "the first update takes the weights over whole: it, too, keeps the share `current_decay()`",
@@ -227,6 +234,7 @@ EMA = Exercise(
         wrong.NoCounters,
         "the weights are right, but the buffers are averaged, too: copy them as they are",
         wrong.MixedBuffers,
+        wrong.MixedFloats,
         "only matrices are averaged: every parameter counts, biases too",
         wrong.NoBias,
     ],

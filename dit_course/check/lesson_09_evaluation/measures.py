@@ -16,17 +16,18 @@ from dit_course.check.lesson_09_evaluation.cases import ChosenCase, MeasuredCase
 
 
 def measured_cases(draw: Draw) -> list[Case]:
-    """A judge in training mode and pictures as bytes; more real ones than drawn, and fewer."""
+    """A judge in training mode and pictures as bytes, then as floats; more real ones than drawn, and fewer."""
     cases = []
-    for drawn, real in ((61, 67), (60, 37)):
+    for drawn, real, byte in ((61, 67, True), (60, 37, True), (29, 83, False)):
         labels = torch.randint(10, (drawn,), generator=draw.generator)
         args = (
             trained_judge(draw),
-            image_inputs(draw, drawn, True).flip(2),
+            image_inputs(draw, drawn, byte).flip(2),
             labels,
-            image_inputs(draw, real, True),
+            image_inputs(draw, real, byte),
         )
-        cases.append(MeasuredCase(args, f"{drawn} drawn pictures against {real} real ones", drawn < 61))
+        label = f"{drawn} drawn pictures against {real} real ones{'' if byte else ', in [0, 1]'}"
+        cases.append(MeasuredCase(args, label, drawn < 61))
     return cases
 
 
@@ -64,8 +65,12 @@ measure = Exercise(
     cases=measured_cases,
     mistakes=[
         *_remaining(),
+        M_HINTS["training"],
+        wrong.still_training,
         "the pictures are cut to equal numbers for all: only precision and recall want that, the others take them all",
         *[wrong.cut(which) for which in ("real", "drawn", "real drawn")],
+        "all is divided by 255, and pictures may come as floats in [0, 1] already: the judge takes both as they are",
+        lambda judge, drawn, labels, real: evaluation.measure(judge, drawn / 255, labels, real / 255),
         "the accuracy is in percent: a share from 0 to 1 is wanted",
         lambda *args: evaluation.measure(*args) * torch.tensor([100.0, 1, 1, 1]),
         MatchesRule("the four numbers are in another order: accuracy, distance, precision, recall", _reordered),

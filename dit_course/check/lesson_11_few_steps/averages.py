@@ -5,6 +5,7 @@ import torch
 from dit_course import few_steps
 from dit_course.check import stretch_solutions
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
+from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_11_few_steps import mistakes as wrong
 from dit_course.check.lesson_11_few_steps.cases import PathCase, TargetCase, steps
 from dit_course.flow import per_image, step
@@ -55,6 +56,11 @@ straightness = Exercise(
         wrong.bent(straight=lambda velocities, states, sizes: velocities.mean(dim=0)),
         "the velocity from end to end has the wrong sign: last state minus first, over last time minus first",
         wrong.bent(straight=lambda velocities, states, sizes: (states[0] - states[-1]) / sizes.sum()),
+        MatchesRule(
+            "a mean of squares is never negative: `ts` runs down, so `ts.diff()` is negative. Divide by the sum of the "
+            "same differences, and the signs cancel",
+            lambda got, expected: got.ndim == 0 and bool(got < 0),
+        ),
     ],
     praise="The same bend as the course's",
 )

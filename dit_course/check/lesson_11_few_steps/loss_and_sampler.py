@@ -61,6 +61,8 @@ consistency_loss = Exercise(
         wrong.loss(reduce=lambda error: error.mean()),
         "velocity and half steps are added up: where the span is 0 take the one, elsewhere the other",
         wrong.loss(target=lambda zero, velocity, halves: velocity + halves),
+        "two losses are added, and each picture is pulled both ways: it has one target, chosen by its span",
+        wrong.both_losses,
     ],
     praise="Loss and gradient are the course's",
 )

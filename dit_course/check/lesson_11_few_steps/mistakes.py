@@ -71,6 +71,14 @@ def loss(
     return wrong
 
 
+def both_losses(model: Callable, average: Callable, x: Tensor, t: Tensor, s: Tensor, velocity: Tensor) -> Tensor:
+    """The error against the velocity, and that against two half steps, added."""
+    with torch.no_grad():
+        halves = few_steps.shortcut_target(average, x, t, s)
+    predicted = model(x, t, s)
+    return (predicted - velocity).square().mean() + (predicted - halves).square().mean()
+
+
 def sampled(
     times: Callable = lambda t, t_next: (t, t_next),
     cfg: Callable = lambda cfg: cfg,
