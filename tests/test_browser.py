@@ -64,7 +64,7 @@ CASES = {
         "00_start_here",
         ["model = load_pretrained", "explore.guidance("],
         "",
-        lambda: explore.guidance(load_pretrained("fashion-mnist"), seed=2),
+        lambda: explore.guidance(load_pretrained("fashion-mnist-few-steps"), seed=2),
     ),
     "patches": ("01_patches", ["load_dataset(", "boot =", "explore.patches("], "", lambda: explore.patches(picture(0))),
     "positions": (

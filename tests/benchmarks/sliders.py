@@ -55,7 +55,7 @@ window.__drag = async (name, keys) => { window.__seen.length = 0; const start = 
   for (const key of keys) { move(control(name), key); await sleep(33); }
   const end = performance.now(); await until(() => window.__seen.some((s) => !s.rough && s.at > end), 4000);
   const during = window.__seen.filter((s) => s.at <= end + 100).length;
-  return { fps: (1000 * during) / (end + 100 - start), seconds: (end - start) / 1000,
+  return { fps: (1000 * during) / (end + 100 - start), per_second: (1000 * keys.length) / (end - start),
     last: window.__seen.length ? window.__seen.at(-1).at - end : null,
     readout: control(name).closest('.widget-inline-hbox').querySelector('.widget-readout')?.textContent }; };
 """
@@ -174,9 +174,9 @@ def measure(page, server, root, name, cell, moves) -> list[dict]:
 
 def show(line: dict) -> None:
     """One line of the table."""
-    drag = line["drag"] or {"fps": None, "last": None}
+    drag = line["drag"] or {"fps": None, "per_second": None, "last": None}
     names = ("median", "p95", "full", "full_p95")
-    numbers = [*(line[name] for name in names), drag["fps"], drag["last"]]
+    numbers = [*(line[name] for name in names), drag["fps"], drag["per_second"], drag["last"]]
     cells = [f"{'-' if number is None else f'{number:.0f}':>5}" for number in numbers]
     lost = f" {line['lost']} without an answer" if line["lost"] else ""
     print(f"| {line['explorer']:21} | {line['move']:24} | {line['events']:3} | {' | '.join(cells)} |{lost}", flush=True)
@@ -194,8 +194,10 @@ def main() -> None:
     extra = ["--ServerApp.jpserver_extensions={'dit_course.setup.nodelay': %s}" % (not options.keep_nagle)]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load}; times in ms from the event to the frame on screen\n")
-    print("| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | last  |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | moves | last  |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     lines = []
     with tempfile.TemporaryDirectory() as folder, lab_server(folder, extra=extra) as server:
         for name in options.names or CASES:
@@ -204,7 +206,10 @@ def main() -> None:
     print(
         "\nfirst: until something is painted; full: until it is in full quality; fps: pictures a second while 40 events"
     )
-    print("come 33 ms apart; last: from the last of these events to the last picture.")
+    print(
+        "are sent with 33 ms between them; moves: as many events a second the page itself has managed, the limit of fps;"
+    )
+    print("last: from the last of these events to the last picture.")
     if options.json:
         options.json.write_text(json.dumps(lines, indent=1))
 
