@@ -195,7 +195,7 @@ def main() -> None:
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load}; times in ms from the event to the frame on screen\n")
     print(
-        "| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | moves | last  |"
+        "| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | moves | last |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     lines = []
@@ -203,13 +203,11 @@ def main() -> None:
         for name in options.names or CASES:
             with browser_page(WATCH) as page:
                 lines += measure(page, server, Path(folder), name, *CASES[name])
+    print("\nfirst: until something is painted; full: until it is in full quality; fps: pictures a second while")
     print(
-        "\nfirst: until something is painted; full: until it is in full quality; fps: pictures a second while 40 events"
+        "40 events are sent with 33 ms between them; moves: as many of these a second as the page itself has managed;"
     )
-    print(
-        "are sent with 33 ms between them; moves: as many events a second the page itself has managed, the limit of fps;"
-    )
-    print("last: from the last of these events to the last picture.")
+    print("last: from the last of them to the last picture.")
     if options.json:
         options.json.write_text(json.dumps(lines, indent=1))
 
