@@ -194,9 +194,8 @@ def main() -> None:
     extra = ["--ServerApp.jpserver_extensions={'dit_course.setup.nodelay': %s}" % (not options.keep_nagle)]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{os.cpu_count()} processors, load before {load}; times in ms from the event to the frame on screen\n")
-    print(
-        "| explorer              | slider (key)             |  n  | first |  p95  | full  |  p95  |  fps  | moves | last |"
-    )
+    titles = " | ".join(f"{title:5}" for title in ("first", "p95", "full", "p95", "fps", "moves", "last"))
+    print(f"| {'explorer':21} | {'slider (key)':24} |  n  | {titles} |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     lines = []
     with tempfile.TemporaryDirectory() as folder, lab_server(folder, extra=extra) as server:
@@ -204,9 +203,7 @@ def main() -> None:
             with browser_page(WATCH) as page:
                 lines += measure(page, server, Path(folder), name, *CASES[name])
     print("\nfirst: until something is painted; full: until it is in full quality; fps: pictures a second while")
-    print(
-        "40 events are sent with 33 ms between them; moves: as many of these a second as the page itself has managed;"
-    )
+    print("40 moves are made with 33 ms between them; moves: these a second, as far as the page itself has managed;")
     print("last: from the last of them to the last picture.")
     if options.json:
         options.json.write_text(json.dumps(lines, indent=1))
