@@ -192,7 +192,7 @@ def as_written(judge, drawn, labels, real):
 def by_accuracy_first(judge, drawn, labels, real):
     accuracy = class_accuracy(judge, drawn, labels)  # puts the judge into eval mode
     with torch.no_grad():
-        features, of_real = judge.features(drawn / 255), judge.features(real / 255)
+        features, of_real = judge.features(unit(drawn)), judge.features(unit(real))
     n = min(len(features), len(of_real))
     numbers = torch.tensor([accuracy, frechet_distance(of_real, features)]).double()
     return torch.cat([numbers, right_precision_recall(of_real[:n], features[:n])])

@@ -257,16 +257,24 @@ def _in_mode(case, training: bool):
 
 
 def _at_ends(case, names: list[str]) -> tuple[object, list[str]]:
-    """A copy of a case in which inputs in [0, 1] reach from 0 to 1, in the order they had, and the names of these."""
+    """A copy of a case in which inputs in [0, 1] are stretched to reach from 0 to 1, and the names of these.
+
+    Those of one shape are stretched alike: a step has to end below the time at which it begins.
+    """
     changed, found = copy.copy(case), []
     field = "given" if hasattr(case, "given") else "args"
     inputs = list(getattr(case, field))
-    for i, x in enumerate(inputs):
-        if isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1 and x.min() >= 0 and x.max() <= 1:
-            inputs[i], (lowest, *_, highest) = x.clone(), x.flatten().argsort(stable=True)  # times may have to run down
-            inputs[i].view(-1)[lowest], inputs[i].view(-1)[highest] = 0, 1
-            if not torch.equal(inputs[i], x):
-                found.append(f"`{names[i]}`" if i < len(names) else "an input")
+    within = {
+        i: x
+        for i, x in enumerate(inputs)
+        if isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 1 and x.min() >= 0 and x.max() <= 1
+    }
+    for i, x in within.items():
+        alike = torch.stack([other for other in within.values() if other.shape == x.shape]).to(x.dtype)
+        low, high = alike.min(), alike.max()
+        inputs[i] = (x - low) / (high - low) if low < high else x
+        if not torch.equal(inputs[i], x):
+            found.append(f"`{names[i]}`" if i < len(names) else "an input")
     object.__setattr__(changed, field, tuple(inputs))
     return changed, found
 

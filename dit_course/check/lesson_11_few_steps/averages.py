@@ -5,7 +5,6 @@ import torch
 from dit_course import few_steps
 from dit_course.check import stretch_solutions
 from dit_course.check.engine.exercise import OTHERWISE, Case, Draw, Exercise
-from dit_course.check.engine.mistakes import MatchesRule
 from dit_course.check.lesson_11_few_steps import mistakes as wrong
 from dit_course.check.lesson_11_few_steps.cases import PathCase, TargetCase, steps
 from dit_course.flow import per_image, step
@@ -56,10 +55,11 @@ straightness = Exercise(
         wrong.bent(straight=lambda velocities, states, sizes: velocities.mean(dim=0)),
         "the velocity from end to end has the wrong sign: last state minus first, over last time minus first",
         wrong.bent(straight=lambda velocities, states, sizes: (states[0] - states[-1]) / sizes.sum()),
-        MatchesRule(
-            "a mean of squares is never negative: `ts` runs down, so `ts.diff()` is negative. Divide by the sum of the "
-            "same differences, and the signs cancel",
-            lambda got, expected: got.ndim == 0 and bool(got < 0),
+        "a mean of squares is never negative: `ts` runs down, so its differences are negative. Divide by their sum",
+        wrong.bent(mean=lambda apart, sizes: (apart * sizes).sum()),
+        wrong.bent(
+            straight=lambda velocities, states, sizes: states[-1] - states[0],
+            mean=lambda apart, sizes: (apart * sizes).sum(),
         ),
     ],
     praise="The same bend as the course's",
