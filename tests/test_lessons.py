@@ -6,16 +6,14 @@ import statistics
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from run_notebooks import SHORTER
+from offline import PROOF, PROVEN, blocked_network
 
 from dit_course.authoring import release
 from dit_course.authoring.notebooks import WIDGET_VIEW, execute, strip_widgets
-from dit_course.authoring.release import PREDICTED
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = release.learners()
@@ -172,70 +170,11 @@ def test_execute_runs_in_the_folder_of_the_notebook_and_leaves_a_failing_one_alo
 
 # --- without a network -----------------------------------------------------------------------------------------
 
-# Runs before anything else in every Python that finds it on its path; Jupyter's own sockets stay on this machine.
-BLOCK = """
-import os, socket
-
-def local(host):
-    host = host.decode() if isinstance(host, bytes) else str(host)
-    return host in ("", "None", "localhost", "::1", "0.0.0.0") or host.startswith("127.")
-
-def refuse(address):
-    with open(os.environ["BLOCKED_ATTEMPTS"], "a") as log:
-        log.write(f"{address}\\n")
-    raise OSError(f"blocked by the test: {address}")
-
-def guarded(original, position):
-    def call(self, *arguments):
-        address = arguments[position]
-        if isinstance(address, tuple) and not local(address[0]):
-            refuse(address[0])
-        return original(self, *arguments)
-    return call
-
-def guarded_lookup(host, *arguments, original=socket.getaddrinfo, **more):
-    return original(host, *arguments, **more) if local(host) else refuse(host)
-
-for name, position in {"connect": 0, "connect_ex": 0, "sendto": -1}.items():
-    setattr(socket.socket, name, guarded(getattr(socket.socket, name), position))
-socket.getaddrinfo = guarded_lookup
-"""
-
-# 192.0.2.0/24 is reserved for documentation: nobody is there
-PROOF = """
-import socket, urllib.request
-
-def attempt_udp():
-    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"?", ("192.0.2.3", 53))
-
-attempts = [
-    lambda: socket.create_connection(("192.0.2.1", 80), timeout=1),
-    lambda: urllib.request.urlopen("http://192.0.2.2/", timeout=1),
-    lambda: urllib.request.urlopen("https://example.org/", timeout=1),
-    attempt_udp,
-]
-for attempt in attempts:
-    try:
-        attempt()
-    except OSError as error:
-        assert "blocked by the test" in str(error), error
-    else:
-        raise AssertionError("the network is not blocked")
-"""
-PROVEN = ["192.0.2.1", "192.0.2.2", "example.org", "192.0.2.3"]
-
 
 @pytest.fixture
 def blocked(tmp_path):
-    """An environment in which Python reaches nothing but this machine, and a function that lists what it tried."""
-    folder = tmp_path / "block"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(BLOCK)
-    log = folder / "attempts"
-    log.touch()
-    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))  # this very checkout, too
-    env = {"PYTHONPATH": paths, "BLOCKED_ATTEMPTS": str(log), "NO_PROXY": "*", "no_proxy": "*"}
-    return env, lambda: log.read_text().split()
+    """An environment without a network, and a function that lists what was tried in it."""
+    return blocked_network(tmp_path / "block")
 
 
 def test_data_and_sampling_need_no_network(blocked, tmp_path):
@@ -260,25 +199,3 @@ def test_cifar10_says_kindly_that_it_needs_a_network_once(blocked, tmp_path):
     assert run.returncode == 1
     assert re.search(r"^FileNotFoundError: CIFAR-10 .*connect to a network once", run.stderr, re.MULTILINE)
     assert attempts()  # it did try, and torchvision goes through what is blocked
-
-
-@pytest.mark.slow
-@each_lesson
-def test_a_lesson_runs_without_a_network_from_a_fresh_kernel_in_any_folder(path, blocked, tmp_path):
-    env, attempts = blocked
-    notebook = nbformat.read(path, 4)
-    for cell in code_cells(notebook):
-        cell.source = cell.source.replace(*SHORTER)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(PROOF))  # the block holds in this very kernel
-    copy = tmp_path / "some folder" / path.name
-    copy.parent.mkdir()
-    nbformat.write(notebook, copy)
-    start = time.perf_counter()
-    ran = execute(copy, env=env)
-    assert time.perf_counter() - start < 240  # the promise: four minutes on two cores
-    assert attempts() == PROVEN  # the lesson itself has tried nothing
-    assert not any(output.get("name") == "stderr" for cell in code_cells(ran) for output in cell.outputs)
-    for now, stored in zip(code_cells(ran)[1:], code_cells(nbformat.read(path, 4)), strict=True):
-        kinds = [output.output_type for output in stored.outputs]
-        hidden = PREDICTED in stored.metadata.get("tags", [])  # the learner's guess comes first
-        assert kinds == [] if hidden else kinds == [output.output_type for output in now.outputs], stored.id
