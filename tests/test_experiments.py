@@ -9,6 +9,7 @@ from dit_course import DiT, DiTConfig, show
 from dit_course.__main__ import main, parse
 from dit_course.commands.experiment import STUDIES
 from dit_course.data import data_root
+from dit_course.studies import tricks
 from dit_course.studies.experiments import (
     ABOUT,
     EXPERIMENTS,
@@ -113,6 +114,7 @@ def test_all_studies_are_listed_and_take_their_own_options(capsys):
             *EXPERIMENTS,
             "scaling",
             "solvers",
+            "tricks",
             "bugs",
             "guidance",
         ]
@@ -173,3 +175,36 @@ def test_the_figure_of_losses_over_t_says_who_is_better_where():
     ]
     picture = show.paired_losses(rows, "a", "b")
     assert "+2.500 at t = 0.25, +0.000 at t = 0.75" in picture.alt
+
+
+def test_each_trick_is_compared_with_the_base_and_raw_weights_come_free(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tricks, "TRICKS", {name: tricks.TRICKS[name] for name in (tricks.BASE, "patches of 4 x 4")})
+    command = tricks.Tricks(seeds=2, steps=5, samples=20, solver_steps=1, out=tmp_path / "tricks.csv")
+    command.run()
+    rows = {(row["variant"], row["seed"]): row for row in read_table(command.out)}
+    assert {key: row["steps"] for key, row in rows.items()} == {
+        **{(tricks.BASE, seed): 5 for seed in (0, 1)},
+        **{("patches of 4 x 4", seed): 2 for seed in (0, 1)},
+    }
+    base = rows[tricks.BASE, 0]
+    assert base["raw_validation_loss"] > 0
+    assert base["raw_validation_loss"] != base["validation_loss"]
+    assert (
+        rows["patches of 4 x 4", 0]["raw_validation_loss"] != rows["patches of 4 x 4", 0]["raw_validation_loss"]
+    )  # nan
+    raw = [row for row in tricks.with_raw(list(rows.values())) if row["variant"] == tricks.RAW]
+    assert [row["recall_2.5"] for row in raw] == [rows[tricks.BASE, seed]["raw_recall_2.5"] for seed in (0, 1)]
+    assert "minus three-minute network" in capsys.readouterr().out.split("raw weights")[-1]
+
+
+def test_the_base_is_the_three_minute_recipe_and_each_trick_changes_one_thing():
+    usual = tricks.Trick()
+    assert tricks.TRICKS[tricks.BASE] == usual
+    for name, trick in tricks.TRICKS.items():
+        changed = [
+            field for field in ("timesteps", "time_scale", "undo_zeros") if vars(trick)[field] != vars(usual)[field]
+        ]
+        assert len(changed) + len(trick.model) == (name != tricks.BASE), name
+        assert all(tricks.RECIPE.model.get(key) != value for key, value in trick.model.items()), name
+    model, _ = tricks.trained(replace(usual, time_scale=1.0), seed=0, steps=1)
+    assert model.time_embed.frequencies[0] == pytest.approx(1 / 1000)

@@ -10,10 +10,12 @@ from dit_course.studies.experiments import ABOUT, Paired
 from dit_course.studies.guidance import Guidance
 from dit_course.studies.scaling import Scaling
 from dit_course.studies.solvers import Solvers
+from dit_course.studies.tricks import Tricks
 
 STUDIES = {name: (Paired(name), about) for name, about in ABOUT.items()} | {
     "scaling": (Scaling(), "four sizes of networks with two patch sizes (lesson 10)"),
     "solvers": (Solvers(), "solvers at equal numbers of function evaluations (lesson 08)"),
+    "tricks": (Tricks(), "what each trick buys the three-minute network"),
     "bugs": (Symptoms(), "what planted bugs do to a training (lesson 12)"),
     "guidance": (Guidance(), "samples at several guidance scales (lesson 09)"),
 }
