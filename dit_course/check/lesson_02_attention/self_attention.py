@@ -55,7 +55,8 @@ class AttentionCase(ModuleCase):
                 raise AnswerError(
                     "`forward` is right, but `project_qkv` does not return queries, keys and values as it should"
                 )
-            if not same(module.attention_map(*self.given), self.module.attention_map(*self.given)):
+            inputs = (self.given, [x.flip(1) for x in self.given])
+            if not all(same(module.attention_map(*x), self.module.attention_map(*x)) for x in inputs):
                 raise AnswerError(
                     "`forward` is right, but `attention_map`, which was given, has changed: it returns the weights of "
                     "the queries and keys from `project_qkv`"
