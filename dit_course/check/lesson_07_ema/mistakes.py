@@ -138,7 +138,7 @@ def warmed(self: ema.EMA, top: int = 1, bottom: int = 10) -> float:
     return (top + self.updates) / (bottom + self.updates)
 
 
-def asked(self: ema.EMA) -> float:
+def counting_decay(self: ema.EMA) -> float:
     """The decay; counts, too."""
     decay = ema.EMA.current_decay(self)
     self.updates += 1
@@ -146,9 +146,9 @@ def asked(self: ema.EMA) -> float:
 
 
 @torch.no_grad()
-def asked_once(self: ema.EMA, model: nn.Module) -> None:
-    """Update with a decay that is asked for once, and count nothing."""
-    kept = asked(self)
+def update_counting_once(self: ema.EMA, model: nn.Module) -> None:
+    """Update with a decay that is read once, and count nothing."""
+    kept = counting_decay(self)
     for ours, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
         ours.lerp_(theirs, 1 - kept)
     for ours, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
@@ -186,8 +186,8 @@ Uncounted = changed(count=lambda self: None)
 Early = changed(update=count_early)
 Twice = changed(mix=count_each, count=lambda self: None)
 TwiceMore = changed(mix=count_each)
-AskedOften = changed(current_decay=asked, count=lambda self: None)
-Asked = changed(current_decay=asked, update=asked_once)
+CountsPerTensor = changed(current_decay=counting_decay, count=lambda self: None)
+CountsInDecay = changed(current_decay=counting_decay, update=update_counting_once)
 OFFSETS = [off(*pair) for pair in ((2, 11), (0, 9), (0, 10), (1, 9), (1, 11), (2, 10))]
 FirstCopied = changed(keep=lambda self: self.current_decay() if self.updates else 0.0)
 NoCounters = changed(buffer=lambda self, ours, theirs: ours.copy_(theirs) if ours.is_floating_point() else None)

@@ -78,11 +78,12 @@ class Sampling(Case):
 
 
 def samplings(draw: Draw) -> list[Sampling]:
-    """Three samplers with other settings each; one has its solver as a function."""
+    """Four samplers with other settings each; one has its solver as a function."""
     cases = []
     for solver, steps, cfg, interval in (
         ("heun", 4, 3.0, (0.2, 0.8)),
         (sampling.ab2, 5, 2.5, (0.0, 0.7)),
+        ("ab2", 3, 2.0, (0.3, 1.0)),
         ("euler", 6, 1.0, (0.0, 1.0)),
     ):
         labels = torch.randint(4, (3,), generator=draw.generator).tolist()

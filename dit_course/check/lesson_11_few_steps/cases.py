@@ -50,11 +50,11 @@ class Average(nn.Module):
 
 
 def steps(draw: Draw, *shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Times t and t_next, (batch,) each, with 0 < t_next < t <= 1, near both ends, and all spans different."""
+    """Times t and t_next, (batch,) each, with 0 < t_next < t <= 1, near both ends, all spans different."""
     batch = shape[0]
     t = 0.55 + 0.45 * torch.arange(1, batch + 1, dtype=torch.float64) / batch
     share = 0.15 + 0.6 * torch.sigmoid(draw.normal(batch, dtype=torch.float64))
-    share[0] = 0.005
+    t[0], share[0], share[-1] = 0.012, 0.005, 0.99  # short steps, one beside each end
     return t.to(dtype), (share * t).to(dtype)
 
 

@@ -19,7 +19,9 @@ def loss_cases(draw: Draw) -> list[LossCase]:
     cases = []
     for shape, alone in (((batch, channels, height, width), False), ((7, 2), False), ((6, 2), True)):
         t, t_next = steps(draw, *shape)
-        t_next = torch.where(torch.arange(shape[0]) % 3 == 1, t, t_next)
+        number = torch.arange(shape[0])
+        t = torch.where(number % 3 == 1, (number < 3).to(t), t)  # spans of 0 at t = 1, then at t = 0
+        t_next = torch.where(number % 3 == 1, t, t_next)
         x_t, velocity = (draw.normal(*shape, dtype=torch.float64) for _ in range(2))
         label = f"{'x'.join(map(str, shape))}{', the student takes its own half steps' if alone else ''}"
         cases.append(LossCase((x_t, t, t_next, velocity), label, alone))
