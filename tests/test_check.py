@@ -1,13 +1,16 @@
 """The lesson machine under what beginners write: verdicts, limits, and that nothing is left behind."""
 
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -599,12 +602,33 @@ def test_progress_counts_what_is_solved(capsys):
     check.patchify(right)
     check.unpatchify(lambda *args: course.unpatchify(*args) * 2)
     text = str(check.progress())
-    assert text.startswith("1 of 6 exercises solved\n  ● 01  patchify  ")
-    assert "◐ 01  unpatchify                   not yet: your answer is 2 times the right one" in text
-    assert "○ 01  PatchEmbed                   not tried yet" in text
+    assert text.startswith("1 of 6 exercises solved\n  ● 1.1      patchify  ")
+    assert "◐ 1.2      unpatchify                   not yet: your answer is 2 times the right one" in text
+    assert "○ 1.3      PatchEmbed                   not tried yet" in text
     html = check.progress("01")._repr_html_()
     assert "<b>1 of 6 exercises solved</b>" in html
     assert "&lt;" not in html.replace("<code>", "")
+
+
+def test_progress_counts_as_the_notebooks_do():
+    """Every check stands under the heading with its exercise's number."""
+    for path in sorted((Path(__file__).parents[1] / "notebooks" / "solutions").rglob("*.ipynb")):
+        label = "appendix"
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                label = (re.findall(r"^### Exercise ([\d.]+)", text, re.M) or [label])[-1]
+            for name in re.findall(r"^\w+ = check\.(\w+)\(", text, re.M):
+                assert getattr(check, name).label == label, name
+    labels = [label for label, *_ in check.progress("08").rows]
+    assert labels == [*(f"8.{number}" for number in range(1, 9)), "appendix"]
+
+
+def test_long_verdicts_break_at_spaces(capsys):
+    check.velocity_target(lambda x, noise: x - noise)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 100
+    assert " ".join(lines).startswith(str(check.velocity_target.examine(lambda x, noise: x - noise)))
 
 
 # -- in a notebook's kernel ------------------------------------------------------------------------
@@ -655,7 +679,7 @@ def test_limits_lines_and_pictures_in_a_notebooks_kernel(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(KERNEL)])
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = notebook.cells[0].outputs
-    text = "".join(output.get("text", "") for output in outputs)
+    text = " ".join("".join(output.get("text", "") for output in outputs).split())
     assert 'stopped in In[1], line 7: "time.sleep(0.01)"' in text
     assert "in In[1], line 13: \"return x + undefined\": NameError: name 'undefined' is not defined" in text
     assert "your picture comes back transposed" in text

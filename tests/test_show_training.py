@@ -126,7 +126,7 @@ def test_recipes_name_the_best_and_all_means():
     rows += [row("wider", 0.7, seed, width=128, steps=900) for seed in range(3)]
     picture = show.recipes(rows)
     assert "The best of 2 recipes: usual, 82% in the class asked for" in picture.alt
-    assert picture.alt.endswith("Means of 6 trainings: usual 82%; wider 70%")
+    assert picture.alt.endswith("Means of 6 training runs: usual 82%; wider 70%")
     assert show.recipes(rows * 3).height == picture.height < show.recipes([*rows, row("third", 0.1, 0)]).height
-    with pytest.raises(ValueError, match="no trainings"):
+    with pytest.raises(ValueError, match="no training runs"):
         show.recipes([])

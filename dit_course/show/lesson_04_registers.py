@@ -37,7 +37,7 @@ def token_norms(norms: Tensor, registers: int, title: str | None = None) -> Pict
     blocks = np.arange(len(table))
     axes.fill_between(blocks, low, high, color=PALETTE["data"], alpha=0.2, linewidth=0)
     axes.plot(blocks, middle, color=PALETTE["data"], linewidth=2, marker="o", markersize=4)
-    end_label(axes, "  patches\n  (98 % in\n  the band)", blocks[-1], middle[-1], PALETTE["data"])
+    end_label(axes, "  patches\n  (98% in\n  the band)", blocks[-1], middle[-1], PALETTE["data"])
     for line in of_registers.T:
         axes.plot(blocks, line, color=PALETTE["model"], linewidth=1.5, marker="s", markersize=4)
     if registers:

@@ -162,7 +162,7 @@ def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tenso
     figure, panels = _panels(list(arrows), title)
     for axes, (places, velocities) in zip(panels, arrows.values(), strict=True):
         if behind is not None:
-            axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2, alpha=0.2, markeredgewidth=0)
+            axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2.5, alpha=0.4, markeredgewidth=0)
         back = -_numbers(velocities, 2)
         axes.quiver(*_numbers(places, 2).T, *back.T, color=PALETTE["model"], angles="xy", scale=32, width=0.005)
     return _picture(figure, f"{title}. Arrows in the plane: {', '.join(arrows)}")
