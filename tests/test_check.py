@@ -627,7 +627,8 @@ def test_progress_counts_as_the_notebooks_do():
 def test_long_verdicts_break_at_spaces(capsys):
     check.velocity_target(lambda x, noise: x - noise)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 2 and max(map(len, lines)) <= 100
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 100
     assert " ".join(lines).startswith(str(check.velocity_target.examine(lambda x, noise: x - noise)))
 
 

@@ -54,11 +54,12 @@ def test_there_must_be_something_to_draw(draw):
 def test_names_at_the_ends_do_not_touch():
     axes = add_axes(blank_figure(400, 300), (0.1, 0.1, 0.8, 0.8), "x")
     axes.set_ylim(0, 1)
-    _name_ends(axes, {"a": [0.5], "b": [0.5], "c": [0.501], "d": [7.0]})
+    _name_ends(axes, {"a": [0.5], "b": [0.5], "c": [0.501], "d": [7.0]}, 1, ["#123456"] * 4)
     heights = sorted(text.xy[1] for text in axes.texts)
     assert len(heights) == 4
     assert min(np.diff(heights)) >= 0.075 - 1e-9
     assert heights[-1] <= 1.01
+    assert abs(np.mean(heights[:3]) - 0.5) < 0.01  # as far down as up
 
 
 def test_rates_and_norms_and_what_they_say():

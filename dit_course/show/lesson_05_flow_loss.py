@@ -109,6 +109,7 @@ def density_axes(title: str = ""):
     axes.set_xlim(0, 1)
     _beside(figure, 0.86, "noise", "uniform", f"t < {EDGE}: {EDGE:.1%}", f"t > {1 - EDGE}: {EDGE:.1%}")
     _beside(figure, 0.58, "model", "logit-normal")
+    _beside(figure, 0.21, "guidance", "the bands:", f"t < {EDGE} and t > {1 - EDGE}")
     return figure, axes
 
 

@@ -124,7 +124,7 @@ def loss_by_time(
     summary = ""
     if ends is not None:
         axes.plot([0, 1], ends, "D", color=PALETTE["guidance"], markersize=8, clip_on=False, zorder=5)
-        for t, shift, align in ((0, (10, 10), "left"), (1, (-10, -16), "right")):
+        for t, shift, align in ((0, (10, 10), "left"), (1, (-10, -22), "right")):
             text = f"least possible: {ends[t]:.2f}"
             note(axes, text, (t, ends[t]), shift, ha=align, color=PALETTE["guidance"])
         summary = f"; the least possible is {ends[0]:.2f} at t = 0 and {ends[1]:.2f} at t = 1"
@@ -227,7 +227,7 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     for number, name in enumerate(order):
         row, y = groups[name][0], 40 + (height - 108) * (number + 0.5) / len(order) - 4
         steps, distance = (mean(row[key] for row in groups[name]) for key in ("steps", "frechet_distance"))
-        cells = (name, row["patch_size"], f"{row['width']} x {row['depth']}", row["batch_size"], f"{row['lr']:g}")
+        cells = (name, row["patch_size"], f"{row['width']} x {row['depth']}", f"{row['lr']:g}")
         for cell, (_, x) in zip((*cells, f"{steps:,.0f}", f"{distance:.1f}"), columns, strict=True):
             figure.text(x / PAGE, y / height, str(cell), **LABEL)
         values = [row["class_accuracy"] for row in groups[name]]
@@ -261,7 +261,8 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 18), ha="right")
+    back = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # the faint line passes behind
+    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 9), ha="right", bbox=back)
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 
@@ -270,10 +271,10 @@ def _name_ends(axes, lines: Mapping[str, Sequence[float]], x: float, inks: Seque
     """Write the names of lines beside their right ends, in their colors, moved apart where they would touch."""
     low, high = axes.get_ylim()
     ends = [min(values[-1], high) if math.isfinite(values[-1]) else high for values in lines.values()]
-    heights = np.array(spread(ends, 0.075 * (high - low)))
-    heights -= (heights - ends).mean()  # as far down as up
-    for name, y, ink in zip(lines, heights, inks, strict=True):
-        end_label(axes, f"  {name}", x, y, DARK.get(ink, ink))
+    gap = 0.075 * (high - low)
+    upwards, downwards = spread(ends, gap), spread([-end for end in reversed(ends)], gap)[::-1]
+    for name, up, down, ink in zip(lines, upwards, downwards, inks, strict=True):
+        end_label(axes, f"  {name}", x, (up - down) / 2, DARK.get(ink, ink))
 
 
 def _require_lines(lines: Mapping[str, Sequence[float]]) -> None:
