@@ -64,7 +64,7 @@ def test_until_then_the_course_version_comes_back_and_says_so(capsys):
     assert capsys.readouterr().out == ("not tried yet: going on with the course's version, so the lesson continues.\n")
     assert check.patchify(wrong) is course.patchify
     text = capsys.readouterr().out
-    assert text.startswith("not yet: your answer is the right one plus 1. 100 % of the values are wrong, by up to 1;")
+    assert text.startswith("not yet: your answer is the right one plus 1. 100% of the values are wrong, by up to 1;")
     assert "going on with the course's version" in text
 
 
@@ -539,7 +539,7 @@ def test_how_far_off_is_said_in_numbers():
     expected = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     kind, text = difference(torch.tensor([[1.0, 2.0], [3.0, 4.5]]), expected)
     assert kind == "values"
-    assert text == "25 % of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
+    assert text == "25% of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
     assert difference(expected + 1e-7, expected) == ("", "")
     assert difference(torch.tensor(3.00002), torch.tensor(3.0), 1e-6)[1] == "it is 3.00002 instead of 3"
     one = torch.ones((), dtype=torch.float64)
@@ -549,7 +549,7 @@ def test_how_far_off_is_said_in_numbers():
     assert column.startswith("only values at index 2 of axis 1 are wrong, by up to 1; the first, at [0, 2], is 3 ")
     most = torch.zeros(40, 40)
     most[0, 0] = 1
-    assert difference(torch.zeros(40, 40), most - 1)[1].startswith("99 % of the values are wrong")
+    assert difference(torch.zeros(40, 40), most - 1)[1].startswith("99% of the values are wrong")
     assert difference(torch.full((2, 2), torch.nan), expected)[0] == "values"
 
 
@@ -564,7 +564,7 @@ def test_how_far_off_is_said_in_numbers():
         (lambda x: x.abs(), "is the absolute value of the right one"),
         (lambda x: x**2, "is the square of the right one"),
         (lambda x: x + 1e-3 * x**2, "nearly right, within a hundredth"),
-        (lambda x: x + x[0, 0] * x**2, "100 % of the values are wrong"),
+        (lambda x: x + x[0, 0] * x**2, "100% of the values are wrong"),
     ],
 )
 def test_something_better_than_a_share_is_said_where_it_is_true(change, words):
@@ -702,7 +702,7 @@ def test_right_on_some_inputs_only_asks_what_fits_the_exercise():
         exercise = Exercise("own", lambda x: x.clone(), "99", lambda draw, inputs=inputs: inputs, partly=question)
         said = str(exercise.examine(lambda x: x.abs()))
         wanted = OTHERWISE if question == SIZES else question  # sizes are the same here, and only values differ
-        assert said.startswith(f"not yet: right on plain, but not on signed: {wanted} 50 % of the values are wrong")
+        assert said.startswith(f"not yet: right on plain, but not on signed: {wanted} 50% of the values are wrong")
 
 
 # -- what values do not show -----------------------------------------------------------------------
