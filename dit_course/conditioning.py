@@ -48,7 +48,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """One learned vector a class, and one more, the last, for "no label".
+    """One learned vector per class, and one more, the last, for "no label".
 
     With labels dropped now and then in training, one network learns the conditional and the unconditional velocity, as
     classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598).

@@ -69,7 +69,7 @@ def count_multiply_adds(config: DiTConfig) -> dict[str, int]:
     linear = tokens * 4 * width**2
     pairs = 2 * tokens**2 * width
     mlp = tokens * 2 * width * hidden
-    modulation = 6 * width**2  # once a picture, not once a token
+    modulation = 6 * width**2  # once per picture, not once per token
     blocks = {"attention": linear, "pairs of tokens": pairs, "MLP": mlp, "adaLN": modulation}
     return {part: config.depth * count for part, count in blocks.items()} | ends
 
@@ -87,7 +87,7 @@ def training_flops(config: DiTConfig, pictures: int) -> int:
 def even_tokens(width: int, mlp_ratio: float = 4.0) -> float:
     """For how many tokens the pairs of tokens are as much work in a block as its linear layers.
 
-    Both in multiply-adds; adaLN, which works once a picture, is left out. Below that number the linear layers are the
+    Both in multiply-adds; adaLN, which works once per picture, is left out. Below that number the linear layers are the
     larger part, above it the pairs.
     """
     linear = 4 * width**2 + 2 * mlp_ratio * width**2  # for each token

@@ -35,7 +35,7 @@ def said(answer: mutants.Answer) -> str:
 def plain(text: str) -> str:
     """A sentence of a check without numbers and the names of the case."""
     text = re.sub(r" in [\w.]+\.py, line \d+: \".*?\"", " in line ...", text)
-    text = re.sub(r"([.?]) (\d+ % of the values|Your answer has shape|An error stopped) .*", r"\1", text)
+    text = re.sub(r"([.?]) (\d+% of the values|Your answer has shape|An error stopped) .*", r"\1", text)
     text = re.sub(r" \(on [^()]*\)\.?$", "", text)  # "(on 2x1x28x28 in patches of 4)"
     text = re.sub(r"\([\d, ]+\)", "(...)", text)  # shapes
     return text.rstrip(".").replace("|", "\\|")

@@ -1,13 +1,16 @@
 """The lesson machine under what beginners write: verdicts, limits, and that nothing is left behind."""
 
 import contextlib
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +64,7 @@ def test_until_then_the_course_version_comes_back_and_says_so(capsys):
     assert capsys.readouterr().out == ("not tried yet: going on with the course's version, so the lesson continues.\n")
     assert check.patchify(wrong) is course.patchify
     text = capsys.readouterr().out
-    assert text.startswith("not yet: your answer is the right one plus 1. 100 % of the values are wrong, by up to 1;")
+    assert text.startswith("not yet: your answer is the right one plus 1. 100% of the values are wrong, by up to 1;")
     assert "going on with the course's version" in text
 
 
@@ -536,7 +539,7 @@ def test_how_far_off_is_said_in_numbers():
     expected = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     kind, text = difference(torch.tensor([[1.0, 2.0], [3.0, 4.5]]), expected)
     assert kind == "values"
-    assert text == "25 % of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
+    assert text == "25% of the values are wrong, by up to 0.5; the first, at [1, 1], is 4.5 instead of 4"
     assert difference(expected + 1e-7, expected) == ("", "")
     assert difference(torch.tensor(3.00002), torch.tensor(3.0), 1e-6)[1] == "it is 3.00002 instead of 3"
     one = torch.ones((), dtype=torch.float64)
@@ -546,7 +549,7 @@ def test_how_far_off_is_said_in_numbers():
     assert column.startswith("only values at index 2 of axis 1 are wrong, by up to 1; the first, at [0, 2], is 3 ")
     most = torch.zeros(40, 40)
     most[0, 0] = 1
-    assert difference(torch.zeros(40, 40), most - 1)[1].startswith("99 % of the values are wrong")
+    assert difference(torch.zeros(40, 40), most - 1)[1].startswith("99% of the values are wrong")
     assert difference(torch.full((2, 2), torch.nan), expected)[0] == "values"
 
 
@@ -561,7 +564,7 @@ def test_how_far_off_is_said_in_numbers():
         (lambda x: x.abs(), "is the absolute value of the right one"),
         (lambda x: x**2, "is the square of the right one"),
         (lambda x: x + 1e-3 * x**2, "nearly right, within a hundredth"),
-        (lambda x: x + x[0, 0] * x**2, "100 % of the values are wrong"),
+        (lambda x: x + x[0, 0] * x**2, "100% of the values are wrong"),
     ],
 )
 def test_something_better_than_a_share_is_said_where_it_is_true(change, words):
@@ -599,12 +602,34 @@ def test_progress_counts_what_is_solved(capsys):
     check.patchify(right)
     check.unpatchify(lambda *args: course.unpatchify(*args) * 2)
     text = str(check.progress())
-    assert text.startswith("1 of 6 exercises solved\n  ● 01  patchify  ")
-    assert "◐ 01  unpatchify                   not yet: your answer is 2 times the right one" in text
-    assert "○ 01  PatchEmbed                   not tried yet" in text
+    assert text.startswith("1 of 6 exercises solved\n  ● 1.1      patchify  ")
+    assert "◐ 1.2      unpatchify                   not yet: your answer is 2 times the right one" in text
+    assert "○ 1.3      PatchEmbed                   not tried yet" in text
     html = check.progress("01")._repr_html_()
     assert "<b>1 of 6 exercises solved</b>" in html
     assert "&lt;" not in html.replace("<code>", "")
+
+
+def test_progress_counts_as_the_notebooks_do():
+    """Every check stands under the heading with its exercise's number."""
+    for path in sorted((Path(__file__).parents[1] / "notebooks" / "solutions").rglob("*.ipynb")):
+        label = "appendix"
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                label = (re.findall(r"^### Exercise ([\d.]+)", text, re.M) or [label])[-1]
+            for name in re.findall(r"^\w+ = check\.(\w+)\(", text, re.M):
+                assert getattr(check, name).label == label, name
+    labels = [label for label, *_ in check.progress("08").rows]
+    assert labels == [*(f"8.{number}" for number in range(1, 9)), "appendix"]
+
+
+def test_long_verdicts_break_at_spaces(capsys):
+    check.velocity_target(lambda x, noise: x - noise)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines).startswith(str(check.velocity_target.examine(lambda x, noise: x - noise)))
 
 
 # -- in a notebook's kernel ------------------------------------------------------------------------
@@ -655,7 +680,7 @@ def test_limits_lines_and_pictures_in_a_notebooks_kernel(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(KERNEL)])
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = notebook.cells[0].outputs
-    text = "".join(output.get("text", "") for output in outputs)
+    text = " ".join("".join(output.get("text", "") for output in outputs).split())
     assert 'stopped in In[1], line 7: "time.sleep(0.01)"' in text
     assert "in In[1], line 13: \"return x + undefined\": NameError: name 'undefined' is not defined" in text
     assert "your picture comes back transposed" in text
@@ -677,7 +702,7 @@ def test_right_on_some_inputs_only_asks_what_fits_the_exercise():
         exercise = Exercise("own", lambda x: x.clone(), "99", lambda draw, inputs=inputs: inputs, partly=question)
         said = str(exercise.examine(lambda x: x.abs()))
         wanted = OTHERWISE if question == SIZES else question  # sizes are the same here, and only values differ
-        assert said.startswith(f"not yet: right on plain, but not on signed: {wanted} 50 % of the values are wrong")
+        assert said.startswith(f"not yet: right on plain, but not on signed: {wanted} 50% of the values are wrong")
 
 
 # -- what values do not show -----------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_the_cost_is_that_of_a_block():
 def test_the_drawing_has_one_size_and_counts_right(image):
     pictures = [draw(image, p, 128) for p in (1, 2, 4)]
     assert len({(picture.width, picture.height) for picture in pictures}) == 1
-    assert "patches of 4 x 4, 15 tokens of 16, 3.01 M multiply-adds a block, 2% of them" in pictures[2].alt
+    assert "patches of 4 x 4, 15 tokens of 16, 3.01 M multiply-adds per block, 2% of them" in pictures[2].alt
     assert "1 token of 784," in draw(torch.zeros(1, 28, 28, dtype=torch.uint8), 28, 64).alt
 
 

@@ -8,7 +8,7 @@ import torch
 from canvas_pixels import decoded
 
 from dit_course import show
-from dit_course.show.layout import PALETTE
+from dit_course.show.layout import INK, PALETTE
 from dit_course.show.lesson_02_attention import cell_side, frame, heat, map_pixels, picture_pixels, rgb
 
 GREEN, ORANGE = rgb(PALETTE["model"]), rgb(PALETTE["guidance"])
@@ -39,11 +39,11 @@ def test_a_map_has_a_cell_for_each_patch_in_reading_order(grid):
 def test_registers_stand_beneath_the_patches():
     weights = torch.tensor([0.0] * 6 + [0.0, 1.0, 0.0, 0.5])  # 2 x 3 patches and four registers
     pixels = map_pixels(weights, (2, 3), cell=8)
-    assert pixels.shape == (8 * 4 + 2, 24, 3)
+    assert pixels.shape == (8 * 4 + 4, 24, 3)
     green = (pixels == GREEN).all(axis=2)
-    assert green[18:26, 8:16].all()
+    assert green[20:28, 8:16].all()
     assert green.sum() == 64
-    assert not (pixels[26:34, :8] == 255).all()  # the fourth, in the next row
+    assert not (pixels[28:36, :8] == 255).all()  # the fourth, in the next row
 
 
 def test_a_frame_is_drawn_around_one_cell_only_and_a_picture_has_no_registers():
@@ -74,7 +74,7 @@ def test_an_attention_map_shows_the_picture_the_weights_and_the_frames():
     image, weights = torch.zeros(1, 8, 12), torch.linspace(0, 0.2, 8)  # 2 x 3 patches of 4, and two registers
     picture = show.attention_map(image, weights, query=4, patch_size=4)
     assert picture.alt.startswith("Where patch 4 looks")
-    assert "green: 0.2, white: 0" in picture.alt
+    assert "green: 20%, white: 0" in picture.alt
     pixels = decoded(picture.png)
     assert (pixels == ORANGE).all(axis=2).sum() > 1000
     assert (pixels == GREEN).all(axis=2).sum() > 1000
@@ -91,12 +91,13 @@ def test_looks_stand_side_by_side():
     rows = [torch.rand(6), torch.rand(6), torch.rand(8)]
     picture = show.attention_from_patch(rows, ["left", "up", "both"], grid=(2, 3), query=1)
     assert picture.alt == "Where token 1 looks: maps of weights: left, up, both"
-    assert (decoded(picture.png) == ORANGE).all(axis=2).any()
-    assert (
-        not (decoded(show.attention_from_patch(rows, ["left", "up", "both"], grid=(2, 3)).png) == ORANGE)
+    framed, plain = (
+        (decoded(show.attention_from_patch(rows, ["a", "b", "c"], (2, 3), query, "t").png) == rgb(INK))
         .all(axis=2)
-        .any()
+        .sum()
+        for query in (1, None)
     )
+    assert framed > plain + 1000
     with pytest.raises(ValueError, match="3 rows of weights and 2 captions"):
         show.attention_from_patch(rows, ["left", "up"], grid=(2, 3))
 

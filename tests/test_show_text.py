@@ -56,4 +56,4 @@ def test_a_bar_has_its_highest_color_on_top_and_three_numbers():
 
 
 def test_shares_are_short():
-    assert [percent(share) for share in (0, 1, 0.124, 0.0141, 0.00061)] == ["0 %", "100 %", "12 %", "1.4 %", "0.061 %"]
+    assert [percent(share) for share in (0, 1, 0.124, 0.0141, 0.00061)] == ["0%", "100%", "12%", "1.4%", "0.061%"]

@@ -54,11 +54,12 @@ def test_there_must_be_something_to_draw(draw):
 def test_names_at_the_ends_do_not_touch():
     axes = add_axes(blank_figure(400, 300), (0.1, 0.1, 0.8, 0.8), "x")
     axes.set_ylim(0, 1)
-    _name_ends(axes, {"a": [0.5], "b": [0.5], "c": [0.501], "d": [7.0]})
+    _name_ends(axes, {"a": [0.5], "b": [0.5], "c": [0.501], "d": [7.0]}, 1, ["#123456"] * 4)
     heights = sorted(text.xy[1] for text in axes.texts)
     assert len(heights) == 4
     assert min(np.diff(heights)) >= 0.075 - 1e-9
     assert heights[-1] <= 1.01
+    assert abs(np.mean(heights[:3]) - 0.5) < 0.01  # as far down as up
 
 
 def test_rates_and_norms_and_what_they_say():
@@ -126,7 +127,7 @@ def test_recipes_name_the_best_and_all_means():
     rows += [row("wider", 0.7, seed, width=128, steps=900) for seed in range(3)]
     picture = show.recipes(rows)
     assert "The best of 2 recipes: usual, 82% in the class asked for" in picture.alt
-    assert picture.alt.endswith("Means of 6 trainings: usual 82%; wider 70%")
+    assert picture.alt.endswith("Means of 6 training runs: usual 82%; wider 70%")
     assert show.recipes(rows * 3).height == picture.height < show.recipes([*rows, row("third", 0.1, 0)]).height
-    with pytest.raises(ValueError, match="no trainings"):
+    with pytest.raises(ValueError, match="no training runs"):
         show.recipes([])

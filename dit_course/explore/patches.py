@@ -49,14 +49,14 @@ def draw(pixels: Tensor, patch_size: int, width: int) -> Picture:
     captions = (
         f"patches of {patch_size} x {patch_size}",
         f"{count:,} token{'s' * (count > 1)} of {numbers:,}",
-        f"{short(linear + pairs)} multiply-adds a block",
+        f"{short(linear + pairs)} multiply-adds per block",
     )
     for left, caption in zip((MARGIN / WIDTH, 0.37, 0.70), captions, strict=True):
         figure.text(left, 1 - 22 / HEIGHT, caption, **TEXT | {"fontsize": 14})
     alt = ", ".join(captions) + f", {share:.0%} of them where tokens look at each other"
     page = rendered(figure)
     low, high = (float(end) for end in table.aminmax())
-    numbers = [f"{low + share * (high - low):.0f}" for share in (0, 0.5, 1)]
+    numbers = [f"{(low + share * (high - low)) / 255:.2g}" for share in (0, 0.5, 1)]  # bytes as floats
     color_bar(page, GRAYS, (0.12 * HEIGHT, 0.56 * WIDTH, 0.71 * HEIGHT), numbers)
     return Picture.of(page, alt)
 

@@ -92,7 +92,7 @@ class SinusoidChart:
         self.curve.set_ydata(found.similar.numpy())
         self.here.set_xdata([t])
         pixels = self.chart.pixels()
-        write(pixels, f"sinusoids of {factor:,} x {t:.2f}", MARGIN, 26, 14)
+        write(pixels, f"sinusoids of {factor:,} x t, t = {t:.2f}", MARGIN, 26, 14)
         alike = f"{found.alike:.1%} of all times look nearly the same (similarity above 0.99)"
         return Picture.of(pixels, f"t = {t:.2f}, factor {factor:,}: {alike}")
 

@@ -7,7 +7,7 @@ import numpy as np
 from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 
 LABEL = {**TEXT, "fontsize": CAPTION}
-T_AXIS = "t      (0 is data, 1 is noise)"
+T_AXIS = "t (0 is data, 1 is noise)"
 
 
 def chart(width: float, height: float, box: tuple, x: str = "", y: str = "", grid: str = "both", title: str = ""):

@@ -22,7 +22,7 @@ def images(
     """Show pictures in rows, crisp, with their labels beneath.
 
     x: (N, C, H, W) or (C, H, W), or a list of the latter; uint8, or floats in [0, 1].
-    labels: one a picture: texts, or class numbers that `class_names` names. columns: None chooses.
+    labels: one per picture: texts, or class numbers that `class_names` names. columns: None chooses.
     """
     pixels = to_bytes(x)
     captions = _captions(labels, class_names, len(pixels))
@@ -81,7 +81,7 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], ema: float = 0.9
     figure, axes = chart(640, 320, (0.09, 0.15, 0.78, 0.74), "step", "loss", "y", title)
     axes.plot(steps, losses, color=PALETTE["model"], alpha=0.35, linewidth=0.8)
     axes.plot(steps[finite], mean, color=PALETTE["model"], linewidth=2)
-    end_label(axes, f" {mean[-1]:.3g}\n running\n mean", steps[finite][-1], mean[-1])
+    end_label(axes, f" {mean[-1]:.3g}" + (ema > 0) * "\n running\n mean", steps[finite][-1], mean[-1])
     # from 0, to show how far there is to go; and one spike must not flatten the rest
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), mean.max(), 1e-12))
     axes.set_xlim(steps.min(), max(steps.max(), steps.min() + 1e-9))

@@ -47,7 +47,7 @@ def tokens(tokens: Tensor, title: str | None = None) -> Picture:
     figure = blank_figure(640, height + 90)
     axes = draw_table(figure, (0.09, 46 / (height + 90), 0.88, height / (height + 90)), table)
     axes.set_title(title, loc="left", fontsize=TITLE, **TEXT)
-    return finished(figure, f"{title}: a table of grays, one row a token")
+    return finished(figure, f"{title}: a table of grays, one row per token")
 
 
 def heatmaps(
@@ -85,7 +85,7 @@ def difference(first: Tensor, second: Tensor, after: str = "the change", title: 
     pair = [x - shared for x in pair]
     gap = float((pair[0] - pair[1]).abs().max())
     size = float(torch.stack(pair).abs().max())
-    captions = ["before", f"after {after}", f"difference: at most {gap:.1g}"]
+    captions = ["before", f"after {after}", f"difference: at most {gap:.2g}"]
     same = "No difference" if gap <= 1e-5 * size else "A difference"
     zoom = max(1, min(330 // pair[0].shape[0], 260 // pair[0].shape[1]))  # there is room for three large ones
     three = [enlarge(x, zoom) for x in (*pair, pair[0] - pair[1])]
@@ -124,7 +124,7 @@ def cut_up(pixels: Tensor, patch_size: int, side: int = SIDE) -> np.ndarray:
     """Patches moved apart, about `side` wide on the page: (height, width, 3) uint8, drawn at `DENSITY`."""
     height, width = pixels.shape[1:]
     rows, columns = patch_grid(height, width, patch_size)
-    gap = DENSITY * (6 if columns <= 7 else 3 if columns <= 14 else 1)
+    gap = patch_gap(columns)
     zoom = max(1, (DENSITY * side - gap * (columns - 1)) // width)
     large, patch = enlarge(pixels, zoom).expand(3, -1, -1), zoom * patch_size
     page = torch.full((3, rows * (patch + gap) - gap, columns * (patch + gap) - gap), 255, dtype=torch.uint8)
@@ -133,6 +133,11 @@ def cut_up(pixels: Tensor, patch_size: int, side: int = SIDE) -> np.ndarray:
             there = large[:, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
             page[:, i * (patch + gap) :, j * (patch + gap) :][:, :patch, :patch] = there
     return page.permute(1, 2, 0).numpy()  # (3, h, w) -> (h, w, 3)
+
+
+def patch_gap(columns: int) -> int:
+    """The gap between so many patches in a row, in pixels of the file."""
+    return DENSITY * (6 if columns <= 7 else 3 if columns <= 14 else 1)
 
 
 def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float, float]) -> None:
@@ -146,7 +151,8 @@ def draw_cut(figure, cut: np.ndarray, grid: tuple[int, int], corner: tuple[float
     left, bottom = corner
     figure.figimage(cut, DENSITY * left, DENSITY * bottom)  # pixel by pixel, never blurred
     width, height = (side / DENSITY for side in figure.canvas.get_width_height())
-    step_y, step_x = cut.shape[0] / DENSITY / rows, cut.shape[1] / DENSITY / columns
+    gap = patch_gap(columns)
+    step_y, step_x = ((side + gap) / DENSITY / count for side, count in zip(cut.shape, grid, strict=False))
     if step_x < 24:
         return
     size = 12 if step_x > 36 else 9
@@ -162,5 +168,6 @@ def draw_table(figure, box: tuple, table: Tensor):
     axes = bare_axes(figure, box, "the numbers of a token", "tokens")
     axes.imshow(table.numpy(), cmap="gray", aspect="auto", interpolation="nearest")
     for axis, count in ((axes.yaxis, table.shape[0]), (axes.xaxis, table.shape[1])):
-        axis.set_ticks(sorted({0, count - 1}))
+        few = range(0, count - 2, 4) if axis is axes.yaxis and count <= 24 else ()
+        axis.set_ticks(sorted({0, count - 1, *few}))
     return axes

@@ -8,8 +8,9 @@ from torch import Tensor
 from dit_course.patches import patch_grid
 from dit_course.show.arrays import enlarge, require_one_each
 from dit_course.show.axes import add_axes, bare_axes, colors, finished, headline, log_ticks, note
-from dit_course.show.layout import CAPTION, DENSITY, LETTER, MARGIN, PALETTE, TEXT, TITLE, Picture, blank_figure
+from dit_course.show.layout import CAPTION, DENSITY, INK, LETTER, MARGIN, PALETTE, TEXT, TITLE, Picture, blank_figure
 from dit_course.show.lesson_01_patches import one_image
+from dit_course.show.text import percent
 
 SIDE = 224  # of an image and of a map, in pixels of the page
 LINE = (0xDD, 0xDD, 0xDD)  # between the cells of a map
@@ -34,7 +35,7 @@ def map_pixels(weights: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
     rows, columns = grid
     count, colors = rows * columns, heat(weights)
     extra = -(-(len(weights) - count) // columns)  # rows of registers
-    gap = max(2, cell // 4) if extra else 0
+    gap = register_gap(cell) if extra else 0
     panel = np.full(((rows + extra) * cell + gap, columns * cell, 3), 255, dtype=np.uint8)
     panel[: rows * cell] = cells(colors[:count].reshape(rows, columns, 3), cell)
     for row in range(extra):
@@ -42,6 +43,11 @@ def map_pixels(weights: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
         top = (rows + row) * cell + gap
         panel[top : top + cell, : few.shape[1] * cell] = cells(few, cell)
     return panel
+
+
+def register_gap(cell: int) -> int:
+    """The gap between patches and registers, in pixels of the file."""
+    return max(4, cell // 4)
 
 
 def cells(colors: np.ndarray, cell: int) -> np.ndarray:
@@ -64,7 +70,7 @@ def frame(
     """Draw a frame around one cell of an image or a map, in place; a token that is no patch stands beneath."""
     rows, columns = grid
     top, left = (cell * place for place in divmod(number, columns))
-    top += max(2, cell // 4) if number >= rows * columns else 0
+    top += register_gap(cell) if number >= rows * columns else 0
     if top + cell > len(panel):
         return  # an image has no registers
     thick = min(thick, max(1, cell // 4))
@@ -101,7 +107,7 @@ def attention_map(image: Tensor, weights: Tensor, query: int, patch_size: int, t
     for panel in pair:
         frame(panel, query, grid, cell)
     title = title or f"Where patch {query} looks"
-    most = f"green: {float(weights.max()):.2g}, white: 0"
+    most = f"green: {percent(float(weights.max()))}, white: 0"
     return _panels(pair, ["the picture", most], title, f"{title}: a picture, and beside it a map of weights, {most}")
 
 
@@ -123,7 +129,7 @@ def attention_from_patch(
     maps = [map_pixels(row, grid, cell) for row in weights]
     for panel in maps:
         if query is not None:
-            frame(panel, query, grid, cell)
+            frame(panel, query, grid, cell, ink=INK)
     title = title or f"Where token {query} looks"
     return _panels(maps, captions, title, f"{title}: maps of weights: {', '.join(captions)}")
 

@@ -105,7 +105,7 @@ def block_changes(runs: Mapping[str, Sequence[float]], title: str | None = None)
 
 
 def init_race(runs: Mapping[str, Sequence[float]], title: str | None = None) -> Picture:
-    """Show the losses of several trainings, step by step, as running means with the steps faint behind them.
+    """Show the losses of several training runs, step by step, as running means with the steps faint behind them.
 
     runs: for each name its losses, all as long. A mean is drawn in the middle of the steps that it is taken over. The
     axis reaches as high as the highest mean: single steps may leave it.

@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dit_course.show.axes import LABEL, bar_axes, chart, colors, end_label, finished, headline, note
-from dit_course.show.layout import DENSITY, INK, PALETTE, Picture, blank_figure
+from dit_course.show.layout import CAPTION, DENSITY, INK, PALETTE, Picture, blank_figure
+from dit_course.show.lesson_02_attention import heat
 from dit_course.show.text import GRAYS, color_bar, paste, percent, short, write
 
 WIDTH, HEIGHT = 820, 268  # of the picture of a network's activations, in pixels of the page
 TOP, LEFTS = 36, (9, 240, 560)  # of its three parts
 MOST_MAPS = 4
+GREENS = heat(torch.linspace(0, 1, 256))  # of attention, from none to most
 
 
 def token_norms(norms: Tensor, registers: int, title: str | None = None) -> Picture:
@@ -37,7 +40,7 @@ def token_norms(norms: Tensor, registers: int, title: str | None = None) -> Pict
     blocks = np.arange(len(table))
     axes.fill_between(blocks, low, high, color=PALETTE["data"], alpha=0.2, linewidth=0)
     axes.plot(blocks, middle, color=PALETTE["data"], linewidth=2, marker="o", markersize=4)
-    end_label(axes, "  patches\n  (98 % in\n  the band)", blocks[-1], middle[-1], PALETTE["data"])
+    end_label(axes, "  patches\n  (98% in\n  the band)", blocks[-1], middle[-1], PALETTE["data"])
     for line in of_registers.T:
         axes.plot(blocks, line, color=PALETTE["model"], linewidth=1.5, marker="s", markersize=4)
     if registers:
@@ -167,7 +170,7 @@ def _paint_norms(page: np.ndarray, of_patches: np.ndarray, of_registers: np.ndar
     write(page, "registers", beside + width / 2, top + height + 18, align="center")
     more = "≥ " if of_registers.max(initial=0) > longest else ""  # registers may be longer than white shows
     numbers = ["0", f"{longest / 2:.1f}", f"{more}{longest:.1f}"]
-    color_bar(page, GRAYS, (top, beside + width + 10, height), numbers)
+    color_bar(page, GRAYS, (top, beside + width + 10, height), numbers, CAPTION)
 
 
 def _paint_attention(page: np.ndarray, attention: np.ndarray, grid: tuple[int, int], tokens: int) -> None:
@@ -176,11 +179,13 @@ def _paint_attention(page: np.ndarray, attention: np.ndarray, grid: tuple[int, i
     for number in range(shown):
         row, column = divmod(number, 2)
         corner = TOP + 118 * row, LEFTS[2] + 104 * column
-        tall, _ = _paint(page, attention[:, number].reshape(grid) / top, corner, 90)
+        shares = (attention[:, number].reshape(grid) / top * (len(GREENS) - 1)).round().astype(int)
+        tall, _ = _paint(page, GREENS[shares] / 255, corner, 90)
         text = f"register {number + 1}: {_percent(float(attention[:, number].mean()))}"
-        write(page, text, corner[1], corner[0] + tall + 13, 10)
+        write(page, text, corner[1], corner[0] + tall + 15)
     numbers = [percent(top * share) for share in (0, 0.5, 1)]
-    color_bar(page, GRAYS, (TOP, LEFTS[2] + 104 * min(shown, 2), 90), numbers)
+    height = corner[0] + tall - TOP  # down to the last map
+    color_bar(page, GREENS, (TOP, LEFTS[2] + 104 * min(shown, 2), height), numbers, CAPTION)
 
 
 def _percent(share: float) -> str:

@@ -109,6 +109,7 @@ def density_axes(title: str = ""):
     axes.set_xlim(0, 1)
     _beside(figure, 0.86, "noise", "uniform", f"t < {EDGE}: {EDGE:.1%}", f"t > {1 - EDGE}: {EDGE:.1%}")
     _beside(figure, 0.58, "model", "logit-normal")
+    _beside(figure, 0.21, "guidance", "the bands:", f"t < {EDGE} and t > {1 - EDGE}")
     return figure, axes
 
 
@@ -162,7 +163,7 @@ def field(arrows: Mapping[str, tuple[Tensor, Tensor]], title: str, behind: Tenso
     figure, panels = _panels(list(arrows), title)
     for axes, (places, velocities) in zip(panels, arrows.values(), strict=True):
         if behind is not None:
-            axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2, alpha=0.2, markeredgewidth=0)
+            axes.plot(*_numbers(behind, 2).T, "o", color=PALETTE["data"], markersize=2.5, alpha=0.4, markeredgewidth=0)
         back = -_numbers(velocities, 2)
         axes.quiver(*_numbers(places, 2).T, *back.T, color=PALETTE["model"], angles="xy", scale=32, width=0.005)
     return _picture(figure, f"{title}. Arrows in the plane: {', '.join(arrows)}")

@@ -8,12 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.show.arrays import enlarge, require_one_each
-from dit_course.show.axes import LABEL, add_axes, chart, colors, end_label, finished, headline, note, spread
+from dit_course.show.axes import LABEL, T_AXIS, add_axes, chart, colors, end_label, finished, headline, note, spread
 from dit_course.show.figures import exponential_mean
 from dit_course.show.layout import CAPTION, DENSITY, INK, PALETTE, TEXT, TITLE, Picture, blank_figure, rendered
 from dit_course.show.text import paste, write
 
 ORDER = ("model", "noise", "guidance", "data")  # colors of curves, in this order
+DARK = {PALETTE["noise"]: "#6a6a6a"}  # for text, which needs more contrast than a line
 PAGE, TILE, ROWS = 820, 42, 6  # of a training run: its width, a sample's side, and the number of rows of samples
 MOST_POINTS = 1500  # that a loss curve is drawn with
 
@@ -39,7 +40,7 @@ def loss_curves(runs: Mapping[str, Sequence[float]], window: int = 9, title: str
     start = max(values[0] for values in medians.values())
     axes.set_ylim(0, 1.1 * min(everything.max(initial=1e-9), 2 * start if np.isfinite(start) else np.inf))
     axes.set_xlim(0, max(len(values) for values in medians.values()))
-    _name_ends(axes, medians)
+    _name_ends(axes, medians, max(map(len, medians.values())), colors(medians, *ORDER))
     return finished(figure, f"{title}. Line chart of the running medians of {len(runs)} losses; at the end {ends}")
 
 
@@ -105,7 +106,7 @@ def loss_by_time(
     times: Sequence[float],
     losses: Mapping[str, Sequence[float]],
     ends: tuple[float, float] | None = None,
-    title: str = "The loss, bin by bin of t",
+    title: str = "The loss at each t",
 ) -> Picture:
     """Show the loss at each time t, one line for each network.
 
@@ -113,16 +114,17 @@ def loss_by_time(
     """
     for name, values in losses.items():
         require_one_each(values, times, "losses", "times", name)
-    figure, axes = _chart(680, 330, (0.09, 0.15, 0.68, 0.74), "t (0 is data, 1 is noise)", "loss", title)
-    for values, color in zip(losses.values(), colors(losses, "noise", "model", "data", "guidance"), strict=True):
+    figure, axes = _chart(680, 330, (0.09, 0.15, 0.68, 0.74), T_AXIS, "loss", title)
+    inks = colors(losses, "noise", "model", "data", "guidance")
+    for values, color in zip(losses.values(), inks, strict=True):
         axes.plot(times, values, color=color, linewidth=2, marker="o", markersize=4)
     axes.set_ylim(0, 1.12 * max(max(values) for values in losses.values()))
-    _name_ends(axes, losses, times[-1])
+    _name_ends(axes, losses, 1.02, inks)
     axes.set_xlim(-0.02, 1.02)
     summary = ""
     if ends is not None:
         axes.plot([0, 1], ends, "D", color=PALETTE["guidance"], markersize=8, clip_on=False, zorder=5)
-        for t, shift, align in ((0, (10, 10), "left"), (1, (-10, -16), "right")):
+        for t, shift, align in ((0, (10, 10), "left"), (1, (-10, -22), "right")):
             text = f"least possible: {ends[t]:.2f}"
             note(axes, text, (t, ends[t]), shift, ha=align, color=PALETTE["guidance"])
         summary = f"; the least possible is {ends[0]:.2f} at t = 0 and {ends[1]:.2f} at t = 1"
@@ -169,7 +171,7 @@ def training(
     """Show a training run: the loss so far, and beside it samples of the network, a row for each time.
 
     losses: of every step. strips: at most six pairs of a time ("1:30") and samples (n, C, H, W) uint8, n at most ten.
-    captions: one a column.
+    captions: one per column.
     """
     figure, height = blank_figure(PAGE, 352), 352
     title = title or (f"{len(losses):,} steps" if len(losses) else "Before the first step")
@@ -203,11 +205,11 @@ def tiles(pictures: Tensor) -> np.ndarray:
 def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -> Picture:
     """Show what other recipes reach in the same time: a row for each, a dot for each training run.
 
-    rows: dicts with name, patch_size, width, depth, batch_size, lr, images_per_second, steps, class_accuracy, seed.
+    rows: dicts with name, patch_size, width, depth, lr, steps, class_accuracy, frechet_distance.
     goal: the place of a vertical line. title: None names the best. Raises ValueError when there are none.
     """
     if not rows:
-        raise ValueError("there are no trainings to show: was the table of experiments empty?")
+        raise ValueError("there are no training runs to show: was the table of experiments empty?")
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["name"], []).append(row)
@@ -219,25 +221,26 @@ def recipes(rows: Sequence[dict], goal: float = 0.8, title: str | None = None) -
     headline(figure, title, 10, 22, TITLE if len(title) < 72 else CAPTION)
     box = (0.585, 40 / height, 0.39, (height - 108) / height)
     axes = add_axes(figure, box, "in the class asked for")
-    columns = (("recipe", 10), ("patch", 178), ("width x depth", 225), ("batch", 322), ("rate", 366), ("steps", 420))
+    columns = (("recipe", 10), ("patch", 178), ("width x depth", 225), ("rate", 322), ("steps", 366), ("Fréchet", 418))
     for name, x in columns:
         figure.text(x / PAGE, 1 - 56 / height, name, **{**LABEL, "color": "#555555"})
     for number, name in enumerate(order):
         row, y = groups[name][0], 40 + (height - 108) * (number + 0.5) / len(order) - 4
-        steps = mean(row["steps"] for row in groups[name])
-        cells = (name, row["patch_size"], f"{row['width']} x {row['depth']}", row["batch_size"], f"{row['lr']:g}")
-        for cell, (_, x) in zip((*cells, f"{steps:,.0f}"), columns, strict=True):
+        steps, distance = (mean(row[key] for row in groups[name]) for key in ("steps", "frechet_distance"))
+        cells = (name, row["patch_size"], f"{row['width']} x {row['depth']}", f"{row['lr']:g}")
+        for cell, (_, x) in zip((*cells, f"{steps:,.0f}", f"{distance:.1f}"), columns, strict=True):
             figure.text(x / PAGE, y / height, str(cell), **LABEL)
         values = [row["class_accuracy"] for row in groups[name]]
         axes.plot(values, [number] * len(values), "o", color=PALETTE["model"], markersize=7, clip_on=False)
-        axes.plot([mean(values)] * 2, [number - 0.3, number + 0.3], color=INK, linewidth=2)
+        if len(values) > 1:
+            axes.plot([mean(values)] * 2, [number - 0.3, number + 0.3], color=INK, linewidth=2)
     axes.axvline(goal, color=PALETTE["guidance"], linewidth=1.5, linestyle="--")
     axes.set_ylim(-0.5, len(order) - 0.5)
     axes.set_yticks([])
     axes.set_xlim(min(0.5, *(row["class_accuracy"] for row in rows)) - 0.02, 1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     summary = "; ".join(f"{name} {mean(row['class_accuracy'] for row in groups[name]):.0%}" for name in reversed(order))
-    return finished(figure, f"{title}. Means of {len(rows)} trainings: {summary}")
+    return finished(figure, f"{title}. Means of {len(rows)} training runs: {summary}")
 
 
 def _chart(width: float, height: float, box: tuple, x: str, y: str, title: str):
@@ -258,17 +261,20 @@ def _draw_losses(axes, losses: np.ndarray) -> None:
     every = max(1, len(steps) // MOST_POINTS)
     axes.plot(steps[::every], losses[finite][::every], color=PALETTE["model"], alpha=0.3, linewidth=0.7)
     axes.plot(steps[::every], means[::every], color=PALETTE["model"], linewidth=2)
-    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 18), ha="right")
+    back = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # the faint line passes behind
+    note(axes, f"{means[-1]:.3f}", (steps[-1], means[-1]), (-2, 9), ha="right", bbox=back)
     axes.set_ylim(0, 1.08 * max(np.quantile(losses[finite], 0.995), means[-1], 1e-9))
     axes.set_xlim(0, max(10, steps[-1]))
 
 
-def _name_ends(axes, lines: Mapping[str, Sequence[float]], x: float | None = None) -> None:
-    """Write the names of lines at their right ends, moved apart where they would touch."""
+def _name_ends(axes, lines: Mapping[str, Sequence[float]], x: float, inks: Sequence[str]) -> None:
+    """Write the names of lines beside their right ends, in their colors, moved apart where they would touch."""
     low, high = axes.get_ylim()
     ends = [min(values[-1], high) if math.isfinite(values[-1]) else high for values in lines.values()]
-    for (name, values), y in zip(lines.items(), spread(ends, 0.075 * (high - low)), strict=True):
-        end_label(axes, f"  {name}", len(values) if x is None else x, y)
+    gap = 0.075 * (high - low)
+    upwards, downwards = spread(ends, gap), spread([-end for end in reversed(ends)], gap)[::-1]
+    for name, up, down, ink in zip(lines, upwards, downwards, inks, strict=True):
+        end_label(axes, f"  {name}", x, (up - down) / 2, DARK.get(ink, ink))
 
 
 def _require_lines(lines: Mapping[str, Sequence[float]]) -> None:

@@ -104,5 +104,5 @@ def short(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in at most two digits that count: 12 %, 1.4 %, 0.06 %."""
-    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.2g} %"
+    """A share in at most two digits that count: 12%, 1.4%, 0.06%."""
+    return f"{100 * share:.0f}%" if share >= 0.0995 or share == 0 else f"{100 * share:.2g}%"

@@ -53,7 +53,7 @@ def how_far(got: Tensor, expected: Tensor, wrong: Tensor) -> str:
     furthest = (_plain(got) - _plain(expected)).abs().nan_to_num(0, 0).max().item()
     here = ", ".join(map(str, first))
     share = max(100 * wrong.float().mean().item(), 1)
-    which = _place(wrong) or f"{min(share, 99) if not wrong.all() else 100:.0f} % of the values are wrong"
+    which = _place(wrong) or f"{min(share, 99) if not wrong.all() else 100:.0f}% of the values are wrong"
     return f"{which}, by up to {furthest:.2g}; the first, at [{here}], is {instead}"
 
 

@@ -4,6 +4,7 @@
         "double",
         reference=dit_course.room.double,
         lesson="02",
+        number=1,
         cases=lambda draw: [Case((draw.normal(2, 3),), "2 rows of 3"), Case((draw.normal(*draw.sizes(2)),), "a table")],
         mistakes=[
             "you squared it: doubling is adding to itself",
@@ -71,6 +72,7 @@ class Exercise:
 
     reference: the course's own version, handed back until then. cases: makes them from a `Draw`, the simplest first.
     mistakes: hints, each followed by its wrong versions; kept as a list of `MatchesOutput` and `MatchesRule`.
+    number: of the exercise in its lesson, as the notebook counts; 0 in an appendix.
     picture: makes of a result of the first case a picture (C, H, W), to be drawn when the values are wrong.
     partly: what is asked when the answer is right on some inputs and wrong on others, and no mistake fits:
     `SIZES`, `OTHERWISE`, or a question of the exercise's own.
@@ -85,6 +87,7 @@ class Exercise:
     mistakes: Sequence[str | Callable | MatchesRule] = ()
     praise: str = "Same as the course's"
     picture: Callable[[Tensor], Tensor] | None = None
+    number: int = 0
     tolerance: float = 1e-4
     partly: str = SIZES
     free: tuple[str, ...] = ()
@@ -96,6 +99,11 @@ class Exercise:
         self.__name__ = self.name
         self.mistakes = with_hints(self.mistakes)
         exercises.append(self)
+
+    @property
+    def label(self) -> str:
+        """Where the exercise is, as its notebook says: 1.4."""
+        return f"{int(self.lesson)}.{self.number}" if self.number else "appendix"
 
     def __call__(self, answer: object, seed: int | None = None, seconds: float | None = None):
         """Check an answer; returns it when it is right and the course's own until then.

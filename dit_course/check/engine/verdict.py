@@ -2,8 +2,10 @@
 
 import contextlib
 import html
+import math
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ def announce(exercise, verdict: Verdict) -> None:
         verdicts[exercise.name] = verdict
     if verdict.status != RIGHT and strict():
         raise AssertionError(f"{exercise.name}: {verdict}")
-    print(verdict)
+    print(_wrapped(str(verdict)))
     _display(verdict.picture)
     if verdict.status == NOT_YET:
         print(f"Until it is right: {GOING_ON}")
@@ -103,8 +105,8 @@ class Progress:
     """What is solved so far: the last line of a cell shows it."""
 
     def __init__(self, lessons: list[str]):
-        chosen = sorted((e for e in exercises if e.lesson in lessons), key=lambda e: e.lesson)
-        self.rows = [(e.lesson, e.name, verdicts.get(e.name, Verdict(NOT_TRIED))) for e in chosen]
+        chosen = sorted((e for e in exercises if e.lesson in lessons), key=lambda e: (e.lesson, e.number or math.inf))
+        self.rows = [(e.label, e.name, verdicts.get(e.name, Verdict(NOT_TRIED))) for e in chosen]
 
     @property
     def solved(self) -> int:
@@ -112,16 +114,16 @@ class Progress:
         return sum(verdict.status == RIGHT for _, _, verdict in self.rows)
 
     def __str__(self) -> str:
-        lines = [f"  {MARKS[v.status]} {lesson}  {name:<28} {_line(v)}" for lesson, name, v in self.rows]
+        lines = [f"  {MARKS[v.status]} {label:<8} {name:<28} {_line(v)}" for label, name, v in self.rows]
         return "\n".join([f"{self.solved} of {len(self.rows)} exercises solved", *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{MARKS[v.status]}</td><td>{lesson}</td><td><code>{name}</code></td>"
-            f'<td style="text-align:left">{html.escape(_line(v))}</td></tr>'
-            for lesson, name, v in self.rows
+            "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+            for label, name, v in self.rows
+            for cells in [(MARKS[v.status], label, f"<code>{name}</code>", html.escape(_line(v)))]
         )
         return f"<p><b>{self.solved} of {len(self.rows)} exercises solved</b></p><table>{rows}</table>"
 
@@ -134,3 +136,9 @@ def progress(lesson: str | None = None) -> Progress:
 
 def _line(verdict: Verdict) -> str:
     return verdict.status + (f": {verdict.reason}" if verdict.status == NOT_YET else "")
+
+
+def _wrapped(text: str, letters: int = 100) -> str:
+    """Lines that end at spaces: left alone, a notebook breaks them in the middle of a word."""
+    wrap = textwrap.TextWrapper(letters, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill(line) for line in text.splitlines())

@@ -63,6 +63,7 @@ patchify = Exercise(
     "patchify",
     reference=patches.patchify,
     lesson="01",
+    number=1,
     cases=lambda draw: [Case((images, p), label(images, p)) for images, p in image_inputs(draw)],
     mistakes=[
         *TOKEN_MISTAKES,
@@ -102,6 +103,7 @@ unpatchify = Exercise(
     reference=patches.unpatchify,
     refused=lambda draw: [Case((draw.normal(2, 5, 12), 2, 3, 4, 4), "5 tokens for 4 patches")],
     lesson="01",
+    number=2,
     cases=token_cases,
     mistakes=[
         "rows and columns of patches are swapped: the first tokens belong side by side, in the first row",
@@ -161,6 +163,7 @@ PatchEmbed = Exercise(
     reference=patches.PatchEmbed,
     exact=True,
     lesson="01",
+    number=3,
     cases=embed_cases,
     mistakes=[
         *[embedded(mistake) for mistake in TOKEN_MISTAKES],
@@ -216,6 +219,7 @@ sincos_position_embedding = Exercise(
     reference=patches.sincos_position_embedding,
     refused=lambda draw: [Case((2, 3, 6), "a width of 6")],
     lesson="01",
+    number=5,
     partly="is one size taken for another, or written as a number? Does a step like 1 / n reach once too far?",
     cases=position_cases,
     mistakes=[
@@ -280,6 +284,7 @@ overlapping_patches = Exercise(
     "overlapping_patches",
     reference=overlapping,
     lesson="01",
+    number=6,
     cases=overlapping_cases,
     mistakes=[
         IN_PATCH,

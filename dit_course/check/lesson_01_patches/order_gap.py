@@ -65,6 +65,7 @@ order_gap = Exercise(
     "order_gap",
     reference=gap,
     lesson="01",
+    number=4,
     cases=order_cases,
     mistakes=[
         "you compare outputs of different tokens: after the shuffle, place i belongs to token order[i]",

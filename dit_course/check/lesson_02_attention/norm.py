@@ -102,6 +102,7 @@ RMSNorm = Exercise(
     "RMSNorm",
     reference=by_hand,  # the lesson goes on to the package's, fused on a GPU
     lesson="02",
+    number=3,
     partly=OTHERWISE,
     cases=norm_cases,
     mistakes=[

@@ -23,6 +23,7 @@ register_share = Exercise(
     "register_share",
     reference=share,
     lesson="02",
+    number=6,
     cases=map_cases,
     mistakes=[
         "that is what the registers give to the patches: a row is a query, so the patches are rows here",

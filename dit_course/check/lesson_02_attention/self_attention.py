@@ -135,6 +135,7 @@ SelfAttention = Exercise(
     exact=True,
     refused=lambda draw: [Case((6, 4), "a width of 6 and 4 heads")],
     lesson="02",
+    number=4,
     partly=OTHERWISE,
     cases=attention_cases,
     mistakes=[
@@ -265,6 +266,7 @@ attention_in_chunks = Exercise(
     "attention_in_chunks",
     reference=in_chunks,
     lesson="02",
+    number=5,
     partly="any number of axes may stand in front, even none: do yours count from the end? Is the last chunk shorter?",
     cases=chunk_cases,
     mistakes=[

@@ -86,6 +86,7 @@ attention_weights = Exercise(
     "attention_weights",
     reference=attention.attention_weights,
     lesson="02",
+    number=1,
     cases=weight_cases,
     mistakes=[
         "your columns sum to 1, not your rows: the softmax goes over the keys, which axis is that?",
@@ -177,6 +178,7 @@ split_heads = Exercise(
     "split_heads",
     reference=attention.split_heads,
     lesson="02",
+    number=2,
     cases=split_cases,
     mistakes=[
         (
@@ -214,6 +216,7 @@ merge_heads = Exercise(
     "merge_heads",
     reference=attention.merge_heads,
     lesson="02",
+    number=2,
     cases=merge_cases,
     mistakes=[
         (

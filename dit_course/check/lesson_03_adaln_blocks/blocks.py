@@ -115,6 +115,7 @@ DiTBlock = Exercise(
     "DiTBlock",
     reference=blocks.DiTBlock,
     lesson="03",
+    number=4,
     cases=block_cases,
     mistakes=[
         "the condition is not used: shift, scale and gate come from `self.modulation(F.silu(condition))`",
@@ -205,6 +206,7 @@ FinalLayer = Exercise(
     "FinalLayer",
     reference=blocks.FinalLayer,
     lesson="03",
+    number=5,
     cases=final_cases,
     mistakes=[
         "the condition is not used: shift and scale come from `self.modulation(F.silu(condition))`",

@@ -57,6 +57,7 @@ TimestepEmbedder = Exercise(
     exact=True,
     refused=lambda draw: [Case((8, 5), "5 sinusoids")],
     lesson="03",
+    number=1,
     free=("t",),
     partly="are the frequencies those in `self.frequencies`, and is no size written into the code as a number?",
     cases=time_cases,
@@ -130,6 +131,7 @@ modulate = Exercise(
     "modulate",
     reference=conditioning.modulate,
     lesson="03",
+    number=3,
     cases=modulate_cases,
     mistakes=[
         "the 1 is missing: a scale of zero must leave x as it is, so the factor is 1 + scale",

@@ -152,6 +152,7 @@ LabelEmbedder = Exercise(
     reference=conditioning.LabelEmbedder,
     refused=refused_labels,
     lesson="03",
+    number=2,
     partly="which labels are dropped in training, and which number do they become?",
     cases=label_cases,
     mistakes=[

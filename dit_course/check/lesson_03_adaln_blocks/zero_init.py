@@ -156,6 +156,7 @@ block_changes = Exercise(
     "block_changes",
     reference=changes,
     lesson="03",
+    number=6,
     partly=OTHERWISE,
     cases=model_cases,
     mistakes=[

@@ -80,6 +80,7 @@ count_parameters = Exercise(
     "count_parameters",
     reference=scaling.count_parameters,
     lesson="04",
+    number=4,
     partly=OTHERWISE,
     cases=count_cases(scaling.count_parameters, PARAMETER_MISTAKES),
     praise="Every part agrees with the network itself",
@@ -89,6 +90,7 @@ count_multiply_adds = Exercise(
     "count_multiply_adds",
     reference=scaling.count_multiply_adds,
     lesson="04",
+    number=5,
     partly=OTHERWISE,
     cases=count_cases(scaling.count_multiply_adds, WORK_MISTAKES),
     praise="Every part agrees with what PyTorch counts",
@@ -176,6 +178,7 @@ resized = Exercise(
     "resized",
     reference=larger,
     lesson="04",
+    number=6,
     partly="`image_size` is a number or a pair: does your code take either?",
     cases=resize_cases,
     mistakes=[

@@ -119,6 +119,7 @@ DiT = Exercise(
     reference=dit.DiT,
     refused=refused_inputs,
     lesson="04",
+    number=3,
     partly=OTHERWISE,
     cases=network_cases,
     mistakes=[

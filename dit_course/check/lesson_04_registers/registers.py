@@ -62,6 +62,7 @@ append_registers = Exercise(
     "append_registers",
     reference=dit.append_registers,
     lesson="04",
+    number=1,
     cases=append_cases,
     mistakes=[
         "the registers stand in front: here they go behind the patches, so that `[:, :patches]` stays the picture",
@@ -98,6 +99,7 @@ drop_registers = Exercise(
     "drop_registers",
     reference=dit.drop_registers,
     lesson="04",
+    number=2,
     cases=drop_cases,
     mistakes=[
         "your answer is its input, unchanged: the registers are still there",

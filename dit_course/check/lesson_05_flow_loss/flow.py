@@ -72,6 +72,7 @@ interpolate = Exercise(
     "interpolate",
     reference=flow.interpolate,
     lesson="05",
+    number=1,
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, noise, t), label) for x, noise, t, label in flow_inputs(draw)],
     mistakes=[
@@ -112,6 +113,7 @@ velocity_target = Exercise(
     "velocity_target",
     reference=flow.velocity_target,
     lesson="05",
+    number=2,
     cases=lambda draw: [Case((x, noise), label) for x, noise, _, label in flow_inputs(draw)[:3]],
     mistakes=[
         "the sign is wrong: as t grows the picture moves towards the noise, and a velocity points where it goes",
@@ -138,6 +140,7 @@ data_from_velocity = Exercise(
     "data_from_velocity",
     reference=flow.data_from_velocity,
     lesson="05",
+    number=3,
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
     mistakes=[
@@ -175,6 +178,7 @@ noise_from_velocity = Exercise(
     "noise_from_velocity",
     reference=flow.noise_from_velocity,
     lesson="05",
+    number=4,
     partly=ANY_AXES,
     cases=lambda draw: [Case((x, v, t), label) for x, v, t, label in flow_inputs(draw)],
     mistakes=[
@@ -225,6 +229,7 @@ RectifiedFlow = Exercise(
     reference=flow.RectifiedFlow,
     refused=lambda draw: [Case(("never heard of",), "timesteps that have no such name")],
     lesson="05",
+    number=5,
     partly='one number is wanted for "mean" and one for each picture for "none": over which axes?',
     cases=loss_cases,
     mistakes=[

@@ -74,6 +74,7 @@ loss_at = Exercise(
     "loss_at",
     reference=at_one_time,
     lesson="05",
+    number=6,
     partly="your loss does not depend on `t` as it should: which times does your model see?",
     cases=time_cases,
     mistakes=[

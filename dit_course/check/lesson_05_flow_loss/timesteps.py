@@ -30,6 +30,7 @@ logit_normal = Exercise(
     "logit_normal",
     reference=flow.logit_normal,
     lesson="05",
+    number=7,
     partly="what should mean and std do to the normal numbers?",
     cases=lambda draw: [
         TimesCase((4000, *shape), label, seed=int(draw.sizes(1, 0, 10_000)[0]), reference=flow.logit_normal)
@@ -119,6 +120,7 @@ shift = Exercise(
     "shift",
     reference=shifted,
     lesson="05",
+    number=8,
     free=("t",),
     partly="does the factor stand wherever it should?",
     cases=shift_cases,

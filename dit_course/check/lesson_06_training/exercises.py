@@ -49,6 +49,7 @@ overfit = Exercise(
     "overfit",
     reference=training.overfit,
     lesson="06",
+    number=1,
     cases=overfit_cases,
     mistakes=[
         MatchesRule(
@@ -106,6 +107,7 @@ learning_rate = Exercise(
     "learning_rate",
     reference=training.learning_rate,
     lesson="06",
+    number=2,
     partly=OTHERWISE,
     cases=schedule_cases,
     mistakes=[
@@ -171,6 +173,7 @@ clip_gradients = Exercise(
     "clip_gradients",
     reference=clipped,
     lesson="06",
+    number=3,
     partly=OTHERWISE,
     cases=gradient_cases,
     mistakes=[
@@ -238,6 +241,7 @@ training_step = Exercise(
     "training_step",
     reference=training.training_step,
     lesson="06",
+    number=4,
     cases=step_cases,
     mistakes=[
         "gradients of earlier steps are still there in the next one, and new ones are added to them",
@@ -284,6 +288,7 @@ accumulate_gradients = Exercise(
     "accumulate_gradients",
     reference=accumulated,
     lesson="06",
+    number=5,
     partly=OTHERWISE,
     cases=part_cases,
     mistakes=[

@@ -24,6 +24,7 @@ running_average = Exercise(
     "running_average",
     reference=ema.running_average,
     lesson="07",
+    number=1,
     partly=OTHERWISE,
     cases=signals,
     mistakes=[
@@ -80,6 +81,7 @@ half_life = Exercise(
     "half_life",
     reference=ema.half_life,
     lesson="07",
+    number=2,
     free=("decay",),
     partly=OTHERWISE,
     cases=decays_of_all_kinds,
@@ -134,6 +136,7 @@ averaging_weights = Exercise(
     "averaging_weights",
     reference=ema.averaging_weights,
     lesson="07",
+    number=3,
     partly=OTHERWISE,
     cases=schedules,
     mistakes=[
@@ -192,6 +195,7 @@ EMA = Exercise(
     reference=ema.EMA,
     refused=lambda draw: [Case((torch.nn.Linear(2, 2), decay), f"a decay of {decay}") for decay in (1.0, -0.1)],
     lesson="07",
+    number=4,
     partly=OTHERWISE,
     cases=trainings,
     mistakes=[
@@ -265,6 +269,7 @@ power_decays = Exercise(
     "power_decays",
     reference=by_power,
     lesson="07",
+    number=5,
     partly=OTHERWISE,
     cases=widths,
     mistakes=[

@@ -43,6 +43,7 @@ convergence_order = Exercise(
     "convergence_order",
     reference=stretch_solutions.convergence_order,
     lesson="08",
+    number=5,
     partly=OTHERWISE,
     cases=order_cases,
     mistakes=[
@@ -126,6 +127,7 @@ repaired = Exercise(
     "repaired",
     reference=stretch_solutions.repaired,
     lesson="08",
+    number=6,
     partly=OTHERWISE,
     cases=repairs,
     mistakes=[

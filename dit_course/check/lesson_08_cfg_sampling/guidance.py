@@ -101,6 +101,7 @@ guided = Exercise(
     reference=sampling.guided,
     refused=lambda draw: [Case((Formula(None), None, 3.0), "cfg 3 and no labels")],
     lesson="08",
+    number=2,
     partly=OTHERWISE,
     cases=guidance_cases,
     mistakes=[

@@ -99,6 +99,7 @@ Sampler = Exercise(
     reference=sampling.Sampler,
     refused=lambda draw: [Case((Formula(4), 2, "never heard of"), "a solver that has no such name")],
     lesson="08",
+    number=7,
     partly=OTHERWISE,
     cases=samplings,
     mistakes=[
@@ -215,6 +216,7 @@ invert = Exercise(
     "invert",
     reference=sampling.invert,
     lesson="08",
+    number=8,
     partly=OTHERWISE,
     cases=inversions,
     mistakes=[

@@ -114,6 +114,7 @@ euler = Exercise(
     "euler",
     reference=sampling.euler,
     lesson="08",
+    number=1,
     partly=OTHERWISE,
     cases=solver_cases(sampling.euler),
     mistakes=[
@@ -143,6 +144,7 @@ heun = Exercise(
     "heun",
     reference=sampling.heun,
     lesson="08",
+    number=3,
     partly=OTHERWISE,
     cases=solver_cases(sampling.heun, cost=2),
     mistakes=[
@@ -193,6 +195,7 @@ ab2 = Exercise(
     "ab2",
     reference=sampling.ab2,
     lesson="08",
+    number=4,
     partly=OTHERWISE,
     cases=solver_cases(sampling.ab2),
     mistakes=[

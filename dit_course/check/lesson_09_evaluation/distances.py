@@ -48,6 +48,7 @@ gaussian_distance = Exercise(
     "gaussian_distance",
     reference=evaluation.gaussian_distance,
     lesson="09",
+    number=1,
     free=("covariance_a", "covariance_b"),
     partly=OTHERWISE,
     cases=gaussian_cases,
@@ -127,6 +128,7 @@ precision_recall = Exercise(
         for n, m in ((3, 9), (9, 3))
     ],
     lesson="09",
+    number=2,
     cases=cloud_cases,
     mistakes=[
         "precision and recall are swapped: precision asks how many of the *drawn* lie among the real",
@@ -213,6 +215,7 @@ nearest_neighbours = Exercise(
     "nearest_neighbours",
     reference=evaluation.nearest_neighbours,
     lesson="09",
+    number=3,
     partly=OTHERWISE,
     cases=picture_cases,
     mistakes=[

@@ -62,6 +62,7 @@ measure = Exercise(
     "measure",
     reference=evaluation.measure,
     lesson="09",
+    number=4,
     cases=measured_cases,
     mistakes=[
         *_remaining(),
@@ -100,6 +101,7 @@ pareto_front = Exercise(
     "pareto_front",
     reference=evaluation.pareto_front,
     lesson="09",
+    number=5,
     partly=OTHERWISE,
     cases=score_cases,
     mistakes=[
@@ -187,6 +189,7 @@ kernel_distance = Exercise(
     "kernel_distance",
     reference=evaluation.kernel_distance,
     lesson="09",
+    number=6,
     cases=feature_cases,
     mistakes=[
         "each sample is also paired with itself, and its kernel with itself is large: leave the diagonal out",

@@ -31,6 +31,7 @@ training_flops = Exercise(
     "training_flops",
     reference=scaling.training_flops,
     lesson="10",
+    number=1,
     partly=OTHERWISE,
     cases=training_cases,
     mistakes=[
@@ -74,6 +75,7 @@ even_tokens = Exercise(
     "even_tokens",
     reference=scaling.even_tokens,
     lesson="10",
+    number=2,
     partly=OTHERWISE,
     cases=even_cases,
     mistakes=[
@@ -121,6 +123,7 @@ fit_power_law = Exercise(
     "fit_power_law",
     reference=scaling.fit_power_law,
     lesson="10",
+    number=3,
     partly=OTHERWISE,
     cases=law_cases,
     mistakes=[
@@ -176,6 +179,7 @@ BatchShard = Exercise(
     "BatchShard",
     reference=rows.BatchShard,
     lesson="10",
+    number=4,
     partly=OTHERWISE,
     cases=share_cases,
     praise="Every row is computed once, by one process",
@@ -205,6 +209,7 @@ to_bfloat16 = Exercise(
     "to_bfloat16",
     reference=scaling.to_bfloat16,
     lesson="10",
+    number=5,
     partly=OTHERWISE,
     tolerance=1e-7,
     cases=rounding_cases,

@@ -30,6 +30,7 @@ straightness = Exercise(
     "straightness",
     reference=stretch_solutions.straightness,
     lesson="11",
+    number=1,
     partly=OTHERWISE,
     cases=bent_paths,
     mistakes=[
@@ -83,6 +84,7 @@ path_target = Exercise(
     "path_target",
     reference=few_steps.path_target,
     lesson="11",
+    number=2,
     partly="per_image(t, x_t) shapes times for pictures and for points: does yours fit one number of axes only?",
     cases=path_steps,
     mistakes=[
@@ -142,6 +144,7 @@ shortcut_target = Exercise(
     "shortcut_target",
     reference=few_steps.shortcut_target,
     lesson="11",
+    number=3,
     partly=OTHERWISE,
     cases=target_cases,
     mistakes=[
