@@ -36,7 +36,7 @@ def feature_clouds(real: Tensor, sets: Mapping[str, Tensor], title: str | None =
         row, column = divmod(number, columns)
         axes = figure.add_axes((0.015 + column * 0.33, 1 - (60 + 235 * row + 195) / height, 0.31, 195 / height))
         axes.scatter(*there[0].T, s=16, color="#cfcfcf", linewidths=0)
-        axes.scatter(*points.T, s=3, color=PALETTE[_color(name)], linewidths=0)
+        axes.scatter(*points.T, s=4, color=PALETTE[_color(name)], linewidths=0)
         point_axes(axes, *np.stack([low - pad, high + pad], axis=1), "#bbbbbb")
         axes.set_title(name, loc="left", pad=4, **LABEL)
     headline(figure, title)

@@ -62,7 +62,7 @@ def scaling(
     count = len({row["seed"] for row in rows})
     what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
     title = title or (f"More work, lower {what} at each patch size" if falls else f"More work, and the {what}")
-    _style(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
+    _style(axes, "FLOPs of the whole training run", METRICS.get(metric, metric.replace("_", " ")))
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     what = f"{len(rows)} trainings as dots, {count} seeds, against FLOPs, both axes logarithmic"
     return finished(figure, f"{title} {what}. {'; '.join(summary)}")
