@@ -33,10 +33,10 @@ def test_it_shows_what_the_sampler_draws(student):
     assert torch.equal(view._shown[0], sampled(student, 1, 3.0, [0, 1, 2], 5))
     view.steps.value, view.label.value = 4, 2
     assert torch.equal(view._shown[0], sampled(student, 4, 3.0, [2] * 10, 5))
-    assert view.status == "glove, guidance 3.0, seed 5, 4 evaluations a picture"
+    assert view.status == "glove, guidance 3.0, seed 5, 4 evaluations per picture"
     view.cfg.value, view.seed.value, view.label.value = 6.0, 6, EVERY_CLASS
     assert torch.equal(view._shown[0], sampled(student, 4, 6.0, [0, 1, 2], 6))
-    assert view.picture.alt == "every class, guidance 6.0, seed 6, 4 evaluations a picture"
+    assert view.picture.alt == "every class, guidance 6.0, seed 6, 4 evaluations per picture"
 
 
 def test_every_event_paints_the_final_images(student, monkeypatch):
@@ -44,7 +44,7 @@ def test_every_event_paints_the_final_images(student, monkeypatch):
     monkeypatch.setattr(view.canvas, "show", lambda grid, pixels, alt, status, rough: painted.append((status, rough)))
     for cfg in (3.0, 3.5, 4.0):
         view.cfg.value = cfg
-    caption = "every class, guidance {}, seed 0, 1 evaluation a picture"
+    caption = "every class, guidance {}, seed 0, 1 evaluation per picture"
     assert painted == [(caption.format(cfg), False) for cfg in ("3.0", "3.5", "4.0")]
 
 

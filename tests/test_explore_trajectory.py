@@ -158,12 +158,12 @@ def test_the_guidance_slider_has_an_interval_where_it_is_requested(model):
     view = explore.guidance(model, cfg=3.0, steps=4, interval=(0.0, 1.0))
     assert view.controls[-1].description == "interval"
     assert np.array_equal(shown(view), shown(plain))
-    assert "guided from t = 1.00 to 0.00, 8 evaluations a picture" in view.status
+    assert "guided t 1.00-0.00, 8 evaluations" in view.status
     view.interval.value = (0.0, 0.5)  # t = 1, 0.75, 0.5, 0.25: the last two are guided
-    assert "guided from t = 0.50 to 0.00, 6 evaluations a picture" in view.status
+    assert "guided t 0.50-0.00, 6 evaluations" in view.status
     assert not np.array_equal(shown(view), shown(plain))
     view.cfg.value = 1.0
-    assert "4 evaluations a picture" in view.status
+    assert ", 4 evaluations" in view.status
 
 
 def test_what_the_slider_says_about_cost_is_what_is_paid(model):

@@ -30,8 +30,8 @@ def test_iterates_say_how_much_closer_their_average_is():
 
 def test_profiles_say_what_is_left_of_the_start():
     shares = {"0.5": averaging_weights(torch.full((50,), 0.9)), "warm-up": averaging_weights(warmup_decays(0.9999, 50))}
-    assert show.profiles({"all": torch.tensor([1.0, 0.0])}).alt.startswith("Left of the start: all 100%")
-    assert show.profiles(shares).alt.startswith("Left of the start: 0.5 1%, warm-up less than 1%")
+    assert show.profiles({"all": torch.tensor([1.0, 0.0])}).alt.startswith("Share of the random start: 100% with all")
+    assert show.profiles(shares).alt.startswith("Share of the random start: 1% with 0.5, less than 1% with warm-up")
     assert show.profiles(shares, title="Three").alt.startswith("Three.")
     show.profiles(shares)
 

@@ -76,7 +76,7 @@ class FewSteps(View):
         pixels, (cfg, label, seed, steps) = self.sample(state), state
         labels = self.labels_of(label)
         name = label if label == EVERY_CLASS else self.names[label]
-        caption = f"{name}, guidance {cfg:.1f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} a picture"
+        caption = f"{name}, guidance {cfg:.1f}, seed {seed}, {steps} evaluation{'s' * (steps > 1)} per picture"
         self._shown = pixels, labels, caption
         if labels not in self._grids:  # its captions are drawn once
             self._grids[labels] = ImageGrid(pixels.shape, [self.names[i] for i in labels], columns=5)

@@ -163,7 +163,7 @@ class Guidance(View):
         if self.interval in self.controls:
             low, high = state.interval
             count = cost(state.cfg, state.steps, state.interval)
-            caption += f", guided from t = {high:.2f} to {low:.2f}, {count} evaluations a picture"
+            caption += f", guided t {high:.2f}-{low:.2f}, {count} evaluations"
         self._shown = pixels, state.labels, caption
         alt = f"{len(state.labels)} pictures: {caption}"
         self.canvas.show(self._grid(pixels, state.labels), pixels, alt, f"{caption}: {remark}", rough)

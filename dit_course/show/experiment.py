@@ -13,11 +13,12 @@ NAMES = {
 }
 
 
-def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | None = None) -> Picture:
+def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | None = None, x: str = "") -> Picture:
     """Show the rows of `load_experiment`: every training as a dot, those with the same seed joined by a line.
 
     rows: dicts with variant, seed and the metric. title: None states the means.
-    The mean of each variant stands above it. Raises ValueError when the metric is in no row.
+    A bar marks the mean of each variant. x: what the variants are, such as "registers".
+    Raises ValueError when the metric is in no row.
     """
     if not rows or any(metric not in row for row in rows):
         known = ", ".join(k for k in rows[0] if k not in ("variant", "seed", "steps")) if rows else "none"
@@ -28,9 +29,10 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     values = {(row["variant"], row["seed"]): row[metric] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     means = {name: mean(values[key] for key in values if key[0] == name) for name in variants}
+    parts = (f"{form.format(means[name])} with {f'{name} {x}'.strip()}" for name in variants)
     means_text = ", ".join(f"{name}: {form.format(means[name])}" for name in variants)
-    title = title or f"Means of {len(seeds)} seeds: {means_text}"
-    figure, axes = _chart(560, 330, (0.13, 0.12, 0.84, 0.76), "", label, title, -0.14)
+    title = title or f"Mean of {len(seeds)} seeds: {', '.join(parts)}"
+    figure, axes = _chart(560, 330, (0.13, 0.16, 0.84, 0.72), x, label, title, -0.14)
     for seed in seeds:
         line = [(i, values[name, seed]) for i, name in enumerate(variants) if (name, seed) in values]
         axes.plot(*zip(*line, strict=True), color=PALETTE["noise"], linewidth=1, zorder=1)
@@ -39,8 +41,7 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     room = (top - min(values.values())) or abs(top) or 1.0
     for i, name in enumerate(variants):
         axes.plot([i - 0.12, i + 0.12], [means[name]] * 2, color=INK, linewidth=2.5, zorder=3)
-        axes.text(i, top + 0.06 * room, f"mean {form.format(means[name])}", ha="center", va="bottom", **LABEL)
-    axes.set(xlim=(-0.5, len(variants) - 0.5), ylim=(min(values.values()) - 0.08 * room, top + 0.2 * room))
+    axes.set(xlim=(-0.5, len(variants) - 0.5), ylim=(min(values.values()) - 0.08 * room, top + 0.08 * room))
     axes.set_xticks(range(len(variants)), variants)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if "%" in form else f"{value:.3g}")
     alt = f"{title}. {label}, by variant; a dot for each of {len(rows)} trainings, joined by seed. Means: {means_text}"

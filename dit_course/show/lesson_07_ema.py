@@ -41,7 +41,7 @@ def quadratic_trajectories(path: Tensor, averages: Tensor, title: str | None = N
     path, averages = path.detach(), averages.detach()
     far, near = (float(points[-len(points) // 2 :].norm(dim=1).mean()) for points in (path, averages))
     title = title or f"The iterates stay {far / max(near, 1e-9):.1f} times as far from the minimum as their average"
-    figure, axes = _figure(title, 400)
+    figure, axes = _figure(title, 400, "weight 1", "weight 2")
     reach = 1.1 * float(path.abs().max())
     wide = 1.45 * reach  # as the axes are wider than high
     across, down = np.linspace(-wide, wide, 120), np.linspace(-reach, reach, 80)
@@ -57,7 +57,7 @@ def quadratic_trajectories(path: Tensor, averages: Tensor, title: str | None = N
         "fontweight": "bold",
         "path_effects": [withStroke(linewidth=4, foreground="white")],
     }
-    note(axes, "their average", averages[-1].tolist(), (10, -18), **style)
+    note(axes, "their average", averages[0].tolist(), (10, -4), **style)
     axes.set(xlim=(-wide, wide), ylim=(-reach, reach))
     axes.set_aspect("equal", adjustable="datalim")
     alt = f"{title}. {len(path)} iterates around the minimum of a quadratic, and a line for their running average"
@@ -71,8 +71,11 @@ def profiles(shares: Mapping[str, Tensor], title: str | None = None) -> Picture:
     title: None states the shares of the initial weights.
     """
     shares = {name: share.detach().double() for name, share in shares.items()}
-    left = ", ".join(f"{name} {_percent(float(share[0]))}" for name, share in shares.items())
-    title = title or f"Left of the start: {left}"
+    left: dict[str, list[str]] = {}  # names by what is left of the start
+    for name, share in shares.items():
+        left.setdefault(_percent(float(share[0])), []).append(name)
+    parts = (f"{share} with {' or '.join(names)}" for share, names in left.items())
+    title = title or f"Share of the random start: {', '.join(parts)}"
     figure, axes = _figure(title, 300, "step", "share in the average")
     top = max(float(share[1:].max()) for share in shares.values()) or 1.0
     for (name, share), color in zip(shares.items(), colors(shares, *ORDER), strict=True):

@@ -6,13 +6,14 @@ import numpy as np
 from torch import Tensor
 
 from dit_course.show.arrays import enlarge, require_one_each, to_bytes
-from dit_course.show.axes import chart, end_label, end_labels, finished, log_ticks, spread
+from dit_course.show.axes import chart, end_label, end_labels, finished, headline, log_ticks, spread
 from dit_course.show.layout import CAPTION, DENSITY, GAP, LETTER, MARGIN, PAGE_WIDTH, PALETTE, TILE, TITLE, Picture
 from dit_course.show.text import paste, wrapped, write
 
 # the same color and marker for the same solver in every figure
 STYLES = {"euler": ("noise", "o"), "heun": ("data", "s"), "ab2": ("model", "^"), "slipped": ("guidance", "D")}
-NAME_GAP = 0.075  # between the names of two lines, as a share of the axis
+STYLES |= {"repaired": STYLES["euler"], "suspect": STYLES["slipped"]}  # by their names in the lesson
+NAME_GAP = 0.06  # between the names of two lines, as a share of the axis
 DARK = {"noise": "#5f5f5f"}  # a gray that is dark enough for text
 
 
@@ -27,7 +28,8 @@ def solver_trajectories(
     exact: times (n,) and states (n, trajectories), drawn as lines. steps: the same of a solver, with its points.
     """
     title = title or f"{exact[1].shape[-1]} trajectories from noise to data"
-    figure, axes = chart(640, 330, (0.09, 0.16, 0.74, 0.72), "t: from noise (1) to data (0)", "x", title=title)
+    figure, axes = chart(640, 330, (0.09, 0.16, 0.74, 0.72), "t: from noise (1) to data (0)", "x")
+    headline(figure, title)
     parts = {captions[0]: (exact, PALETTE["data"], 2.0, "")}
     if steps is not None:
         parts[captions[1]] = (steps, PALETTE["guidance"], 1.5, "o")
@@ -60,7 +62,8 @@ def by_evaluations(
     from matplotlib.ticker import LogLocator, NullLocator
 
     title = title or f"What an evaluation buys: {', '.join(values)}"
-    figure, axes = chart(640, 360, (0.11, 0.15, 0.66, 0.74), "evaluations of the network", y, title=title)
+    figure, axes = chart(640, 360, (0.11, 0.15, 0.66, 0.74), "evaluations of the network", y)
+    headline(figure, title)
     names, ends, inks = {}, [], []
     for name, reached in values.items():
         kind, marker = STYLES.get(name, ("data", "x"))
@@ -75,7 +78,7 @@ def by_evaluations(
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,), numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
     low, high = np.log(axes.get_ylim())
-    for text, height, ink in zip(names.values(), spread(ends, NAME_GAP * (high - low)), inks, strict=True):
+    for text, height, ink in zip(names.values(), _apart(ends, NAME_GAP * (high - low)), inks, strict=True):
         end_label(axes, f"   {text}", ticks[-1], np.exp(height), ink)
     last = ", ".join(f"{text} ends at {values[name][-1]:.2g}" for name, text in names.items())
     return finished(figure, f"{title}. Line chart with logarithmic axes: {last}")
@@ -119,6 +122,12 @@ def table(
         paste(page, tile, top + row * (zoom * height + GAP), left + column * (zoom * width + GAP))
     named = f"; columns: {', '.join(columns)}" if columns else ""
     return Picture.of(page, f"{title or 'Pictures'}. Table of pictures, rows: {', '.join(rows)}{named}")
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights of labels, moved apart, upwards as much as downwards."""
+    up, down = spread(heights, gap), spread([-height for height in heights], gap)
+    return [(high - low) / 2 for high, low in zip(up, down, strict=True)]
 
 
 def _checked(times: Tensor, states: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -53,13 +53,16 @@ def scaling(
             _name(axes, size, (x, y), above=patch == patches[0], fontsize=10)
         up = 19 if patch == patches[0] else 2  # above the first line, the name of the last size comes first
         clear = [Stroke(linewidth=4, foreground="white"), Normal()]  # another size's law may pass behind the text
-        end = flops[-1], middle[-1]
-        note(axes, f"patches of {patch}", end, (7, up), va="bottom", color=color, path_effects=clear)
+        end, shift, va = (flops[-1], middle[-1]), (7, up), "bottom"
+        if laws and patch in laws:  # beside the end of its dotted line, which no other line touches
+            factor, exponent = (float(value) for value in laws[patch])
+            end, shift, va = (10 * flops[-1], factor * (10 * flops[-1]) ** exponent), (7, 0), "center"
+        note(axes, f"patches of {patch}", end, shift, va=va, color=color, path_effects=clear)
         summary.append(f"patches of {patch}: from {middle[0]:.3g} to {middle[-1]:.3g} over {len(flops)} sizes")
     count = len({row["seed"] for row in rows})
     what = METRICS.get(metric, metric.replace("_", " ")).split(" (")[0]
     title = title or (f"More work, lower {what} at each patch size" if falls else f"More work, and the {what}")
-    _style(axes, "FLOPs of the whole training", METRICS.get(metric, metric.replace("_", " ")))
+    _style(axes, "FLOPs of the whole training run", METRICS.get(metric, metric.replace("_", " ")))
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     what = f"{len(rows)} trainings as dots, {count} seeds, against FLOPs, both axes logarithmic"
     return finished(figure, f"{title} {what}. {'; '.join(summary)}")
@@ -101,17 +104,17 @@ def step_phases(frequencies: Mapping[str, Tensor], title: str | None = None) -> 
     sets = {name: values.detach().double() for name, values in frequencies.items()}
     right, *others = sets.values()
     which = int(torch.stack([(other - right).abs() for other in others]).amax(dim=0).argmax())
-    t = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    t = torch.linspace(0.94, 1, 1201, dtype=torch.float64)
     figure, axes = chart(760, 300, (0.07, 0.17, 0.76, 0.66), "t")
     ends, inks = [], colors(sets, "data", "guidance", "model")
     for values, color in zip(sets.values(), inks, strict=True):
         curve = (1000 * t * values[which]).cos()
-        axes.plot(t[-120:], curve[-120:], color=color, linewidth=1.4 if ends else 2.4)
+        axes.plot(t, curve, color=color, linewidth=1.4 if ends else 2.4)
         ends.append(float(curve[-1]))
     end_labels(axes, sets, 1.001, ends, 0.22, inks)
     furthest = max((1000 * (other - right).abs().max() / (2 * np.pi)).item() for other in others)
     title = title or f"At t = 1, one of {len(right)} sinusoids is {furthest:.1g} turns off"
-    axes.set_xlim(float(t[-120]), 1)
+    axes.set_xlim(0.94, 1)
     headline(figure, title, size=TITLE if len(title) < 70 else CAPTION + 1)
     return finished(figure, f"{title}. Curves near t = 1: {', '.join(sets)}")
 
@@ -141,7 +144,7 @@ def _style(axes, x: str, y: str) -> None:
     """Names of the axes, and plain numbers at the ticks of y."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
     low, high = axes.get_ylim()
     if high / low < 2.2:  # less than a factor of two: the usual ticks would be one or two
         ticks = np.geomspace(low, high, 6)[1:-1]
