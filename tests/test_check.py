@@ -211,6 +211,24 @@ def test_an_error_is_shown_with_the_learners_own_line():
     assert f'in test_check.py, line {line}: "tokens = images.reshape(3, 5)": RuntimeError: shape' in text
 
 
+@pytest.mark.parametrize(
+    ("step", "advice"),
+    [
+        (lambda x: float(x), "take one number"),
+        (lambda x: x if x > 0 else -x, "want one yes or no"),
+        (lambda x: [][-1], "still empty"),
+        (lambda x: None.shape, "something is None"),
+        (lambda x: x.long().mean(), "whole numbers"),
+        (lambda x: nn.Linear(2, 2).weight.mul_(2), "within `torch.no_grad()` only"),
+        (lambda x: x.no_such_method(), ""),
+    ],
+)
+def test_errors_that_beginners_meet_are_explained(step, advice):
+    text = str(check.patchify.examine(lambda images, patch_size: step(images)))
+    assert "an error stopped your code" in text
+    assert advice in text
+
+
 def test_prints_are_kept_aside_and_mentioned_when_all_is_right(capsys):
     def chatty(images, patch_size):
         print("shape", images.shape, file=sys.stderr)
