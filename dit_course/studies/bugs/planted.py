@@ -71,7 +71,8 @@ BUGS = (
         ("conditioning", "masked_fill(dropped, self.num_classes)", "masked_fill(dropped, 0)"),
     ),
     _bug(
-        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 3, "Nerogar/OneTrainer#957",
+        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 3,
+        "Nerogar/OneTrainer#957 facebookresearch/DME#3",
         ("conditioning", "if self.training and self.dropout > 0:", "if self.dropout > 0:"),
     ),
     _bug(
@@ -100,7 +101,7 @@ BUGS = (
     ),
     _bug(
         "half_range", "Pictures go in as [0, 1] and come out as if they had been [-1, 1].", "05", 3,
-        "",
+        "mlcommons/training#721 lucidrains/denoising-diffusion-pytorch#20",
         ("data", "return images.float() / 127.5 - 1", "return images.float() / 255"),
     ),
     _bug(
@@ -115,7 +116,8 @@ BUGS = (
         ("training", "torch.manual_seed(_seed_of(seed, step))", "torch.manual_seed(_seed_of(seed, 0))"),
     ),
     _bug(
-        "time_along_width", "Where batch and width are equal, t is multiplied along the width.", "05", 3, "",
+        "time_along_width", "Where batch and width are equal, t is multiplied along the width.", "05", 3,
+        "ByteDance-Seed/VeOmni#1000 atong01/conditional-flow-matching#71",
         (
             "flow", "return t.to(x.device).reshape(t.shape + (1,) * (x.ndim - 1)) if t.ndim else t",
             "if t.ndim and len(t) == x.shape[-1]:\n"
@@ -131,7 +133,8 @@ BUGS = (
         ),
     ),
     _bug(
-        "gradients_kept", "Gradients are never set to zero, so each step adds to all before it.", "06", 2, "",
+        "gradients_kept", "Gradients are never set to zero, so each step adds to all before it.", "06", 2,
+        "facebookresearch/nwm#16",
         ("training", "    optimizer.zero_grad()\n    return loss.detach()", "    return loss.detach()"),
     ),
     _bug(
@@ -143,7 +146,7 @@ BUGS = (
         ),
     ),
     _bug(
-        "ema_of_itself", "The EMA averages its own weights.", "07", 2, "",
+        "ema_of_itself", "The EMA averages its own weights.", "07", 2, "ostris/ai-toolkit#524",
         ("ema", "[p.detach() for p in model.parameters()]", "[p.detach() for p in self.model.parameters()]"),
     ),
     _bug(
