@@ -38,36 +38,36 @@ probe_labels = _probe(
 )
 probe_start = _probe(
     kit.probe_start,
-    I="what does a new DiT predict, before any step, if the last layer starts at zero? Make a tiny one and look",
+    J="what does a new DiT predict, before any step, if the last layer starts at zero? Make a tiny one and look",
 )
 probe_loss = _probe(
     kit.probe_loss,
-    J="look at the noise *within* a batch: with data of zeros, the network is shown t times the noise of each picture",
-    K=(
+    K="look at the noise *within* a batch: with data of zeros, the network is shown t times the noise of each picture",
+    L=(
         "it happens only where two sizes are equal, and yours were not: as many pictures as each is wide. What does t "
         "multiply then?"
     ),
 )
 probe_mediocre = _probe(
     kit.probe_mediocre,
-    L="how much do the sinusoids of t change while t goes from 0 to 1? Most of them should move",
-    M=(
+    M="how much do the sinusoids of t change while t goes from 0 to 1? Most of them should move",
+    N=(
         "times that are far apart can be told apart there. Fifty sampling steps are 0.02 apart, and the times of a "
         "training lie closer: compare two neighbors between 0.5 and 1, less than 0.001 apart"
     ),
 )
 probe_too_good = _probe(
     kit.probe_too_good,
-    N="the loss contains the data: darker or flatter pictures make it smaller. In which range should they be?",
-    O=(
+    P="the loss contains the data: darker or flatter pictures make it smaller. In which range should they be?",
+    Q=(
         "each step is fine by itself. What should *differ* between two steps of `training_loop`? Give it a flow whose "
         "`loss(model, x, y)` draws random numbers and keeps them"
     ),
 )
 probe_unseen = _probe(
     kit.probe_unseen,
-    P="every picture of this training is a square. Send one that is not through `patchify` and back",
-    Q=(
+    R="every picture of this training is a square. Send one that is not through `patchify` and back",
+    S=(
         "a network trained with this fault learns around it, but weights of others break. Set the halves of "
         "`FinalLayer.modulation` by hand: the first half must shift, the second scale"
     ),

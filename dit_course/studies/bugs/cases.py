@@ -8,12 +8,12 @@ from dit_course.studies.bugs.code import patched_code, right_code
 from dit_course.studies.bugs.planted import Bug, find_bug
 from dit_course.studies.bugs.symptoms import RIGHT, load_symptoms
 
-# in the order of the lesson
+# in the order of the lesson, without I and O, which look like numbers
 LETTERS = {
     "A": "reversed_time", "B": "cold_ema", "C": "late_time", "D": "wrong_half", "E": "guided_three_channels",
-    "F": "never_dropped", "G": "dropped_to_zero", "H": "drops_while_sampling", "I": "zeros_undone", "J": "one_noise",
-    "K": "time_along_width", "L": "unscaled_time", "M": "coarse_time", "N": "half_range", "O": "repeated_noise",
-    "P": "swapped_grid", "Q": "swapped_modulation", "R": "ema_of_itself", "S": "coarse_ema", "T": "gradients_kept",
+    "F": "never_dropped", "G": "dropped_to_zero", "H": "drops_while_sampling", "J": "zeros_undone", "K": "one_noise",
+    "L": "time_along_width", "M": "unscaled_time", "N": "coarse_time", "P": "half_range", "Q": "repeated_noise",
+    "R": "swapped_grid", "S": "swapped_modulation", "T": "ema_of_itself", "U": "coarse_ema", "V": "gradients_kept",
 }  # fmt: skip
 
 
@@ -33,6 +33,11 @@ class Case:
         """The solution."""
         return find_bug(LETTERS[self.letter])
 
+    @property
+    def name(self) -> str:
+        """The bug in a few words: "wrong half"."""
+        return self.bug.name.replace("_", " ").replace("ema", "EMA")
+
     @cached_property
     def code(self) -> SimpleNamespace:
         """The faulty package: `code.DiT`, `code.euler`, and what else probes test."""
@@ -46,7 +51,7 @@ class Case:
 
 @lru_cache
 def open_case(letter: str = "") -> Case:
-    """The case of a letter, "A" to "T", or right code. ValueError for any other."""
+    """The case of a letter, the letters of `LETTERS`, or right code. ValueError for any other."""
     if letter and letter not in LETTERS:
         raise ValueError(f"there is no case {letter!r}: there are {', '.join(LETTERS)}")
     return Case(letter)
