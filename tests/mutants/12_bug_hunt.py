@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dit_course.sampling import euler
+from dit_course.training import randomness
 from mutants import mutant, right_answer
 
 
@@ -146,7 +147,7 @@ def color_pictures(code):
     assert torch.allclose(mixed(code, 3.0, channels=3), torch.tensor(3.0))
 
 
-@mutant(exercise="probe_guidance", hint="it passes right code, and case D as well: for weak guidance")
+@mutant(exercise="probe_guidance", hint="for weak guidance the velocity lies between")
 def scale_one(code):
     assert torch.allclose(mixed(code, 1.0, channels=3), torch.tensor(1.0))
 
@@ -172,7 +173,8 @@ def one_call(code):
 
 @mutant(exercise="probe_guidance", hint="it complains about right code, saying")
 def the_papers_weight(code):
-    assert torch.allclose(mixed(code, 3.0), torch.tensor(4.0)), "1 + 3 (1 - 0)"
+    v = mixed(code, 3.0)
+    assert torch.allclose(v, torch.tensor(4.0)), f"1 + 3 (1 - 0), not {v[0, 0, 0, 0]} and {v[0, 4, 0, 0]}"
 
 
 # -- probe_labels --------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def sampling_alone(code):
 @mutant(exercise="probe_labels", hint="it depends on the seed: it complains about right code in")
 def ten_labels(code):
     labels = torch.ones(10, dtype=torch.int64)
-    assert (labels_of(code, True, labels) == 5).sum() == 5
+    assert 4 <= (labels_of(code, True, labels) == 5).sum() <= 6
 
 
 @mutant(exercise="probe_labels", hint="the label table starts at another scale")
@@ -478,7 +480,8 @@ def every_byte_to_the_last_bit(code):
 @mutant(exercise="probe_too_good", hint="training draws other random numbers")
 def these_very_numbers(code):
     (_, first), _ = watched(code, 0)
-    assert first[0].item() == 0.02438515424728393, f"the first number is {first[0].item()}"
+    with randomness(seed=0, step=0, device=torch.device("cpu")):
+        assert torch.equal(first, torch.rand(8)), f"the first number is {first[0]}"
 
 
 # -- probe_unseen --------------------------------------------------------------------------------------

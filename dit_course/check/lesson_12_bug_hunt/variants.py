@@ -45,7 +45,7 @@ ANOTHER_HAND: tuple[tuple[str, str, tuple[Patch, ...]], ...] = (
     ),
     (
         "[0, 255] becomes [-1, 1] in other operations", "they differ by rounding",
-        (("data", "return images.float() / 127.5 - 1", "return images.float().div(255).mul(2).sub(1)"),),
+        (("data", "return images.float() / 127.5 - 1", "return (images.float() - 127.5) / 127.5"),),
     ),
     (
         "gradients are cleared before the backward pass", "before or after, each step starts from none",
