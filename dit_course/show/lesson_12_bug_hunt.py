@@ -10,7 +10,7 @@ from dit_course.show.figures import exponential_mean
 from dit_course.show.layout import DENSITY, GAP, PALETTE, Picture, blank_figure, rendered
 from dit_course.show.text import paste, write
 
-WIDTH, BAND, TOP = 800, 168, 40  # of the page, of one case, and of the title
+WIDTH, BAND, TOP = 800, 152, 40  # of the page, of one case, and of the title
 CHART, LEFT, ZOOM = (60, 250), 356, 3  # where the chart begins and its width; where pictures begin; device pixels
 ACROSS = 10  # pictures in a row
 TRACE = 1.9  # losses above are cut off: a new model has 1 + E[x^2]
@@ -30,7 +30,7 @@ def symptoms(*cases, title: str | None = None) -> Picture:
     figure, lines = blank_figure(WIDTH, height), [_smooth(case.seen.losses) for case in cases]
     for number, line in enumerate(lines):
         bottom = height - TOP - BAND * (number + 1)
-        box = (CHART[0] / WIDTH, (bottom + 34) / height, CHART[1] / WIDTH, (BAND - 50) / height)
+        box = (CHART[0] / WIDTH, (bottom + 36) / height, CHART[1] / WIDTH, (BAND - 48) / height)
         axes = add_axes(figure, box, "step" if number == len(cases) - 1 else "", "loss", "y")
         axes.plot(lines[0], color=PALETTE["noise"], linewidth=2)
         if number:
@@ -83,7 +83,7 @@ def scoreboard(caught: Mapping[str, Sequence[str]], bugs: Mapping[str, str], tit
     axes.set(xlim=(-0.5, len(caught) - 0.5), ylim=(len(bugs) - 0.5, -0.5))
     axes.set_yticks(range(len(bugs)), list(bugs.values()), **LABEL)
     axes.xaxis.tick_top()
-    names = [name.removeprefix("probe_") for name in caught]
+    names = [name.removeprefix("probe_").replace("_", " ") for name in caught]
     axes.set_xticks(range(len(caught)), names, rotation=40, ha="left", **LABEL)
     axes.tick_params(length=0)
     axes.grid(color="#dddddd", linewidth=0.7)

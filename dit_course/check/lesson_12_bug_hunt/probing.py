@@ -75,6 +75,9 @@ class ProbeExercise(Exercise):
         if names := put_back():
             return Verdict(NOT_YET, f"your code replaces {', '.join(names)} for everybody: give yours another name.")
         right, other = Probed((), "right code"), Probed((), "right code by another hand", code=another_hand)
+        empty = run_limited(lambda: answer(SimpleNamespace()), seconds)  # a stub needs no code
+        if empty.stopped or isinstance(empty.error, NotImplementedError):
+            return self._stopped(answer, empty) or Verdict(NOT_YET, "it never looks at `code`")
         right.use(self.reference)  # torch loads what an optimizer needs when the first one is made, for seconds
         begin = time.process_time()
         first = self._run(answer, right, seed, 0, seconds)
