@@ -71,7 +71,7 @@ def only_that_they_run_down(code):
     assert told == sorted(told, reverse=True), "time runs up"
 
 
-@mutant(exercise="probe_solver", hint="it looks at shapes only")
+@mutant(exercise="probe_solver", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_time(code):
     def velocity(x, t):
         assert t.shape == (3,), t.shape
@@ -85,6 +85,13 @@ def the_notebooks_own(code):
     told = []
     euler(lambda x, t: told.append(t[0].item()) or x, torch.zeros(2, 3), torch.linspace(1, 0, 5))
     assert told == [1, 0.75, 0.5, 0.25]
+
+
+@mutant(exercise="probe_solver", hint="it compares with the course's own `euler`")
+def beside_the_course(code):
+    noise, ts = torch.randn(3, 2), torch.linspace(1, 0, 5)
+    ends = [solver(lambda x, t: x * t[:, None], noise, ts) for solver in (code.euler, euler)]
+    assert torch.allclose(*ends)
 
 
 @mutant(exercise="probe_solver", hint="it returns False and raises nothing")
@@ -152,7 +159,7 @@ def scale_one(code):
     assert torch.allclose(mixed(code, 1.0, channels=3), torch.tensor(1.0))
 
 
-@mutant(exercise="probe_guidance", hint="it looks at shapes only")
+@mutant(exercise="probe_guidance", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_velocity(code):
     assert mixed(code, 3.0).shape == (2, 5, 4, 6)
 
@@ -232,7 +239,7 @@ def the_size_of_the_table(code):
     assert 0.01 < code.LabelEmbedder(5, 64).table.weight.std() < 0.03
 
 
-@mutant(exercise="probe_labels", hint="it looks at shapes only")
+@mutant(exercise="probe_labels", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_vectors(code):
     assert code.LabelEmbedder(5, 8).train()(torch.ones(6, dtype=torch.int64)).shape == (6, 8)
 
@@ -267,7 +274,7 @@ def biases_alone(code):
     assert v.mean() < 0.5 or v.min() < 0
 
 
-@mutant(exercise="probe_start", hint="it looks at shapes only")
+@mutant(exercise="probe_start", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_prediction(code):
     assert tiny(code)(torch.randn(2, 1, 8, 8), torch.rand(2), torch.tensor([0, 1])).shape == (2, 1, 8, 8)
 
@@ -344,7 +351,7 @@ def no_equal_sizes(code):
     assert torch.allclose(x_t, t[:, None, None, None].expand_as(x_t))
 
 
-@mutant(exercise="probe_loss", hint="it looks at shapes only")
+@mutant(exercise="probe_loss", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_states(code):
     assert code.interpolate(torch.zeros(3, 2, 4, 5), torch.ones(3, 2, 4, 5), torch.rand(3)).shape == (3, 2, 4, 5)
 
@@ -410,7 +417,7 @@ def cosines_first(code):
     assert torch.allclose(first[:, 0], torch.cos(torch.tensor([700.0, 700.5])), atol=1e-3)
 
 
-@mutant(exercise="probe_mediocre", hint="it looks at shapes only")
+@mutant(exercise="probe_mediocre", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_features(code):
     assert code.TimestepEmbedder(8, frequencies=32).sinusoids(torch.rand(5)).shape == (5, 32)
 
@@ -464,7 +471,7 @@ def white_alone(code):
     assert code.to_float(torch.tensor([255], dtype=torch.uint8)).item() == 1
 
 
-@mutant(exercise="probe_too_good", hint="it looks at shapes only")
+@mutant(exercise="probe_too_good", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_floats(code):
     floats = code.to_float(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
     assert floats.shape == (3, 1, 4, 4)
@@ -536,7 +543,7 @@ def one_patch(code):
     assert torch.equal(code.unpatchify(code.patchify(x, 4), 4, 3, 4, 4), x)
 
 
-@mutant(exercise="probe_unseen", hint="it looks at shapes only")
+@mutant(exercise="probe_unseen", hint="it notices wrong shapes, and not wrong values")
 def shape_of_the_pictures(code):
     assert code.unpatchify(code.patchify(torch.zeros(2, 3, 8, 12), 4), 4, 3, 8, 12).shape == (2, 3, 8, 12)
 

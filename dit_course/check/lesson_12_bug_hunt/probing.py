@@ -1,10 +1,12 @@
 """How a probe is checked: it must pass right code, under any seed and by any hand, and catch the faulty one."""
 
 import difflib
+import inspect
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import NoneType, SimpleNamespace
+from types import FrameType, NoneType, SimpleNamespace
 from typing import ClassVar
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from dit_course.check.engine.compare import is_below_its_stub
 from dit_course.check.engine.exercise import Case, Draw, Exercise
 from dit_course.check.engine.limits import Outcome, run_limited
+from dit_course.check.engine.places import is_learners
 from dit_course.check.engine.tampering import borrowed, put_back
 from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, Verdict
 from dit_course.check.lesson_12_bug_hunt.variants import another_hand, first_difference, nonsense
@@ -97,6 +100,11 @@ class ProbeExercise(Exercise):
             return Verdict(NOT_YET, self._about_another_hand(answer, complaint, seconds))
         if wrong := self._misses(answer, first, seed, seconds):
             return Verdict(NOT_YET, wrong)
+        if name := self._compares_with(answer, first.value[1]):
+            return Verdict(NOT_YET, (
+                f"it compares with the course's own `{name}`, and at home there is none to compare with: put in "
+                "something whose result you know without any code"
+            ))  # fmt: skip
         if not self.may_borrow and borrowed(self.reference, answer, lambda: right.use(answer))[0]:
             text = "it is the course's: your code calls its probe. Write down in your own words what it tests"
             return Verdict(NOT_YET, text)
@@ -114,7 +122,7 @@ class ProbeExercise(Exercise):
             below = "your code stands below `raise NotImplementedError`, where it is never reached: delete that line"
             return Verdict(NOT_YET, below) if is_below_its_stub(answer) else Verdict(NOT_TRIED)
         if fault == "error":
-            text = f"{text}. It happens on right code: a probe should pass there"
+            text = f"{text}{'' if text.endswith('?') else '.'} It happens on right code: a probe should pass there"
         return Verdict(NOT_YET, text) if fault else None
 
     def _cries_wolf(self, answer: Callable, runs: Sequence[Outcome], seconds: float | None) -> str:
@@ -178,6 +186,25 @@ class ProbeExercise(Exercise):
             )
         return ""
 
+    def _compares_with(self, answer: Callable, taken: set[str]) -> str:
+        """A function of the course that the probe itself calls while it examines other code; "" when there is none."""
+        right, found = open_case().code, []
+        parts = {name: inspect.unwrap(getattr(right, name)) for name in taken}
+        own = {name: inspect.getsourcefile(part) for name, part in parts.items() if inspect.isfunction(part)}
+
+        def look(frame: FrameType, event: str, arg: object) -> None:
+            code = frame.f_code
+            if event == "call" and own.get(code.co_name) == code.co_filename and is_learners(frame.f_back):
+                found.append(code.co_name)
+
+        before = sys.getprofile()
+        sys.setprofile(look)
+        try:
+            Probed((), "", code=another_hand).use(answer)  # whose functions are in other files
+        finally:
+            sys.setprofile(before)
+        return next(iter(found), "")
+
     def _blind(self, answer: Callable, letter: str, seconds: float | None) -> str:
         """A probe that catches nothing: does it complain about nonsense, at least?"""
         values, shapes = (
@@ -187,7 +214,8 @@ class ProbeExercise(Exercise):
         if values.error:
             return f"it passes right code, and case {letter} as well: {self.caught[letter]}"
         if shapes.error:
-            return "it looks at shapes only, and those are right in faulty code, too: compare values"
+            hint = _capital(self.caught[letter])
+            return f"it notices wrong shapes, and not wrong values, but shapes are right in faulty code, too. {hint}"
         return f"it never complains, not even about code that returns random numbers. {_capital(self.caught[letter])}"
 
 
@@ -197,7 +225,7 @@ def _said(run: Outcome) -> str:
         return "and does not come to an end"
     message = " ".join(str(run.error).split())[:160]
     kind = "" if isinstance(run.error, AssertionError) else f"{type(run.error).__name__}: "
-    return f'saying "{kind}{message}"' if message else "without a message"
+    return f'saying "{kind}{message}"' if message else 'without a message (`assert a == b, f"it is {a}"` has one)'
 
 
 def _capital(text: str) -> str:

@@ -122,11 +122,11 @@ SHAPED = "return x.reshape(-1, channels, height, width)"
 NONSENSE: dict[str, tuple[Patch, Patch]] = {
     "probe_solver": (
         ("sampling", EULER, "x = step(torch.rand_like(x), velocity(x, torch.rand(len(x))), t, t_next)"),
-        ("sampling", EULER, "x = step(x, velocity(x, expand_time(t, x[:1])), t, t_next)[:1]"),
+        ("sampling", EULER, "x = step(x, velocity(x, expand_time(t, x)), t, t_next)[None]"),
     ),
     "probe_guidance": (
         ("sampling", MIXED, "return torch.rand_like(without)"),
-        ("sampling", MIXED, "return without[:1, :1]"),
+        ("sampling", MIXED, "return without[None]"),
     ),
     "probe_labels": (
         (
@@ -137,11 +137,11 @@ NONSENSE: dict[str, tuple[Patch, Patch]] = {
     ),
     "probe_start": (
         ("dit", IMAGE, f"return torch.rand_like({IMAGE.removeprefix('return ')})"),
-        ("dit", IMAGE, f"{IMAGE}[:1, :1]"),
+        ("dit", IMAGE, f"{IMAGE}[None]"),
     ),
     "probe_loss": (
         ("flow", "return (1 - t) * x + t * noise", "return torch.rand_like(x + t)"),
-        ("flow", "return (1 - t) * x + t * noise", "return (x + t * noise)[:1, :1]"),
+        ("flow", "return (1 - t) * x + t * noise", "return (x + t * noise)[None]"),
     ),
     "probe_mediocre": (
         ("conditioning", WAVES, "return torch.zeros(len(t), 2 * len(self.frequencies))"),
@@ -149,11 +149,11 @@ NONSENSE: dict[str, tuple[Patch, Patch]] = {
     ),
     "probe_too_good": (
         ("data", "return images.float() / 127.5 - 1", "return torch.rand(images.shape)"),
-        ("data", "return images.float() / 127.5 - 1", "return images.float()[:1]"),
+        ("data", "return images.float() / 127.5 - 1", "return images.float()[None]"),
     ),
     "probe_unseen": (
         ("patches", SHAPED, "return torch.rand(len(x), channels, height, width)"),
-        ("patches", SHAPED, "return x.reshape(-1, channels, width, height)"),
+        ("patches", SHAPED, "return x.reshape(-1, channels, height, width)[None]"),
     ),
 }  # fmt: skip
 

@@ -92,7 +92,8 @@ BUGS = (
         ("blocks", "shift, scale = self.modulation", "scale, shift = self.modulation"),
     ),
     _bug(
-        "swapped_grid", "unpatchify takes rows for columns, which squares never show.", "01", 4, "qdrant/fastembed#646",
+        "swapped_grid", "unpatchify takes rows for columns, which squares never show.", "01", 4,
+        "cloneofsimo/minRF#6 facebookresearch/DiT#91",
         (
             "patches", "tokens.reshape(-1, rows, columns, channels, patch_size, patch_size)",
             "tokens.reshape(-1, columns, rows, channels, patch_size, patch_size)",
