@@ -116,7 +116,7 @@ def turned_around(code):
 @mutant(exercise="probe_solver", hint="a probe is for every day")
 def training_first(code):
     begin = time.process_time()
-    while time.process_time() < begin + 3.2:
+    while time.process_time() < begin + 3.1:
         pass
     one_point_data(code)
 
@@ -488,7 +488,7 @@ def every_byte_to_the_last_bit(code):
 def these_very_numbers(code):
     (_, first), _ = watched(code, 0)
     with randomness(seed=0, step=0, device=torch.device("cpu")):
-        assert torch.equal(first, torch.rand(8)), f"the first number is {first[0]}"
+        assert torch.equal(first, torch.rand(8)), "these are other numbers"
 
 
 # -- probe_unseen --------------------------------------------------------------------------------------
