@@ -32,7 +32,7 @@ def symptoms(*cases, title: str | None = None) -> Picture:
         bottom = height - TOP - BAND * (number + 1)
         box = (CHART[0] / WIDTH, (bottom + 36) / height, CHART[1] / WIDTH, (BAND - 48) / height)
         axes = add_axes(figure, box, "step" if number == len(cases) - 1 else "", "loss", "y")
-        axes.plot(lines[0], color=PALETTE["noise"], linewidth=2)
+        axes.plot(lines[0], color=PALETTE["noise"], linewidth=6 if number else 2, alpha=0.5 if number else 1)
         if number:
             axes.plot(line, color=PALETTE["guidance"], linewidth=2)
         axes.set_ylim(0, TRACE)
