@@ -39,7 +39,7 @@ BUGS = (
         ("sampling", "with_label, without = both.chunk(2)", "without, with_label = both.chunk(2)"),
     ),
     _bug(
-        "late_time", "Each step evaluates the velocity at the time where the step ends.", "08", 2,
+        "late_time", "Each step evaluates the velocity at the time where the step ends.", "08", 4,
         "huggingface/diffusers#14013",
         (
             "sampling", "x = step(x, velocity(x, expand_time(t, x)), t, t_next)",
@@ -62,16 +62,16 @@ BUGS = (
         ("conditioning", "angles = 1000 * t.float()", "angles = t.float()"),
     ),
     _bug(
-        "never_dropped", "Labels are never dropped: guidance extrapolates from an untrained vector.", "03", 2,
+        "never_dropped", "Labels are never dropped: guidance extrapolates from an untrained vector.", "03", 4,
         "lucidrains/DALLE2-pytorch#235 NVlabs/Sana#188",
         ("conditioning", "labels = labels.masked_fill(dropped", "labels.masked_fill(dropped"),
     ),
     _bug(
-        "dropped_to_zero", "Dropped labels become class 0 in place of \"no label\".", "03", 2, "Nerogar/OneTrainer#957",
+        "dropped_to_zero", "Dropped labels become class 0 in place of \"no label\".", "03", 4, "Nerogar/OneTrainer#957",
         ("conditioning", "masked_fill(dropped, self.num_classes)", "masked_fill(dropped, 0)"),
     ),
     _bug(
-        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 3,
+        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 4,
         "Nerogar/OneTrainer#957 facebookresearch/DME#3",
         ("conditioning", "if self.training and self.dropout > 0:", "if self.dropout > 0:"),
     ),
