@@ -17,17 +17,21 @@ def case(title, end, accuracy=0.8):
 
 def test_symptoms_are_told_for_each_case():
     right = case("right code", 0.2)
-    picture = show.symptoms(right, case("case A", 0.3, 0.1))
+    picture = show.symptoms(right, case("case A", 0.3, 0.1), beside=right)
     assert picture.alt.startswith("Loss, samples and scores: right code, case A. A loss curve and twenty samples")
     assert "case A: 10% in their class, Fréchet distance 12.3, loss 0.3" in picture.alt
-    assert show.symptoms(right, case("case A", 0.9)).png != picture.png
-    assert show.symptoms(right, title="A message").alt.startswith("A message. ")
+    assert show.symptoms(right, case("case A", 0.9), beside=right).png != picture.png
+    assert show.symptoms(case("case A", 0.3), beside=right).alt.startswith("Loss, samples and scores: case A.")
+    assert show.symptoms(right, beside=right, title="A message").alt.startswith("A message. ")
 
 
 def test_a_loss_that_is_not_finite_is_drawn_above_the_chart():
     exploded = case("case V", 0.2)
     exploded.seen.losses[100:] = float("nan")
-    assert "case V: 80% in their class, Fréchet distance 12.3, loss 9.0" in show.symptoms(case("", 0.2), exploded).alt
+    assert (
+        "case V: 80% in their class, Fréchet distance 12.3, loss 9.0"
+        in show.symptoms(exploded, beside=case("", 0.2)).alt
+    )
 
 
 def test_the_scoreboard_counts_what_was_caught():
@@ -41,6 +45,6 @@ def test_the_scoreboard_counts_what_was_caught():
 
 def test_what_cannot_be_drawn_is_named():
     with pytest.raises(ValueError, match="there is no case to show"):
-        show.symptoms()
+        show.symptoms(beside=case("right code", 0.2))
     with pytest.raises(ValueError, match="Z was caught and is not among the bugs: A"):
         show.scoreboard({"probe": ["Z"]}, {"A": "A"})

@@ -16,24 +16,24 @@ ACROSS = 10  # pictures in a row
 TRACE = 1.9  # losses above are cut off: a new model has 1 + E[x^2]
 
 
-def symptoms(*cases, title: str | None = None) -> Picture:
-    """Show what was seen of each case: its loss (the first case's in gray), samples (a column for each class), scores.
+def symptoms(*cases, beside, title: str | None = None) -> Picture:
+    """Show what was seen of each case: its loss, samples (a column for each class), scores.
 
     cases: each with a `title`, and `seen`: losses (steps,), pictures (20, C, H, W) in [0, 1], class_accuracy and
-    frechet_distance. The first is what the others are compared with.
+    frechet_distance. beside: the case that all are compared with, whose loss is the gray line.
     """
     if not cases:
-        raise ValueError("there is no case to show: give right code first, then cases")
-    names = [case.title for case in cases]
-    title = title or f"Loss, samples and scores: {', '.join(names)}"
-    height = TOP + BAND * len(cases)
+        raise ValueError("there is no case to show: give some, and beside which they are shown")
+    title = title or f"Loss, samples and scores: {', '.join(case.title for case in cases)}"
+    height, gray = TOP + BAND * len(cases), _smooth(beside.seen.losses)
     figure, lines = blank_figure(WIDTH, height), [_smooth(case.seen.losses) for case in cases]
-    for number, line in enumerate(lines):
+    for number, (case, line) in enumerate(zip(cases, lines, strict=True)):
         bottom = height - TOP - BAND * (number + 1)
         box = (CHART[0] / WIDTH, (bottom + 36) / height, CHART[1] / WIDTH, (BAND - 48) / height)
         axes = add_axes(figure, box, "step" if number == len(cases) - 1 else "", "loss", "y")
-        axes.plot(lines[0], color=PALETTE["noise"], linewidth=6 if number else 2, alpha=0.5 if number else 1)
-        if number:
+        alone = case is beside
+        axes.plot(gray, color=PALETTE["noise"], linewidth=2 if alone else 6, alpha=1 if alone else 0.5)
+        if not alone:
             axes.plot(line, color=PALETTE["guidance"], linewidth=2)
         axes.set_ylim(0, TRACE)
         axes.set_xlim(0, max(len(line) - 1, 1))
@@ -51,7 +51,7 @@ def _smooth(losses) -> np.ndarray:
 
 def _paste(page: np.ndarray, case, top: float) -> str:
     """The samples of a case and its scores, in place; returns the scores as text."""
-    pixels = to_bytes(case.seen.pictures)
+    pixels = to_bytes(case.seen.pictures) // 16 * 17  # 16 grays make a small file, also of noise
     side = ZOOM * pixels.shape[-1] / DENSITY
     tiles = enlarge(pixels, ZOOM).permute(0, 2, 3, 1).numpy()  # (n, c, h, w) -> (n, h, w, c)
     for i, tile in enumerate(tiles[: 2 * ACROSS]):
