@@ -39,5 +39,6 @@ from dit_course.show.lesson_09_evaluation import (
 )
 from dit_course.show.lesson_10_scaling_up import power_law, scaling, step_phases
 from dit_course.show.lesson_11_few_steps import evaluations, variety
+from dit_course.show.lesson_12_bug_hunt import scoreboard, symptoms
 
 __all__ = sorted(name for name, value in vars().items() if callable(value) or name == "PALETTE")

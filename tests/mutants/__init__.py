@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import NoneType
 
 import torch
 from torch import Tensor
@@ -170,11 +171,12 @@ def everywhere(exercise: str) -> list[Answer]:
         right(*args)
 
     add("not tried yet", "stub", stub)
-    add("`return` missing", "nothing", nothing)
+    if gives(exercise) is not NoneType:  # a probe returns nothing
+        add("`return` missing", "nothing", nothing)
     add("IndexError: list index out of range", "error", error)
     add("took too long", "endless", endless, seconds=0.2)
     add("took too long", "stubborn", stubborn, seconds=0.2)
-    if not gives_tensors(exercise):
+    if gives(exercise) is not Tensor:
         return answers
     if exercise != "precision_recall":  # zeros are what one of its own mistakes gives
         add("all zeros", "zeros", lambda right, args: torch.zeros_like(right(*args)))
@@ -199,10 +201,10 @@ def everywhere(exercise: str) -> list[Answer]:
     return answers
 
 
-def gives_tensors(exercise: str) -> bool:
-    """Whether an answer gives a tensor: a case says `gives = dict` and the like where it gives something else."""
+def gives(exercise: str) -> type:
+    """What an answer gives: a case says `gives = dict` and the like where it is no tensor."""
     case, *_ = getattr(check, exercise).cases(Draw(0))
-    return getattr(case, "gives", Tensor) is Tensor
+    return getattr(case, "gives", Tensor)
 
 
 def takes_pictures(exercise: str) -> bool:

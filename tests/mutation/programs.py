@@ -73,6 +73,11 @@ def programs() -> dict[str, Program]:
     return {exercise.name: found[exercise.name] for exercise in exercises}
 
 
+def changeable() -> list[str]:
+    """Exercises whose solutions are changed. A changed probe (lesson 12) that tells right from wrong is right."""
+    return [exercise.name for exercise in exercises if getattr(exercise, "may_change", True)]
+
+
 def _nodes(cell: str) -> list[ast.stmt]:
     try:
         return ast.parse(cell).body

@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
-from dit_course.check.engine.verdict import exercises  # noqa: E402 (found only now)
+from dit_course import check  # noqa: E402 (found only now)
+from mutation.programs import changeable  # noqa: E402
 from mutation.runner import run, table, tidy, times  # noqa: E402
 
 
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--times", action="store_true", help="print how long each check takes, and nothing else")
     parser.add_argument("--tidy", action="store_true", help="take out of equivalent.toml what is refused or gone")
     options = parser.parse_args()
-    names = [exercise.name for exercise in exercises if not options.lesson or exercise.lesson in options.lesson]
+    names = [name for name in changeable() if not options.lesson or getattr(check, name).lesson in options.lesson]
     unknown = set(options.exercise) - set(names)
     if unknown:
         parser.error(f"there is no exercise {', '.join(sorted(unknown))}: there are {', '.join(names)}")

@@ -55,7 +55,7 @@ def _load(name: str, source: str) -> None:
     """Make a module from source; tracebacks and `inspect.getsource` find it in linecache."""
     package = name.rpartition(".")[0]
     sys.modules.setdefault(package, ModuleType(package))
-    module, file = ModuleType(name), f"<{name}>"
+    module, file = ModuleType(name), str(_HOUSE / f"<{name}>")  # in the package: no line of it is a learner's
     module.__file__, module.__package__ = file, package
     sys.modules[name] = module
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)

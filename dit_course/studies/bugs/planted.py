@@ -39,7 +39,7 @@ BUGS = (
         ("sampling", "with_label, without = both.chunk(2)", "without, with_label = both.chunk(2)"),
     ),
     _bug(
-        "late_time", "Each step evaluates the velocity at the time where the step ends.", "08", 2,
+        "late_time", "Each step evaluates the velocity at the time where the step ends.", "08", 4,
         "huggingface/diffusers#14013",
         (
             "sampling", "x = step(x, velocity(x, expand_time(t, x)), t, t_next)",
@@ -62,16 +62,17 @@ BUGS = (
         ("conditioning", "angles = 1000 * t.float()", "angles = t.float()"),
     ),
     _bug(
-        "never_dropped", "Labels are never dropped: guidance extrapolates from an untrained vector.", "03", 2,
+        "never_dropped", "Labels are never dropped: guidance extrapolates from an untrained vector.", "03", 4,
         "lucidrains/DALLE2-pytorch#235 NVlabs/Sana#188",
         ("conditioning", "labels = labels.masked_fill(dropped", "labels.masked_fill(dropped"),
     ),
     _bug(
-        "dropped_to_zero", "Dropped labels become class 0 in place of \"no label\".", "03", 2, "Nerogar/OneTrainer#957",
+        "dropped_to_zero", "Dropped labels become class 0 in place of \"no label\".", "03", 4, "Nerogar/OneTrainer#957",
         ("conditioning", "masked_fill(dropped, self.num_classes)", "masked_fill(dropped, 0)"),
     ),
     _bug(
-        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 3, "Nerogar/OneTrainer#957",
+        "drops_while_sampling", "Label dropout also acts while the model samples.", "03", 4,
+        "Nerogar/OneTrainer#957 facebookresearch/DME#3",
         ("conditioning", "if self.training and self.dropout > 0:", "if self.dropout > 0:"),
     ),
     _bug(
@@ -91,7 +92,8 @@ BUGS = (
         ("blocks", "shift, scale = self.modulation", "scale, shift = self.modulation"),
     ),
     _bug(
-        "swapped_grid", "unpatchify takes rows for columns, which squares never show.", "01", 4, "qdrant/fastembed#646",
+        "swapped_grid", "unpatchify takes rows for columns, which squares never show.", "01", 4,
+        "cloneofsimo/minRF#6 facebookresearch/DiT#91",
         (
             "patches", "tokens.reshape(-1, rows, columns, channels, patch_size, patch_size)",
             "tokens.reshape(-1, columns, rows, channels, patch_size, patch_size)",
@@ -100,7 +102,7 @@ BUGS = (
     ),
     _bug(
         "half_range", "Pictures go in as [0, 1] and come out as if they had been [-1, 1].", "05", 3,
-        "",
+        "mlcommons/training#721 lucidrains/denoising-diffusion-pytorch#20",
         ("data", "return images.float() / 127.5 - 1", "return images.float() / 255"),
     ),
     _bug(
@@ -115,7 +117,8 @@ BUGS = (
         ("training", "torch.manual_seed(_seed_of(seed, step))", "torch.manual_seed(_seed_of(seed, 0))"),
     ),
     _bug(
-        "time_along_width", "Where batch and width are equal, t is multiplied along the width.", "05", 3, "",
+        "time_along_width", "Where batch and width are equal, t is multiplied along the width.", "05", 3,
+        "ByteDance-Seed/VeOmni#1000 atong01/conditional-flow-matching#71",
         (
             "flow", "return t.to(x.device).reshape(t.shape + (1,) * (x.ndim - 1)) if t.ndim else t",
             "if t.ndim and len(t) == x.shape[-1]:\n"
@@ -131,7 +134,8 @@ BUGS = (
         ),
     ),
     _bug(
-        "gradients_kept", "Gradients are never set to zero, so each step adds to all before it.", "06", 2, "",
+        "gradients_kept", "Gradients are never set to zero, so each step adds to all before it.", "06", 2,
+        "facebookresearch/nwm#16",
         ("training", "    optimizer.zero_grad()\n    return loss.detach()", "    return loss.detach()"),
     ),
     _bug(
@@ -143,7 +147,7 @@ BUGS = (
         ),
     ),
     _bug(
-        "ema_of_itself", "The EMA averages its own weights.", "07", 2, "",
+        "ema_of_itself", "The EMA averages its own weights.", "07", 2, "ostris/ai-toolkit#524",
         ("ema", "[p.detach() for p in model.parameters()]", "[p.detach() for p in self.model.parameters()]"),
     ),
     _bug(
