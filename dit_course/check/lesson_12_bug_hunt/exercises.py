@@ -6,12 +6,15 @@ from dit_course.check.lesson_12_bug_hunt.probing import ProbeExercise, cases
 from dit_course.studies.bugs import kit
 
 
-def _probe(reference: Callable, **caught: str) -> ProbeExercise:
+def _probe(number: int, reference: Callable, **caught: str) -> ProbeExercise:
     """An exercise; caught: for each case that the probe must catch, a hint for who lets it pass."""
-    return ProbeExercise(reference.__name__, reference, lesson="12", cases=cases(tuple(caught)), caught=caught)
+    return ProbeExercise(
+        reference.__name__, reference, lesson="12", number=number, cases=cases(tuple(caught)), caught=caught
+    )
 
 
 probe_solver = _probe(
+    1,
     kit.probe_solver,
     A="is the velocity told the time at which the state is? Hand euler a velocity of your own that keeps what it gets",
     C=(
@@ -20,6 +23,7 @@ probe_solver = _probe(
     ),
 )
 probe_guidance = _probe(
+    2,
     kit.probe_guidance,
     D=(
         "for weak guidance the velocity lies between the two predictions, or on the other side. With a model that "
@@ -31,16 +35,19 @@ probe_guidance = _probe(
     ),
 )
 probe_labels = _probe(
+    3,
     kit.probe_labels,
     F='in training, how many of a thousand labels should become "no label"? Count them',
     G='labels do change in training, but into what? The number of "no label" is `num_classes`',
     H="in training all is right. What about `.eval()`, the mode in which one samples?",
 )
 probe_start = _probe(
+    4,
     kit.probe_start,
     J="what does a new DiT predict, before any step, if the last layer starts at zero? Make a tiny one and look",
 )
 probe_loss = _probe(
+    5,
     kit.probe_loss,
     K="look at the noise *within* a batch: with data of zeros, the network is shown t times the noise of each picture",
     L=(
@@ -49,6 +56,7 @@ probe_loss = _probe(
     ),
 )
 probe_mediocre = _probe(
+    6,
     kit.probe_mediocre,
     M="how much do the sinusoids of t change while t goes from 0 to 1? Most of them should move",
     N=(
@@ -57,6 +65,7 @@ probe_mediocre = _probe(
     ),
 )
 probe_too_good = _probe(
+    7,
     kit.probe_too_good,
     P="the loss contains the data: darker or flatter pictures make it smaller. In which range should they be?",
     Q=(
@@ -65,6 +74,7 @@ probe_too_good = _probe(
     ),
 )
 probe_unseen = _probe(
+    8,
     kit.probe_unseen,
     R="every picture of this training is a square. Send one that is not through `patchify` and back",
     S=(
