@@ -66,8 +66,9 @@ def patience(seconds: float = 0.5) -> Iterator[None]:
 
 
 def strict() -> bool:
-    """Whether wrong answers are errors, as in grading: DIT_COURSE_STRICT is set, and not to 0."""
-    return os.environ.get("DIT_COURSE_STRICT", "0") not in ("", "0")
+    """Whether wrong answers are errors: DIT_COURSE_STRICT is set, and not to 0; or nbgrader's Validate runs this."""
+    validating = os.environ.get("NBGRADER_EXECUTION") == "validate"
+    return os.environ.get("DIT_COURSE_STRICT", "1" if validating else "0") not in ("", "0")
 
 
 def chosen_seed(seed: int | None) -> int:
