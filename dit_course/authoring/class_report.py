@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dit_course.authoring.classroom import CHECK
 from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, exercises
 
 CUT = re.compile(r"(?<=[.?]) [A-Z].*|\s\(on .*|\d{3,}.*")  # behind a hint: numbers and the names of the case
@@ -41,8 +42,8 @@ def results(course: Path) -> list[Result]:
 
 
 def _result(cell, assignment: str, student: str) -> Result:
-    grading = cell.metadata.nbgrader
-    exercise = grading.grade_id.removeprefix("check-")
+    grading, check = cell.metadata.nbgrader, CHECK.search(cell.source)
+    exercise = check[1] if check else grading.grade_id.removeprefix("check-")
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if not errors:
         return Result(assignment, student, exercise, grading.points, RIGHT)

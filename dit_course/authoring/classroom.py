@@ -25,7 +25,7 @@ demand_right("{exercise}", {exercise}, seed={seed})
 CHECK = re.compile(r"^(\w+) = check\.\1\(\1\)$", re.M)
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:)[\w./-]+\.(?:ipynb|md|py|csv|json)(?:#[\w-]*)?\)")
 
-TEACHERS = '''"""nbgrader's settings for this course. Call `nbgrader` in this folder: it reads them where it is called."""
+TEACHERS = '''"""nbgrader's settings for this course: `nbgrader` reads them in the folder in which it is called."""
 
 from nbconvert.preprocessors import ClearMetadataPreprocessor
 from nbgrader.converters import Autograde
@@ -51,7 +51,7 @@ c.ClearMetadataPreprocessor.clear_notebook_metadata = False
 c.ClearMetadataPreprocessor.preserve_cell_metadata_mask = {{"nbgrader"}}
 c.OverwriteCells.add_missing_cells = True
 '''
-FOR_STUDENTS = '''"""nbgrader's settings for students: for /etc/jupyter, or for the folder in which they start JupyterLab."""
+FOR_STUDENTS = '''"""nbgrader's settings for students: for /etc/jupyter, or where they start JupyterLab."""
 
 c = get_config()  # noqa: F821 (nbgrader brings it)
 c.CourseDirectory.course_id = "{course}"

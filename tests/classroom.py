@@ -1,0 +1,173 @@
+"""A class with real nbgrader: a course directory, and students who fetch, write answers and submit.
+
+course = Course(tmp_path, "01_patches")
+course.release()
+course.submits("ada", half_right)
+course.grade()
+course.points()["ada"]
+"""
+
+import csv
+import html
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mutants
+import nbformat
+
+from dit_course.authoring import classroom, release
+from dit_course.authoring.release import BEGIN, solved
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 7  # of the cases for grading; learners have 0
+MISSING = None if importlib.util.find_spec("nbgrader") else "nbgrader is not installed (it comes with `make setup`)"
+
+
+class Course:
+    """One assignment in a course directory of its own, and what it costs in seconds."""
+
+    def __init__(self, folder: Path, assignment: str, notebooks: Path = release.NOTEBOOKS):
+        self.folder, self.assignment, self.seconds = folder / "course", assignment, {}
+        self.homes = folder / "homes"
+        self.most = classroom.init(self.folder, (assignment,), seed=SEED, notebooks=notebooks)[assignment]
+        self.source = nbformat.read(self.folder / "source" / assignment / f"{assignment}.ipynb", as_version=4)
+
+    def nbgrader(self, *arguments: str, folder: Path | None = None, status: int = 0) -> str:
+        """Run a command as a person does, and return what it prints."""
+        private = self.homes / "jupyter"
+        env = {**os.environ, "JUPYTER_CONFIG_DIR": str(private / "config"), "JUPYTER_DATA_DIR": str(private / "data")}
+        env |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "nbgrader", *arguments],
+            cwd=folder or self.folder,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        self.seconds[" ".join(arguments)] = time.perf_counter() - start
+        assert done.returncode == status, f"nbgrader {' '.join(arguments)}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+        return done.stdout + done.stderr
+
+    def release(self) -> None:
+        """Hand it out."""
+        self.nbgrader("generate_assignment", self.assignment)
+        self.nbgrader("release_assignment", self.assignment)
+
+    def submits(self, student: str, write: Callable) -> None:
+        """A student fetches the assignment, changes the notebook by `write(notebook, course)`, and submits."""
+        home = self.homes / student
+        home.mkdir(parents=True)
+        settings = (self.folder / classroom.STUDENTS / classroom.CONFIG).read_text()
+        (home / classroom.CONFIG).write_text(settings)
+        self.nbgrader("fetch_assignment", self.assignment, folder=home)
+        path = home / self.assignment / f"{self.assignment}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
+        write(notebook, self)
+        nbformat.write(notebook, path)
+        self.nbgrader("submit", self.assignment, f"--student={student}", folder=home)
+
+    def hands_in(self, student: str, write: Callable) -> None:
+        """The same without the exchange, as a teacher does with files that came by mail."""
+        name = f"{self.assignment}.ipynb"
+        notebook = nbformat.read(self.folder / "release" / self.assignment / name, as_version=4)
+        write(notebook, self)
+        path = self.folder / "submitted" / student / self.assignment / name
+        path.parent.mkdir(parents=True)
+        nbformat.write(notebook, path)
+
+    def grade(self, collect: bool = True, status: int = 0) -> str:
+        """Collect, grade, and write feedback; returns the log of grading."""
+        if collect:
+            self.nbgrader("collect", self.assignment)
+        log = self.nbgrader("autograde", self.assignment, status=status)
+        self.nbgrader("generate_feedback", self.assignment)
+        return log
+
+    def points(self) -> dict[str, float]:
+        """Of each student, as exported."""
+        self.nbgrader("export")
+        with open(self.folder / "grades.csv", newline="") as file:
+            return {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+
+    def feedback(self, student: str) -> str:
+        """The words of a feedback page."""
+        page = self.folder / "feedback" / student / self.assignment / f"{self.assignment}.html"
+        return " ".join(html.unescape(re.sub(r"<[^>]*>", "", page.read_text())).split())
+
+    def exercises(self) -> list[tuple[str, str, float]]:
+        """The solution cell's id, the exercise's name and its points, in their order."""
+        found, solution = [], None
+        for cell in self.source.cells:
+            grading = cell.metadata.get("nbgrader", {})
+            solution = cell.id if grading.get("solution") else solution
+            if grading.get("grade"):
+                found.append((solution, classroom.CHECK.search(cell.source)[1], grading.points))
+        if len({solution for solution, _, _ in found}) < len(found):  # several solutions, then their checks
+            solutions = [cell.id for cell in self.source.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+            found = [(cell, name, points) for cell, (_, name, points) in zip(solutions, found, strict=True)]
+        return found
+
+
+def nothing(notebook, course: Course) -> None:
+    """Hands in what was fetched."""
+
+
+def all_right(notebook, course: Course) -> None:
+    """Writes the authors' solutions."""
+    answers = {cell.id: solved(cell.source) for cell in course.source.cells if BEGIN in cell.source}
+    for cell in notebook.cells:
+        cell.source = answers.get(cell.id, cell.source)
+
+
+def half_wrong(notebook, course: Course) -> None:
+    """Every second answer, from the first, is a wrong one of the mutants; the others are the authors'."""
+    all_right(notebook, course)
+    for number, (cell_id, name, _) in enumerate(course.exercises()):
+        if number % 2 == 0:
+            module, answer = wrong_answer(name)
+            cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+            cell.source += (
+                f"\n\n\nimport importlib\n\n{name} = importlib.import_module({module!r}).{answer.make.__name__}"
+            )
+
+
+def expected_half(course: Course) -> tuple[float, list[str]]:
+    """The points of `half_wrong`, and the hints that its feedback should hold."""
+    exercises = course.exercises()
+    hints = [wrong_answer(name)[1].hint for _, name, _ in exercises[::2]]
+    return sum(points for _, _, points in exercises[1::2]), hints
+
+
+def wrong_answer(exercise: str) -> tuple[str, mutants.Answer]:
+    """The module and the first wrong answer of an exercise that a module of mutants defines by its name."""
+    for lesson, answers in mutants.lessons().items():
+        module = sys.modules[f"mutants.{lesson}"]
+        for answer in answers:
+            if answer.exercise == exercise and answer.hint and hasattr(module, answer.make.__name__):
+                return f"mutants.{lesson}", answer
+    raise LookupError(f"no wrong answer to {exercise}")
+
+
+def round_trip(folder: Path, assignment: str) -> list[tuple[str, float, float]]:
+    """Three students go all the way. Returns each with the expected and the given points."""
+    course = Course(folder, assignment)
+    course.release()
+    for student, write in (("ada", nothing), ("bo", half_wrong), ("cy", all_right)):
+        course.submits(student, write)
+    course.grade()
+    half, hints = expected_half(course)
+    expected, given = {"ada": 0.0, "bo": half, "cy": course.most}, course.points()
+    print(*(f"{name:8.1f} s  {command}" for command, name in course.seconds.items()), sep="\n")
+    assert given == expected
+    missing = [hint for hint in hints if hint not in course.feedback("bo")]
+    assert not missing, f"feedback does not name {missing}"
+    assert course.feedback("ada").count("AssertionError: ") >= len(course.exercises())
+    assert "AssertionError" not in course.feedback("cy")
+    return [(student, expected[student], given[student]) for student in expected]
