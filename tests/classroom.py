@@ -34,7 +34,7 @@ class Course:
 
     def __init__(self, folder: Path, assignment: str, notebooks: Path = release.NOTEBOOKS):
         self.folder, self.assignment, self.seconds = folder / "course", assignment, {}
-        self.homes = folder / "homes"
+        self.homes, self.each = folder / "homes", []
         self.most = classroom.init(self.folder, (assignment,), seed=SEED, notebooks=notebooks)[assignment]
         self.source = nbformat.read(self.folder / "source" / assignment / f"{assignment}.ipynb", as_version=4)
 
@@ -86,7 +86,10 @@ class Course:
         """Collect, grade, and write feedback; returns the log of grading."""
         if collect:
             self.nbgrader("collect", self.assignment)
+        start = time.time()
         log = self.nbgrader("autograde", self.assignment, status=status)
+        ends = sorted(path.stat().st_mtime for path in self.folder.glob("autograded/*/*/*.ipynb"))
+        self.each = [end - begin for begin, end in zip([start, *ends], ends, strict=False)]
         self.nbgrader("generate_feedback", self.assignment)
         return log
 
@@ -155,8 +158,8 @@ def wrong_answer(exercise: str) -> tuple[str, mutants.Answer]:
     raise LookupError(f"no wrong answer to {exercise}")
 
 
-def round_trip(folder: Path, assignment: str) -> list[tuple[str, float, float]]:
-    """Three students go all the way. Returns each with the expected and the given points."""
+def round_trip(folder: Path, assignment: str) -> tuple[list[tuple[str, float, float]], list[float]]:
+    """Three students go all the way. Returns each with the expected and the given points, and seconds of grading."""
     course = Course(folder, assignment)
     course.release()
     for student, write in (("ada", nothing), ("bo", half_wrong), ("cy", all_right)):
@@ -164,10 +167,10 @@ def round_trip(folder: Path, assignment: str) -> list[tuple[str, float, float]]:
     course.grade()
     half, hints = expected_half(course)
     expected, given = {"ada": 0.0, "bo": half, "cy": course.most}, course.points()
-    print(*(f"{name:8.1f} s  {command}" for command, name in course.seconds.items()), sep="\n")
+    print(*(f"{seconds:8.1f} s  {command}" for command, seconds in course.seconds.items()), sep="\n")
     assert given == expected
     missing = [hint for hint in hints if hint not in course.feedback("bo")]
     assert not missing, f"feedback does not name {missing}"
     assert course.feedback("ada").count("AssertionError: ") >= len(course.exercises())
     assert "AssertionError" not in course.feedback("cy")
-    return [(student, expected[student], given[student]) for student in expected]
+    return [(student, expected[student], given[student]) for student in expected], course.each

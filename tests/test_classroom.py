@@ -79,10 +79,9 @@ def own(images, patch_size):
     return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def test_only_an_answer_that_was_right_and_stays_right_gets_through(monkeypatch):
+def test_only_an_answer_that_was_right_and_stays_right_gets_through():
     from dit_course import check
 
-    monkeypatch.setattr("dit_course.check.engine.verdict.verdicts", {})
     verdicts.pop("patchify", None)
     with pytest.raises(AssertionError, match="patchify: not tried yet"):
         demand_right("patchify", own, seed=7)  # the check was not called

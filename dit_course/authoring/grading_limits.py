@@ -2,7 +2,7 @@
 
 import time
 
-CELL, NOTEBOOK = 240, 900  # seconds: on a busy machine, several times of what a lesson takes
+CELL, NOTEBOOK = 300, 1200  # seconds: on a busy machine, several times of what a lesson takes
 LEAST = 2  # seconds for each cell that is left when those of the notebook are used up
 
 
