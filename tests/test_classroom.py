@@ -3,7 +3,6 @@
 import classroom as class_of
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dit_course.authoring import classroom, release
 from dit_course.authoring.class_report import Result, hint_of, report, results, said, ungraded
@@ -12,36 +11,7 @@ from dit_course.check.engine.grading import demand_right
 from dit_course.check.engine.verdict import verdicts
 from dit_course.patches import patchify
 
-real = pytest.mark.skipif(class_of.MISSING is not None, reason=class_of.MISSING or "")
 SOURCES = [path for path in release.sources() if classroom.has_exercises(path)]
-FLATTENED = """def patchify(images, patch_size):
-    ### BEGIN SOLUTION
-    batch, channels, height, width = images.shape
-    x = images.reshape(batch, channels, height // patch_size, patch_size, width // patch_size, patch_size)
-    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-    ### END SOLUTION"""
-SWAPPED = FLATTENED.replace("0, 2, 4,", "0, 4, 2,")
-
-
-def graded(**more):
-    return {"nbgrader": {"locked": False, "task": False, "schema_version": 3, **more}}
-
-
-def tiny():
-    """A lesson of one exercise."""
-    solution = graded(grade=False, solution=True, grade_id="patchify")
-    check = graded(grade=True, solution=False, grade_id="check-patchify", points=2)
-    check["nbgrader"]["locked"] = True
-    cells = [
-        new_code_cell("from dit_course import check", id="load"),
-        new_code_cell(FLATTENED, id="patchify", metadata=solution),
-        new_code_cell("patchify = check.patchify(patchify)", id="check-patchify", metadata=check),
-        new_markdown_cell("Axes.", id="hint-1", metadata={"tags": ["hint"]}),
-        new_markdown_cell("Permute, see [lesson 01](../01_patches.ipynb).", id="hint-2", metadata={"tags": ["hint"]}),
-        new_markdown_cell("They merge.", id="why", metadata={"tags": ["solution-why"]}),
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 # -- the course directory --------------------------------------------------------------------------
@@ -153,68 +123,64 @@ def test_the_report_says_who_was_stopped_where_and_why():
 # -- the whole round trip --------------------------------------------------------------------------
 
 
-@real
+def cell_of(notebook, cell_id):
+    return next(cell for cell in notebook.cells if cell.id == cell_id)
+
+
+def hides(notebook, course):
+    """Three unsolved exercises: one check is edited, one deleted, one tagged so that nbclient would skip it."""
+    (first, *_), (second, *_), (third, *_) = course.exercises()
+    cell_of(notebook, f"check-{first.replace('-', '_')}").source = "pass"
+    cell_of(notebook, f"check-{third.replace('-', '_')}").metadata["tags"] = ["skip-execution"]
+    gone = f"check-{second.replace('-', '_')}"
+    notebook.cells = [cell for cell in notebook.cells if cell.id != gone]
+
+
+def borrows(notebook, course):
+    """One check that says yes to everything, one reference imported, one called."""
+    (first, name, _), (second, other, _), (third, last, _) = course.exercises()
+    fake = f"class check:\n    {name} = staticmethod(lambda answer: answer)\n\n\n{name} = print\nimport os\n"
+    cell_of(notebook, first).source = fake + "os.environ.pop('NBGRADER_EXECUTION')"
+    cell_of(notebook, second).source = f"from dit_course import check\n\n{other} = check.{other}.reference"
+    cell_of(notebook, third).source = f"def {last}(*args):\n    return check.{last}.reference(*args)"
+
+
+def never_ends(notebook, course):
+    """One answer that never returns, one cell that never ends, one right answer."""
+    (first, name, _), (second, *_), _ = course.exercises()
+    class_of.all_right(notebook, course)
+    cell_of(notebook, first).source = f"def {name}(*args):\n    while True:\n        pass"
+    cell_of(notebook, second).source = "import time\n\ntime.sleep(10**6)"
+
+
+def leaves(notebook, course):
+    """Ends the kernel."""
+    cell_of(notebook, course.exercises()[0][0]).source = "import os\n\nos._exit(0)"
+
+
+@pytest.mark.skipif(class_of.MISSING is not None, reason=class_of.MISSING or "")
 @pytest.mark.slow
-def test_three_students_get_what_they_deserve(tmp_path):
-    class_of.round_trip(tmp_path, "01_patches")
-
-
-def writes(text, after=""):
-    """A student's answer, and what else is in the notebook."""
-
-    def write(notebook, course):
-        cell = next(cell for cell in notebook.cells if cell.id == "patchify")
-        cell.source = text
-        if after:
-            notebook.cells.append(new_code_cell(after))
-
-    return write
-
-
-def edits_the_check(notebook, course):
-    next(cell for cell in notebook.cells if cell.id == "check-patchify").source = "pass"
-
-
-def deletes_the_check(notebook, course):
-    notebook.cells = [cell for cell in notebook.cells if cell.id != "check-patchify"]
-
-
-def skips_the_check(notebook, course):
-    next(cell for cell in notebook.cells if cell.id == "check-patchify").metadata["tags"] = ["skip-execution"]
-
-
-WITHOUT_POINTS = {
-    "imports": writes("from dit_course import patchify"),
-    "borrows": writes("from dit_course import patches\n\n\ndef patchify(x, p):\n    return patches.patchify(x, p)"),
-    "edits": edits_the_check,
-    "deletes": deletes_the_check,
-    "skips": skips_the_check,
-    "fakes": writes("class check:\n    patchify = staticmethod(lambda answer: answer)"),
-    "unsets": writes("import os\n\nos.environ.pop('NBGRADER_EXECUTION')\npatchify = lambda x, p: x"),
-    "endless": writes("def patchify(x, p):\n    while True:\n        pass"),
-    "endless-cell": writes("while True:\n    pass"),
-    "stubborn-cell": writes("while True:\n    try:\n        while True:\n            pass\n    except:\n        pass"),
-    "leaves": writes("import os\n\nos._exit(0)"),
-}
-
-
-@real
-@pytest.mark.slow
-def test_who_cheats_or_never_ends_gets_nothing_and_stops_nobody_else(tmp_path):
-    notebooks = tmp_path / "notebooks"
-    (notebooks / "solutions").mkdir(parents=True)
-    nbformat.write(tiny(), notebooks / "solutions" / "42_tiny.ipynb")
-    course = class_of.Course(tmp_path, "42_tiny", notebooks)
+def test_all_students_of_a_short_lesson_get_what_they_deserve(tmp_path):
+    """Also those who cheat, or never end: they get nothing for it, and stop nobody else."""
+    course = class_of.Course(tmp_path, "10a_scaling_laws")
     config = course.folder / classroom.CONFIG
-    config.write_text(config.read_text() + "limits.cell, limits.notebook = 15, 30\n")
+    config.write_text(config.read_text() + "limits.cell = 45\n")
     course.release()
-    students = {**WITHOUT_POINTS, "zoe": class_of.all_right}
-    for student, write in students.items():
-        course.hands_in(student, write)
-    log = course.grade(collect=False, status=1)
-    assert course.points() == {student: 2.0 * (student == "zoe") for student in students if student != "leaves"}
-    assert "error processing assignment '42_tiny' for student 'leaves'" in log
-    assert ungraded(course.folder) == [("42_tiny", "leaves")]
-    assert "your code took too long and was stopped" in course.feedback("endless")
-    assert "this is the course's version" in course.feedback("imports")
-    assert {result.student: result.status for result in results(course.folder)}["zoe"] == "right"
+    course.submit({"ada": class_of.nothing, "bo": class_of.half_wrong, "cy": class_of.all_right})
+    course.hand_in({"dan": hides, "eve": borrows, "flo": never_ends, "gil": leaves})
+    log = course.grade(status=1)
+    half, hints = class_of.expected_half(course)
+    last = course.exercises()[-1][2]
+    expected = {"ada": 0, "bo": half, "cy": course.most, "dan": 0, "eve": 0, "flo": last, "gil": 0}
+    assert course.points() == expected
+    assert not [hint for hint in hints if hint not in course.feedback("bo")]
+    assert course.feedback("ada").count("not tried yet: going on") >= 3
+    assert "AssertionError" not in course.feedback("cy")
+    assert "this is the course's version" in course.feedback("eve")
+    assert "your code took too long and was stopped" in course.feedback("flo")
+    assert "error processing assignment '10a_scaling_laws' for student 'gil'" in log
+    assert ungraded(course.folder) == [("10a_scaling_laws", "gil")]
+    lines = list(report(results(course.folder), ungraded(course.folder)))
+    assert lines[0] == "10a_scaling_laws: 6 students, 2.3 points on average"
+    assert lines[-1].startswith("10a_scaling_laws: gil could not be graded")
+    assert [line for line in lines if hints[0] in line and "(bo)" in line]
