@@ -42,7 +42,7 @@ c.ClearSolutions.code_stub = {{"python": "{stub}"}}
 limits = Limits(cell={cell}, notebook={notebook})
 c.NotebookClient.timeout_func = limits.seconds
 c.Autograde.pre_convert_hook = limits.start
-c.Execute.raise_on_iopub_timeout = False  # a cell that was stopped may need a moment: the others are graded all the same
+c.Execute.raise_on_iopub_timeout = False  # else a cell that is slow to stop ends the grading of this student
 
 # Students' metadata is not trusted: the tag `skip-execution` on a check would give its points.
 # A deleted check comes back.
