@@ -1,6 +1,6 @@
 """What nbgrader adds to a check cell, where students do not see it: `demand_right("patchify", patchify, seed=7)`."""
 
-from dit_course.check.engine.verdict import NOT_TRIED, RIGHT, Verdict, exercises, verdicts
+from dit_course.check.engine.verdict import NOT_TRIED, RIGHT, Verdict, exercises, refusal, verdicts
 
 
 def demand_right(name: str, answer: object, seed: int) -> None:
@@ -14,4 +14,4 @@ def demand_right(name: str, answer: object, seed: int) -> None:
     if verdict.status == RIGHT:
         verdict = exercise.examine(answer, seed)
     if verdict.status != RIGHT:
-        raise AssertionError(f"{name}: {verdict}")
+        raise refusal(name, verdict)

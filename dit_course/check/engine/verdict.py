@@ -44,11 +44,18 @@ def announce(exercise, verdict: Verdict) -> None:
     if not (verdict.status == NOT_TRIED and verdict.reason and kept):  # the course's own version says nothing new
         verdicts[exercise.name] = verdict
     if verdict.status != RIGHT and strict():
-        raise AssertionError(f"{exercise.name}: {verdict}")
+        raise refusal(exercise.name, verdict)
     print(verdict)
     _display(verdict.picture)
     if verdict.status == NOT_YET:
         print(f"Until it is right: {GOING_ON}")
+
+
+def refusal(name: str, verdict: Verdict) -> AssertionError:
+    """The error of an answer that is not right. Notebooks show its words alone, without the lines of the check."""
+    error = AssertionError(f"{name}: {verdict}")
+    error._render_traceback_ = lambda: [f"AssertionError: {error}"]  # IPython asks for it
+    return error
 
 
 @contextlib.contextmanager
