@@ -172,7 +172,7 @@ def wrong_answer(exercise: str) -> tuple[str, mutants.Answer]:
     raise LookupError(f"no wrong answer to {exercise}")
 
 
-def round_trip(folder: Path, assignment: str) -> list[tuple[str, float, float, float]]:
+def all_steps(folder: Path, assignment: str) -> list[tuple[str, float, float, float]]:
     """Three students go all the way. Returns each with the expected and the given points, and seconds of grading."""
     course = Course(folder, assignment)
     course.release()

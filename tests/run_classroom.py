@@ -14,7 +14,7 @@ NAMES = [path.stem for path in release.sources() if classroom.has_exercises(path
 @pytest.mark.skipif(class_of.MISSING is not None, reason=class_of.MISSING or "")
 @pytest.mark.parametrize("name", NAMES)
 def test_points_are_those_expected(name, tmp_path, capsys):
-    rows = class_of.round_trip(tmp_path, name)
+    rows = class_of.all_steps(tmp_path, name)
     with capsys.disabled():
         for student, expected, given, seconds in rows:
             print(f"\n| {name} | {student} | {expected:g} | {given:g} | {seconds:.0f} |", end=" ", flush=True)

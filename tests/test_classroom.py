@@ -9,8 +9,11 @@ from dit_course.authoring.class_report import Result, hint_of, report, results, 
 from dit_course.authoring.grading_limits import LEAST, Limits
 from dit_course.check.engine.grading import demand_right
 from dit_course.check.engine.verdict import verdicts
+from dit_course.distributed.train_config import TrainConfig
+from dit_course.explore import background
 from dit_course.patches import patchify
 
+ROOT = class_of.ROOT
 SOURCES = [path for path in release.sources() if classroom.has_exercises(path)]
 
 
@@ -38,6 +41,12 @@ def test_links_to_what_students_do_not_have_become_words():
 def test_a_check_of_another_form_is_named():
     with pytest.raises(ValueError, match=r"a check cell says `x = 1` and should say"):
         classroom.with_hidden_tests("x = 1", 7)
+
+
+def test_the_handbook_names_the_points():
+    made = {path.stem: classroom.points(nbformat.read(path, as_version=4)) for path in SOURCES}
+    lessons = sum(points for path, points in zip(SOURCES, made.values(), strict=True) if not release.is_appendix(path))
+    assert f"{lessons} points for the lessons" in " ".join((ROOT / "docs/teaching.md").read_text().split())
 
 
 # -- points ----------------------------------------------------------------------------------------
@@ -89,6 +98,26 @@ def test_a_submission_has_so_many_seconds():
     assert limits.seconds() == LEAST
     limits.start()
     assert limits.seconds() == 100
+
+
+def test_a_graded_training_is_short(monkeypatch):
+    seen = []
+
+    class Started:
+        def __init__(self, model, data, config, *rest):
+            seen.append(config.minutes)
+
+        def start(self):
+            pass
+
+        close = start
+
+    monkeypatch.setattr(background, "BackgroundTraining", Started)
+    monkeypatch.setattr(background, "_current", None)
+    for execution, minutes in (("", 3), ("autograde", 3), ("validate", 0.05)):
+        monkeypatch.setenv("NBGRADER_EXECUTION", execution)
+        background.start_training(None, "fashion-mnist", TrainConfig(minutes=minutes), None)
+    assert seen == [3, background.GRADED_MINUTES, 0.05]
 
 
 # -- the report ------------------------------------------------------------------------------------

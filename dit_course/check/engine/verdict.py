@@ -4,6 +4,7 @@ import contextlib
 import html
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def announce(exercise, verdict: Verdict) -> None:
 def refusal(name: str, verdict: Verdict) -> AssertionError:
     """The error of an answer that is not right. Notebooks show its words alone, without the lines of the check."""
     error = AssertionError(f"{name}: {verdict}")
-    error._render_traceback_ = lambda: [f"AssertionError: {error}"]  # IPython asks for it
+    lines = textwrap.wrap(f"AssertionError: {error}", 100)
+    error._render_traceback_ = lambda: lines  # IPython asks for it
     return error
 
 
