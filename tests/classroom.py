@@ -61,6 +61,7 @@ class Course:
         private = self.homes / "jupyter"
         env = {**os.environ, "JUPYTER_CONFIG_DIR": str(private / "config"), "JUPYTER_DATA_DIR": str(private / "data")}
         env |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+        env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # nbgrader calls `alembic`
         job = json.dumps([[command.split(), str(folder or self.folder)] for command, folder in commands])
         start = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", COMMANDS, job], env=env, capture_output=True, text=True)
