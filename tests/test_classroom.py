@@ -4,6 +4,7 @@ import classroom as class_of
 import nbformat
 import pytest
 
+from dit_course.__main__ import main
 from dit_course.authoring import classroom, release
 from dit_course.authoring.class_report import Result, hint_of, report, results, said, ungraded
 from dit_course.authoring.grading_limits import LEAST, Limits
@@ -41,6 +42,23 @@ def test_links_to_what_students_do_not_have_become_words():
 def test_a_check_of_another_form_is_named():
     with pytest.raises(ValueError, match=r"a check cell says `x = 1` and should say"):
         classroom.with_hidden_tests("x = 1", 7)
+
+
+def test_a_course_is_made_once_and_only_with_nbgrader(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(classroom, "find_spec", lambda name: None)
+    assert main(["classroom", "init", str(tmp_path / "course")]) == 1
+    assert "nbgrader is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "course").exists()
+    monkeypatch.setattr(classroom, "find_spec", lambda name: "found")
+    assert main(["classroom", "init", str(tmp_path / "course"), "--lessons", "10a", "--seed", "5"]) == 0
+    assert "10a_scaling_laws: 6 points" in capsys.readouterr().out
+    source = nbformat.read(tmp_path / "course/source/10a_scaling_laws/10a_scaling_laws.ipynb", as_version=4)
+    assert sum("seed=5)" in cell.source for cell in source.cells) == 3
+    assert (tmp_path / "course/exchange").stat().st_mode & 0o777 == 0o777
+    assert main(["classroom", "init", str(tmp_path / "course")]) == 1
+    assert "is a course already" in capsys.readouterr().err
+    assert main(["classroom", "report", str(tmp_path / "course")]) == 1
+    assert "run `nbgrader autograde` first" in capsys.readouterr().err
 
 
 def test_the_handbook_names_the_points():

@@ -8,6 +8,7 @@ is an error, and the cases are others. The name still becomes the course's versi
 import re
 import secrets
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from dit_course.authoring import release
@@ -73,10 +74,10 @@ def init(
 
     lessons: "01", "02a_attention", ... or none for all. exchange: where students fetch and submit; `folder`/exchange
     unless told. seed: of the cases for grading; one that nobody knows unless told.
-    Raises FileExistsError where a course is already, ValueError for a lesson that is not there.
+    Raises FileExistsError where a course is already, ValueError for a lesson that is not there or without nbgrader.
     """
-    from nbgrader.apps import NbGrader  # noqa: F401 (without it nothing below is of use)
-
+    if find_spec("nbgrader") is None:
+        raise ValueError("nbgrader is not installed: run `make setup`, or pip install 'nbgrader>=0.9.6'")
     folder = Path(folder).resolve()
     exchange = Path(exchange).resolve() if exchange else folder / "exchange"
     if (folder / CONFIG).exists():

@@ -27,12 +27,7 @@ class Init:
         """Make it, and say what it holds."""
         from dit_course.authoring.classroom import init
 
-        try:
-            made = init(self.folder, self.lessons, self.course, self.exchange, self.seed)
-        except ModuleNotFoundError as error:
-            if error.name != "nbgrader":
-                raise
-            raise ValueError("nbgrader is not installed: pip install 'nbgrader>=0.9.6'") from None
+        made = init(self.folder, self.lessons, self.course, self.exchange, self.seed)
         for name, points in made.items():
             print(f"{name}: {points:g} points")
         print(
