@@ -147,30 +147,26 @@ def all_right(notebook, course: Course) -> None:
 def half_wrong(notebook, course: Course) -> None:
     """Every second answer, from the first, is a wrong one of the mutants; the others are the authors'."""
     all_right(notebook, course)
-    for number, (cell_id, name, _) in enumerate(course.exercises()):
-        if number % 2 == 0:
-            module, answer = wrong_answer(name)
-            cell = next(cell for cell in notebook.cells if cell.id == cell_id)
-            cell.source += (
-                f"\n\n\nimport importlib\n\n{name} = importlib.import_module({module!r}).{answer.make.__name__}"
-            )
+    for cell_id, name, _ in course.exercises()[::2]:
+        next(cell for cell in notebook.cells if cell.id == cell_id).source += f"\n\n\n{wrong_answer(name)[0]}"
 
 
 def expected_half(course: Course) -> tuple[float, list[str]]:
     """The points of `half_wrong`, and the hints that its feedback should hold."""
     exercises = course.exercises()
-    hints = [wrong_answer(name)[1].hint for _, name, _ in exercises[::2]]
+    hints = [wrong_answer(name)[1] for _, name, _ in exercises[::2]]
     return sum(points for _, _, points in exercises[1::2]), hints
 
 
-def wrong_answer(exercise: str) -> tuple[str, mutants.Answer]:
-    """The module and the first wrong answer of an exercise that a module of mutants defines by its name."""
+def wrong_answer(exercise: str) -> tuple[str, str]:
+    """Code that replaces a right answer by the first wrong one among the mutants, and its hint; else by its negative."""
     for lesson, answers in mutants.lessons().items():
         module = sys.modules[f"mutants.{lesson}"]
         for answer in answers:
             if answer.exercise == exercise and answer.hint and hasattr(module, answer.make.__name__):
-                return f"mutants.{lesson}", answer
-    raise LookupError(f"no wrong answer to {exercise}")
+                code = f"import importlib\n\n{exercise} = importlib.import_module({module.__name__!r})"
+                return f"{code}.{answer.make.__name__}", answer.hint
+    return f"right = {exercise}\n{exercise} = lambda *given: -right(*given)", "the sign is wrong"
 
 
 def all_steps(folder: Path, assignment: str) -> list[tuple[str, float, float, float]]:
