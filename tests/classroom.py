@@ -159,14 +159,14 @@ def expected_half(course: Course) -> tuple[float, list[str]]:
 
 
 def wrong_answer(exercise: str) -> tuple[str, str]:
-    """Code that replaces a right answer by the first wrong one among the mutants, and its hint; else by its negative."""
+    """Code that puts the first wrong answer among the mutants in place of a right one, and its hint."""
     for lesson, answers in mutants.lessons().items():
         module = sys.modules[f"mutants.{lesson}"]
         for answer in answers:
             if answer.exercise == exercise and answer.hint and hasattr(module, answer.make.__name__):
                 code = f"import importlib\n\n{exercise} = importlib.import_module({module.__name__!r})"
                 return f"{code}.{answer.make.__name__}", answer.hint
-    return f"right = {exercise}\n{exercise} = lambda *given: -right(*given)", "the sign is wrong"
+    return f"_right = {exercise}\n{exercise} = lambda *given: -_right(*given)", "the sign is wrong"
 
 
 def all_steps(folder: Path, assignment: str) -> list[tuple[str, float, float, float]]:
