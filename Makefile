@@ -17,7 +17,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks mutation bench-sliders format pins site doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks test-classroom mutation bench-sliders format pins site doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,7 @@ help:
 	@echo 'make setup    set up only: Python packages into $(VENV)'
 	@echo 'make doctor   set up, then check this machine and say how to mend what is wrong'
 	@echo 'make test     set up, then run all tests, notebooks included'
+	@echo 'make test-classroom  set up, then have nbgrader grade three students in every lesson (half an hour)'
 	@echo 'make mutation        set up, then change every solution at every place: no check may call it right (minutes)'
 	@echo 'make bench-sliders   set up, then measure how fast the sliders are, in a real browser (some minutes)'
 	@echo 'make site     set up, then make the web site of the course in build/site (a minute, no network)'
@@ -82,6 +83,10 @@ test-package: setup
 # One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
 test-notebooks: setup
 	$(RUN) pytest tests/run_three_minutes.py tests/run_notebooks.py $(PYTEST_FLAGS)
+
+# Every lesson handed out, solved by three students, collected and graded by nbgrader; the test run does this for one.
+test-classroom: setup
+	$(RUN) pytest tests/run_classroom.py $(PYTEST_FLAGS)
 
 # What was tried before is kept in .cache/, until a solution or its check changes.
 mutation: setup

@@ -66,6 +66,7 @@ def parse(arguments: list[str]):
 
     from dit_course.commands.bench import Bench
     from dit_course.commands.classifier import TrainClassifier
+    from dit_course.commands.classroom import Classroom
     from dit_course.commands.distill import Distill
     from dit_course.commands.evaluate import Evaluate
     from dit_course.commands.experiment import STUDIES, Experiment
@@ -88,6 +89,7 @@ def parse(arguments: list[str]):
         "bench": Bench,
         "release": Release,
         "site": Site,
+        "classroom": Classroom,
         "doctor": Doctor,
     }
     _require_known("command", arguments[:1], commands)

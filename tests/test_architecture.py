@@ -52,6 +52,7 @@ LAZY = {
     ("__main__", "studies"): "each command brings its own libraries: --help and the doctor should not wait for them",
     ("__main__", "setup"): "the doctor should run where the rest of the package does not",
     ("commands.site", "authoring"): "the site needs Sphinx and the notebooks, which few commands do",
+    ("commands.classroom", "authoring"): "a class needs nbgrader and the notebooks, which few commands do",
     ("commands.sample", "commands"): "released weights are rare, and need more libraries",
     ("distributed", "distributed"): "accelerate is only there where several processes train",
 }

@@ -67,6 +67,8 @@ def test_the_package_ships_what_switches_it_on_and_keeps_jupyterlab_quiet():
     settings = places[Path("share/jupyter/lab/settings/overrides.json")]
     news = settings["@jupyterlab/apputils-extension:notification"]
     assert news == {"fetchNews": "false", "checkForUpdates": False}
+    switched = places[Path("etc/jupyter/labconfig/page_config.d/dit_course.json")]  # on again by `labextension enable`
+    assert switched == {"disabledExtensions": {"@jupyter/nbgrader": True}}
 
 
 def test_the_server_does_not_wait_for_torch():

@@ -9,7 +9,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 PACKAGE = Path(__file__).resolve().parents[2]
-LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")})
+LIBRARY = ("site-packages", "dist-packages")
+# those of a user count, too, and of the Python that a virtual environment builds on, as on a JupyterHub
+FOLDERS = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+FOLDERS += [folder for folder in sys.path if Path(folder).name in LIBRARY]
+LIBRARIES = tuple({str(Path(folder).resolve()) for folder in FOLDERS})
 
 
 def learner_line(traceback: TracebackType | None) -> str:

@@ -46,11 +46,19 @@ def announce(exercise, verdict: Verdict) -> None:
     if not (verdict.status == NOT_TRIED and verdict.reason and kept):  # the course's own version says nothing new
         verdicts[exercise.name] = verdict
     if verdict.status != RIGHT and strict():
-        raise AssertionError(f"{exercise.name}: {verdict}")
+        raise refusal(exercise.name, verdict)
     print(_wrapped(str(verdict)))
     _display(verdict.picture)
     if verdict.status == NOT_YET:
         print(f"Until it is right: {GOING_ON}")
+
+
+def refusal(name: str, verdict: Verdict) -> AssertionError:
+    """The error of an answer that is not right. Notebooks show its words alone, without the lines of the check."""
+    error = AssertionError(f"{name}: {verdict}")
+    lines = textwrap.wrap(f"AssertionError: {error}", 100)
+    error._render_traceback_ = lambda: lines  # IPython asks for it
+    return error
 
 
 @contextlib.contextmanager
@@ -68,8 +76,9 @@ def patience(seconds: float = 0.5) -> Iterator[None]:
 
 
 def strict() -> bool:
-    """Whether wrong answers are errors, as in grading: DIT_COURSE_STRICT is set, and not to 0."""
-    return os.environ.get("DIT_COURSE_STRICT", "0") not in ("", "0")
+    """Whether wrong answers are errors: DIT_COURSE_STRICT is set, and not to 0; or nbgrader's Validate runs this."""
+    validating = os.environ.get("NBGRADER_EXECUTION") == "validate"
+    return os.environ.get("DIT_COURSE_STRICT", "1" if validating else "0") not in ("", "0")
 
 
 def chosen_seed(seed: int | None) -> int:
