@@ -104,6 +104,19 @@ def test_a_kit_is_a_file_that_runs_by_itself_and_says_what_is_missing(tmp_path):
     assert line == "probe_average    not tested: there is no EMA"
 
 
+def helper():
+    """Stands outside of the probe below."""
+
+
+def test_a_kit_is_tried_before_it_is_saved(tmp_path):
+    def probe_more(code):
+        helper()
+
+    with pytest.raises(ValueError, match=r"probe_more complains .* name 'helper' is not defined. Helpers and imports"):
+        save_kit([*KIT, probe_more], tmp_path / "kit.py")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_the_kit_says_of_a_public_layout():
     def complaints(repaired):
         return [line.split()[0] for line in examine(public_layout(repaired)) if "COMPLAINS" in line]

@@ -56,6 +56,33 @@ def by_a_sum(code):
         raise AssertionError(f"{end.flatten()[0]} in place of {expected}")
 
 
+@mutant(exercise="probe_solver", hint="only the first step is told the right time")
+def only_the_first_time(code):
+    told = []
+
+    def velocity(x, t):
+        told.append(t.clone())
+        return torch.zeros_like(x)
+
+    code.euler(velocity, torch.zeros(2, 1, 2, 2), torch.linspace(1, 0, 6))
+    assert told[0].mean() == 1, f"the first time is {told[0]}"
+
+
+@mutant(exercise="probe_loss", hint="data and noise have changed places")
+def never_says_which_end_is_data(code):
+    t = torch.linspace(0, 1, 6)
+    between = code.interpolate(torch.zeros(6, 1, 6, 6), torch.ones(6, 1, 6, 6), t).flatten(1)
+    assert (between.std(dim=1) < 1e-5).all(), "a picture has several times"
+    seen = []
+    code.RectifiedFlow().loss(lambda x, t: seen.append(x) or x, torch.zeros(2, 1, 32, 32))
+    assert torch.corrcoef(seen[0].flatten(1))[0, 1] < 0.9, "two pictures have one noise"
+
+
+@mutant(exercise="probe_guidance", hint="it passes right code, and case D as well: for weak guidance")
+def with_a_scale_of_one(code):
+    assert torch.allclose(mixed(code, cfg=1.0), torch.tensor(1.0)), "a scale of 1 is the prediction with the label"
+
+
 @mutant(exercise="probe_solver", hint="it passes right code, and case A as well: is the velocity told the time")
 def a_constant_velocity(code):
     end = code.euler(lambda x, t: torch.full_like(x, 3.0), torch.ones(2, 3), torch.linspace(1, 0, 7))

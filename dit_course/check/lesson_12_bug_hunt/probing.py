@@ -18,7 +18,7 @@ from dit_course.check.engine.limits import Outcome, run_limited
 from dit_course.check.engine.places import is_learners
 from dit_course.check.engine.tampering import borrowed, put_back
 from dit_course.check.engine.verdict import NOT_TRIED, NOT_YET, RIGHT, Verdict
-from dit_course.check.lesson_12_bug_hunt.variants import another_hand, first_difference, nonsense
+from dit_course.check.lesson_12_bug_hunt.variants import ALSO, also_faulty, another_hand, first_difference, nonsense
 from dit_course.studies.bugs import open_case
 
 SEEDS, FEWER = 5, 3  # runs on right code, and on each other
@@ -100,6 +100,11 @@ class ProbeExercise(Exercise):
             return Verdict(NOT_YET, self._about_another_hand(answer, complaint, seconds))
         if wrong := self._misses(answer, first, seed, seconds):
             return Verdict(NOT_YET, wrong)
+        if (
+            self.name in ALSO
+            and not run_limited(lambda: Probed((), "", code=lambda: also_faulty(self.name)).run(answer), seconds).error
+        ):
+            return Verdict(NOT_YET, ALSO[self.name][1])
         if name := self._compares_with(answer, first.value[1]):
             return Verdict(NOT_YET, (
                 f"it compares with the course's own `{name}`, and at home there is none to compare with: put in "

@@ -5,6 +5,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 
 from dit_course.studies.bugs.code import patched_code
+from dit_course.studies.bugs.public import SLIPPED, TURNED
 
 Patch = tuple[str, str, str]
 
@@ -125,7 +126,7 @@ NONSENSE: dict[str, tuple[Patch, Patch]] = {
         ("sampling", EULER, "x = step(x, velocity(x, expand_time(t, x)), t, t_next)[None]"),
     ),
     "probe_guidance": (
-        ("sampling", MIXED, "return torch.rand_like(without)"),
+        ("sampling", "\n    return velocity\n", "\n    return lambda x, t: torch.rand_like(x)\n"),
         ("sampling", MIXED, "return without[None]"),
     ),
     "probe_labels": (
@@ -156,6 +157,26 @@ NONSENSE: dict[str, tuple[Patch, Patch]] = {
         ("patches", SHAPED, "return x.reshape(-1, channels, height, width)[None]"),
     ),
 }  # fmt: skip
+
+
+# faulty code that has no letter: what a probe of the right idea may still let pass, as does that of the public layout
+ALSO: dict[str, tuple[tuple[Patch, ...], str]] = {
+    "probe_solver": (
+        SLIPPED,
+        "it lets code pass in which only the first step is told the right time, and each later one a time that is too "
+        "early: compare all of them",
+    ),
+    "probe_loss": (
+        TURNED,
+        "it lets code pass in which data and noise have changed places: which of the two must x_t be at t = 0?",
+    ),
+}
+
+
+@lru_cache
+def also_faulty(exercise: str) -> SimpleNamespace:
+    """The faulty code without a letter."""
+    return patched_code(f"{exercise}_also", ALSO[exercise][0])
 
 
 @lru_cache

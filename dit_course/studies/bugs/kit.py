@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.data import atomic_write
+from dit_course.studies.bugs.code import right_code
 
 
 def probe_average(code) -> None:
@@ -186,10 +187,22 @@ TAIL = """if __name__ == "__main__":
 
 
 def save_kit(probes: Sequence[Callable], path: str | Path = "probe_kit.py") -> Path:
-    """Write probes into a Python file that needs torch alone. They should use no names but its imports."""
+    """Write probes into a Python file that needs torch alone, and try the file on right code.
+
+    Raises ValueError for a probe that uses other names than the file's imports.
+    """
     sources = [textwrap.dedent(inspect.getsource(probe)).strip() for probe in probes]
     kit = f"KIT = ({', '.join(probe.__name__ for probe in probes)},)"
     runner = inspect.getsource(examine).replace("Sequence[Callable]", "tuple").replace(" -> Iterator[str]", "")
     parts = [HEAD.strip(), *sources, kit, runner.strip(), TAIL.strip()]
-    atomic_write(Path(path), ("\n\n\n".join(parts) + "\n").encode())
+    text = "\n\n\n".join(parts) + "\n"
+    saved = {"__name__": "probe_kit"}
+    exec(compile(text, str(path), "exec"), saved)
+    for probe in probes:
+        if complaint := catches(saved[probe.__name__], right_code()):
+            raise ValueError(
+                f"{probe.__name__} complains about right code when it stands alone: {complaint}. Helpers and imports "
+                "from other cells belong inside the function"
+            )
+    atomic_write(Path(path), text.encode())
     return Path(path)

@@ -127,7 +127,7 @@ BUGS = (
         ),
     ),
     _bug(
-        "coarse_time", "Timesteps pass through bfloat16, which knows 256 values between 0.5 and 1.", "10", 4,
+        "coarse_time", "Timesteps pass through bfloat16, which knows 128 values between 0.5 and 1.", "10", 4,
         "huggingface/diffusers#9405 modelscope/DiffSynth-Studio#562",
         (
             "conditioning", "angles = 1000 * t.float()[:, None]", "angles = (1000 * t).bfloat16().float()[:, None]",
