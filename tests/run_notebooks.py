@@ -38,7 +38,14 @@ def run(notebook: Path, folder: Path, **environment: str) -> tuple[int, str, flo
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *nbval, "-q", "--rootdir", str(folder), str(copied)],
         cwd=folder,
-        env={**os.environ, **environment, **blocked, "PYTHONPATH": os.pathsep.join(paths), "PYTEST_ADDOPTS": ""},
+        env={
+            **os.environ,
+            "DIT_COURSE_PATIENCE": "3600",
+            **environment,
+            **blocked,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTEST_ADDOPTS": "",
+        },
         capture_output=True,
         text=True,
         timeout=3 * MOST_SECONDS,

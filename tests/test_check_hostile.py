@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from dit_course import check, patches
-from dit_course.check.engine import exercise as engine
 from dit_course.check.engine import verdict
 from dit_course.check.engine.exercise import Case, Exercise
 from dit_course.check.engine.limits import run_limited
@@ -356,10 +355,10 @@ def test_a_child_process_may_end():
 
 
 def test_a_check_that_takes_long_says_so(capsys, monkeypatch):
-    monkeypatch.setattr(engine, "patience", lambda: verdict.patience(0.05))
+    monkeypatch.setenv("DIT_COURSE_PATIENCE", "0.05")
     slow = doubling(reference=lambda x: 2 * x)
     slow(lambda x: time.sleep(0.1) or 2 * x)
     assert capsys.readouterr().out.startswith("checking ...\nright. ")
-    monkeypatch.setattr(engine, "patience", lambda: verdict.patience(50))
+    monkeypatch.setenv("DIT_COURSE_PATIENCE", "50")
     slow(lambda x: 2 * x)
     assert capsys.readouterr().out.startswith("right. ")

@@ -27,7 +27,7 @@ def execute(path: str | Path, timeout: int = 300, env: Mapping[str, str] | None 
         record_timing=False,  # times of this machine mean nothing elsewhere
         coalesce_streams=True,  # what a cell prints is one output, however slowly it comes
         resources={"metadata": {"path": str(path.parent.resolve())}},
-    ).execute(env={**os.environ, **(env or {})})
+    ).execute(env={**os.environ, "DIT_COURSE_PATIENCE": "3600", **(env or {})})
     strip_widgets(notebook)
     notebook.metadata.get("language_info", {}).pop("version", None)  # else every Python writes another file
     atomic_write(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
