@@ -328,7 +328,7 @@ def test_an_exit_in_a_notebook_does_not_end_the_kernel(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     first, second = ("".join(o.get("text", str(o.get("data"))) for o in cell.outputs) for cell in notebook.cells)
-    assert ENDS in first
+    assert ENDS in " ".join(first.split())  # the verdict is wrapped
     assert "it lives" in first
     assert "flooded" not in first
     assert second == "and lives\n"
