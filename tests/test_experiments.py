@@ -177,8 +177,13 @@ def test_the_figure_of_losses_over_t_says_who_is_better_where():
     assert "+2.500 at t = 0.25, +0.000 at t = 0.75" in picture.alt
 
 
+def weight_of(model, data):
+    return {"loss_at_0.50": model.patch_embed.projection.weight.abs().mean().item()}
+
+
 def test_each_trick_is_compared_with_the_base_and_raw_weights_come_free(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tricks, "TRICKS", {name: tricks.TRICKS[name] for name in (tricks.BASE, "patches of 4 x 4")})
+    monkeypatch.setattr(tricks, "losses_on_test_images", weight_of)  # the real one takes seconds
     command = tricks.Tricks(seeds=2, steps=5, samples=20, solver_steps=1, out=tmp_path / "tricks.csv")
     command.run()
     rows = {(row["variant"], row["seed"]): row for row in read_table(command.out)}

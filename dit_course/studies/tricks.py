@@ -16,10 +16,10 @@ from dit_course.data import load_dataset
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
-from dit_course.evaluation import measure
+from dit_course.evaluation import class_accuracy, frechet_distance, in_batches, precision_recall
 from dit_course.flow import RectifiedFlow
 from dit_course.sampling import Sampler
-from dit_course.studies.experiments import losses_on_test_images, paired_difference, undo_zeros
+from dit_course.studies.experiments import losses_on_test_images, paired_difference, real_features, undo_zeros
 from dit_course.studies.recipes import RECIPES
 from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
@@ -95,13 +95,14 @@ class Tricks:
 
     def _sampled(self, model: DiT) -> dict[str, float]:
         """The judge's numbers of samples at each guidance scale."""
-        judge, real = load_classifier(RECIPE.data), load_dataset(RECIPE.data, "test").images
+        judge, real = load_classifier(RECIPE.data), real_features(RECIPE.data)
         labels, found = torch.arange(self.samples) % model.config.num_classes, {}
         for cfg in SCALES:
             drawn = Sampler(model, self.solver_steps, "ab2", cfg).sample(self.samples, labels, seed=0)
-            accuracy, distance, _, recall = measure(judge, drawn, labels, real).tolist()
-            found |= {f"class_accuracy_{cfg:g}": accuracy, f"frechet_distance_{cfg:g}": distance}
-            found[f"recall_{cfg:g}"] = recall
+            features = in_batches(judge.features, drawn)
+            found[f"class_accuracy_{cfg:g}"] = class_accuracy(judge.head, features, labels)
+            found[f"frechet_distance_{cfg:g}"] = frechet_distance(features, real)
+            found[f"recall_{cfg:g}"] = precision_recall(real[: self.samples], features)[1].item()
         return {name: found[name] for name in METRICS[1:]}
 
 
