@@ -83,8 +83,8 @@ class Tricks:
 
     def measure(self, name: str, seed: int) -> dict:
         """One row: a training, the loss by t, and samples of its averaged weights; of the raw ones for the base."""
-        trick, (model, ema) = TRICKS[name], (None, None)
-        steps, start = round(self.steps * trick.pace), time.perf_counter()
+        trick, start = TRICKS[name], time.perf_counter()
+        steps = round(self.steps * trick.pace)
         model, ema = trained(trick, seed, steps)
         row = {"variant": name, "seed": seed, "steps": steps, "seconds_a_step": (time.perf_counter() - start) / steps}
         losses = losses_on_test_images(ema.model, RECIPE.data)
