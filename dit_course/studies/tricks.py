@@ -52,7 +52,7 @@ TRICKS = {
     "zeros undone": Trick(undo_zeros=True),
     "label dropout 5 %": Trick({"label_dropout": 0.05}),
     "label dropout 20 %": Trick({"label_dropout": 0.2}),
-    "patches of 4 x 4": Trick({"patch_size": 4}, pace=0.4),
+    "patches of 4 x 4": Trick({"patch_size": 4}, pace=0.37),
 }
 
 
