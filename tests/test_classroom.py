@@ -1,6 +1,9 @@
 """nbgrader, really run: handing out, collecting, grading, feedback, and who gets points for what."""
 
+from types import SimpleNamespace
+
 import classroom as class_of
+import IPython
 import nbformat
 import pytest
 
@@ -105,6 +108,24 @@ def test_validate_is_strict_and_grading_goes_on(monkeypatch):
     assert not strict()
 
 
+def test_validate_names_a_mistake_once(monkeypatch):
+    """Right answers further down may call the wrong one: they go on with the course's version, as in grading."""
+    from dit_course import check
+
+    notebook = SimpleNamespace(user_ns={"patchify": "a stub"})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: notebook)
+    monkeypatch.delenv("DIT_COURSE_STRICT", raising=False)
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    with pytest.raises(AssertionError, match="patchify: not yet"):
+        check.patchify(lambda images, patch_size: images)
+    assert notebook.user_ns == {"patchify": patchify}
+    monkeypatch.setenv("NBGRADER_EXECUTION", "")
+    monkeypatch.setenv("DIT_COURSE_STRICT", "1")
+    with pytest.raises(AssertionError, match="PatchEmbed: not yet"):
+        check.PatchEmbed(3)
+    assert list(notebook.user_ns) == ["patchify"]
+
+
 def test_a_submission_has_so_many_seconds():
     now = 0.0
     limits = Limits(cell=100, notebook=250, clock=lambda: now)
@@ -144,7 +165,7 @@ SWAPS = "rows and columns of patches are swapped: the tokens run down the column
 
 
 def test_hints_are_found_in_what_a_check_says():
-    assert said("patchify", "AssertionError", "patchify: not tried yet: going on") == ("not tried yet", "")
+    assert said("patchify", "AssertionError", "patchify: not tried yet.") == ("not tried yet", "")
     assert said("patchify", "AssertionError", f"patchify: not yet: {SWAPS}. 75 % of") == ("not yet", SWAPS)
     assert said("patchify", "CellTimeoutError", "") == ("not yet", "CellTimeoutError")
     assert hint_of("patchify", "Your answer has shape (1, 2) (on 2x3). More.") == "Your answer has shape (1, 2)"
