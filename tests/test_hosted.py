@@ -120,10 +120,10 @@ def test_its_first_steps_are_those_of_lesson_00():
 
 
 def test_torch_is_never_asked_for_and_widgets_in_any_version():
-    asked = hosted.needed()
-    assert "ipywidgets" in asked
-    assert not [line for line in asked if line.startswith(("torch", "jupyterlab"))]
-    assert [line for line in asked if line.startswith("moviepy>=")]
+    wanted = hosted.needed()
+    assert "ipywidgets" in wanted
+    assert not [line for line in wanted if line.startswith(("torch", "jupyterlab"))]
+    assert [line for line in wanted if line.startswith("moviepy>=")]
 
 
 def test_a_python_or_torch_that_will_not_do_is_named(monkeypatch):
