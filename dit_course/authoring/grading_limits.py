@@ -19,7 +19,7 @@ MEASURED = {
     "09b_protocol": (17.9, 67),
     "10a_scaling_laws": (17.9, 48),
     "10b_scaling_up": (41.5, 119),
-    "11_few_steps": (303.1, 487),
+    "11_few_steps": (303.1, 553),
     "12_bug_hunt": (9.4, 35),
     "08_solvers": (79.2, 125),
 }
