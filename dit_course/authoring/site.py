@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md", "CONTRIBUTING.md", "LICENSE", "requirements.txt", "environment.yml", "pyproject.toml",
     "notebooks/*.ipynb", "notebooks/*.md", "notebooks/appendix/*.ipynb", "notebooks/solutions/*.md", "docs/*.*",
+    "jupyter/*.ipynb",
     "data/README.md", "data/FashionMNIST/LICENSE", "data/checkpoints/*/*",
     "data/checkpoints/*.json", "data/experiments/*.csv", "data/gpu-session/*.md", "data/gpu-session/*.csv",
 )  # fmt: skip
@@ -24,6 +25,7 @@ CHAPTERS = {
     "Look it up": ("notebooks/glossary.md", "api/index.md"),
     "Guides": (
         "docs/*.md",
+        "jupyter/*.ipynb",
         "data/README.md",
         "data/checkpoints/*/README.md",
         "data/gpu-session/*.md",
