@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 
 from dit_course import ROOMS
+from dit_course.authoring import live
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RUNTIME = REPOSITORY / ".cache" / "onnxruntime-web"
 PAGES = (
     "README.md", "CONTRIBUTING.md", "LICENSE", "requirements.txt", "environment.yml", "pyproject.toml",
     "notebooks/*.ipynb", "notebooks/*.md", "notebooks/appendix/*.ipynb", "notebooks/solutions/*.md", "docs/*.*",
@@ -111,7 +113,8 @@ def write_sources(folder: Path) -> None:
             elif file.is_file():
                 shutil.copy(file, target)
     (folder / "_static").mkdir()
-    (folder / "_static" / "course.css").write_text(STYLE.lstrip())
+    (folder / "_static" / "course.css").write_text(STYLE.lstrip() + live.style())
+    live.add_live(folder, RUNTIME)
     (folder / "api").mkdir()
     rooms = (*ROOMS, "show", "explore", "check")
     for room in rooms:
