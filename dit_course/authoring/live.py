@@ -22,17 +22,21 @@ STUDENT = "fashion-mnist-few-steps"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")  # of onnxruntime-web, in .cache/
 SCRIPTS, CANVAS = Path(__file__).with_name("web"), Path(engine.__file__).with_name("canvas.js")
 PICTURES = 10
-DARK = np.array([[0xCE, 0xD6, 0xDD], [0x14, 0x18, 0x1E]])  # text and page of the site's dark theme
+DARK = np.array([0xCE, 0x12])  # text and page of the site's dark theme
 
-# page: the cell behind which the sliders stand, whether it shows the same still, and where the sliders start
+# page: the cell that the sliders stand behind, whether they replace its output, what is said above them, their start
 FIRST = {"cfg": 2.5, "label": None, "seed": 2, "steps": 1}
+BAGS = {"cfg": 4.0, "label": 8, "seed": 1, "steps": 1}
+OPENING = "Drawn from noise by a Diffusion Transformer, here in your browser."
+STUDENT_TOO = """Without a kernel, in this page: the few-step student of lesson 11. It takes one evaluation in place of
+sixteen, knows guidance from 1 to 6, and has no interval."""
 PLACES = {
-    "index.md": (None, False, FIRST),
-    "notebooks/00_start_here.ipynb": ("slider", True, FIRST),
-    "notebooks/08_cfg_sampling.ipynb": ("slider", False, FIRST | {"cfg": 4.0, "label": 8, "seed": 1}),
-    "notebooks/11_few_steps.ipynb": ("slider", True, FIRST | {"seed": 3}),
+    "index.md": (None, False, OPENING, FIRST),
+    "notebooks/00_start_here.ipynb": ("slider", True, "", FIRST),
+    "notebooks/08_cfg_sampling.ipynb": ("slider-tasks", False, STUDENT_TOO, BAGS),
+    "notebooks/11_few_steps.ipynb": ("slider", True, "", FIRST | {"seed": 3}),
 }
-BLOCK = """<div class="dit-live" data-cfg="{cfg:g}" data-label="{label}" data-seed="{seed}" data-steps="{steps}">
+BLOCK = """{said}<div class="dit-live" data-cfg="{cfg:g}" data-label="{label}" data-seed="{seed}" data-steps="{steps}">
 <img src="{up}_static/live/{still}" width="{width}" height="{height}" alt="{alt}">
 <p class="dit-status">{note}</p>
 </div>{script}"""
@@ -59,12 +63,13 @@ def add_live(pages: Path, runtime: Path) -> None:
     runs = missing(runtime) is None
     if runs:
         _write_scripts(live, student, runtime)
-    for page, (cell, same, start) in PLACES.items():
+    for page, (cell, replaces, said, start) in PLACES.items():
         picture = _still(student, **start)
         picture.save(live / f"{Path(page).stem}.png")
         up = "../" * page.count("/")
         block = BLOCK.format(
             **start | {"label": "" if start["label"] is None else start["label"]},
+            said=said and f"{said}\n\n",
             up=up,
             still=f"{Path(page).stem}.png",
             width=picture.width,
@@ -74,7 +79,7 @@ def add_live(pages: Path, runtime: Path) -> None:
             script=SCRIPT.format(up=up) if runs else "",
         )
         text = (pages / page).read_text()
-        (pages / page).write_text(_below_title(text, block) if cell is None else _behind(text, cell, same, block))
+        (pages / page).write_text(_below_title(text, block) if cell is None else _behind(text, cell, replaces, block))
 
 
 def _grid(student: FewStepDiT, label: int | None) -> tuple[list[int], ImageGrid]:
@@ -121,9 +126,8 @@ def _write_scripts(live: Path, student: FewStepDiT, runtime: Path) -> None:
 
 
 def _darkened(pixels: np.ndarray) -> np.ndarray:
-    """Black text on white as the dark theme has it. pixels: (height, width, 3) uint8."""
-    text, page = DARK
-    return (text + (page - text) * (pixels / 255)).round().astype(np.uint8)
+    """Black text on white as the dark theme has it: uint8 of any shape."""
+    return np.interp(pixels, (0, 255), DARK).round().astype(np.uint8)
 
 
 def _below_title(text: str, block: str) -> str:
@@ -131,11 +135,11 @@ def _below_title(text: str, block: str) -> str:
     return f"{title}\n\n{block}\n{rest}"
 
 
-def _behind(notebook: str, cell: str, same: bool, block: str) -> str:
-    """A notebook with the block behind a cell, in place of its output where that shows the `same`."""
+def _behind(notebook: str, cell: str, replaces: bool, block: str) -> str:
+    """A notebook with the block behind a cell, or in place of its output."""
     content = json.loads(notebook)
     (place,) = [i for i, one in enumerate(content["cells"]) if one["id"] == cell]
-    if same:
+    if replaces:
         content["cells"][place]["outputs"] = []
     made = {"cell_type": "markdown", "id": f"{cell}-live", "metadata": {}, "source": block}
     content["cells"].insert(place + 1, made)

@@ -70,6 +70,8 @@ def build(out: Path) -> list[str]:
     for left in ("_sources", "objects.inv", ".buildinfo"):
         path = out / left
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for file in (out / "_static").rglob("*.map"):  # for those who debug the theme: megabytes
+        file.unlink()
     (out / ".nojekyll").touch()  # or GitHub's pages leave out folders that begin with _
     return warnings
 

@@ -3,7 +3,7 @@
 import canvas from "./canvas.js";
 import { Sampler } from "./sampler.js";
 
-const EVALUATIONS = [1, 2, 4], PREVIEW = "first guess";
+const EVALUATIONS = [1, 2, 4, 8], PREVIEW = "first guess";
 const here = (name) => new URL(name, import.meta.url);
 
 // what canvas.js expects of the canvas in Python: named values, and a call when they change
@@ -78,7 +78,8 @@ async function start(place, settings, sampler) {
   async function show(state) {
     if (state.steps > 1) await paint(state, await sampler.sample({ ...state, steps: 1 }), PREVIEW, true);
     const begun = performance.now(), images = await sampler.sample(state, () => again);
-    if (images) await paint(state, images, `${Math.round(performance.now() - begun)} ms`, false);
+    const took = Math.round(performance.now() - begun);
+    if (images) await paint(state, images, last ? `${took} ms` : "drawn in your browser", false);
   }
 
   async function draw() {
