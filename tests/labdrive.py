@@ -143,6 +143,10 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def end_headers(self):
+        self.send_header("Cache-Control", "max-age=600")  # as GitHub's pages have it
+        super().end_headers()
+
 
 @contextlib.contextmanager
 def served(folder):

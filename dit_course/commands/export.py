@@ -198,7 +198,8 @@ class Export:
 def _trained(folder: Path) -> tuple[DiT, dict]:
     """The averaged network of a run, and how it was trained so far."""
     if (folder / "model.json").exists() or folder.suffix == ".safetensors":
-        return load_pretrained(folder), json.loads(weights_file(folder).with_suffix(".json").read_text())["training"]
+        about = json.loads(weights_file(folder).with_suffix(".json").read_text())
+        return load_pretrained(folder), about.get("training", {})
     checkpoints = checkpoints_in(folder)
     if not checkpoints:
         raise FileNotFoundError(f"{folder} holds neither a model nor a checkpoint: give the folder of a training run")

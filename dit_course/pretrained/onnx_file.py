@@ -16,6 +16,7 @@ from dit_course.dit import DiT
 from dit_course.few_steps import FewStepDiT
 from dit_course.wrappers import unwrap
 
+OPSET = 23  # the first that knows RMSNormalization and Attention (onnxruntime 1.23)
 FEW = 64  # fewer weights stay as they are: a cast would take more room than it saves
 
 
@@ -43,7 +44,7 @@ def export_onnx(model: DiT, file: str | Path) -> None:
     with torch.no_grad():  # strict: Dynamo follows len(x), so that it may differ from call to call
         program = torch.export.export(model, tuple(inputs.values()), dynamic_shapes=shapes, strict=True)
         names = {"input_names": list(inputs), "output_names": ["velocity"]}
-        network = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
+        network = torch.onnx.export(program, **names, dynamo=True, verbose=False, opset_version=OPSET).model_proto
     _forget_origins(network.graph)
     _halve(network.graph, onnx)
     atomic_write(file, network.SerializeToString(deterministic=True))

@@ -58,9 +58,8 @@ def main() -> None:
 
         visit(lambda page: page.wait_for_timeout(10_000))  # fills the cache
         starts = [visit(lambda page: page.evaluate("seen[0].at")) for _ in range(5)]
-        print(
-            f"first picture after opening: median {share(starts, 0.5):.0f}, slowest of {len(starts)} {max(starts):.0f}\n"
-        )
+        print(f"from opening the page to its first picture, median and slowest of {len(starts)}:", end=" ")
+        print(f"{share(starts, 0.5):.0f}, {max(starts):.0f}\n")
         visit(lambda page: moves(page, options.moves))
 
 
