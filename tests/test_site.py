@@ -7,7 +7,8 @@ from urllib.parse import unquote, urldefrag
 import labdrive
 import pytest
 
-from dit_course.authoring.site import build
+from dit_course.authoring import live
+from dit_course.authoring.site import RUNTIME, build
 from dit_course.authoring.sphinx_hooks import rewrite_docstring
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,8 @@ def test_in_a_browser_offline(site):
         assert page.locator("h1").first.inner_text().startswith("Build a Diffusion Transformer")
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert sum(map(int, background[4:-1].split(",")[:3])) < 150  # dark
+        if live.missing(RUNTIME) is None:
+            page.locator(".dit-live canvas[data-sequence]").wait_for(timeout=60_000)
         page.goto(f"{home}notebooks/05_flow_loss.html")
         # no sideways scrolling on a phone
         assert page.evaluate("document.documentElement.scrollWidth") <= 392

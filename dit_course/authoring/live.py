@@ -27,13 +27,13 @@ DARK = np.array([0xCE, 0x12])  # text and page of the site's dark theme
 # page: the cell that the sliders stand behind, whether they replace its output, what is said above them, their start
 FIRST = {"cfg": 2.5, "label": None, "seed": 2, "steps": 1}
 BAGS = {"cfg": 4.0, "label": 8, "seed": 1, "steps": 1}
-OPENING = "Drawn from noise by a Diffusion Transformer, here in your browser."
-STUDENT_TOO = """Without a kernel, in this page: the few-step student of lesson 11. It takes one evaluation in place of
+OPENING = "Ten pictures, drawn from noise by a Diffusion Transformer like the one that you will build."
+STUDENT_TOO = """Without a kernel, on this page: the few-step student of lesson 11. It takes one evaluation in place of
 sixteen, knows guidance from 1 to 6, and has no interval."""
 PLACES = {
     "index.md": (None, False, OPENING, FIRST),
     "notebooks/00_start_here.ipynb": ("slider", True, "", FIRST),
-    "notebooks/08_cfg_sampling.ipynb": ("slider-tasks", False, STUDENT_TOO, BAGS),
+    "notebooks/08_cfg_sampling.ipynb": ("slider", False, STUDENT_TOO, BAGS),
     "notebooks/11_few_steps.ipynb": ("slider", True, "", FIRST | {"seed": 3}),
 }
 BLOCK = """{said}<div class="dit-live" data-cfg="{cfg:g}" data-label="{label}" data-seed="{seed}" data-steps="{steps}">

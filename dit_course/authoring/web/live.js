@@ -71,7 +71,14 @@ async function start(place, settings, sampler) {
     });
     place.images = images; // for whoever wants the numbers
     if (box.isConnected) return;
-    place.replaceChildren(form, box);
+    box.hidden = true; // until there is something on it
+    const reveal = () => {
+      still.remove();
+      note.remove();
+      box.hidden = false;
+    };
+    box.addEventListener("painted", reveal, { once: true });
+    place.append(box);
     canvas.render({ model: shown, el: box });
   }
 
