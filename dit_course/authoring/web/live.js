@@ -33,14 +33,12 @@ function makeControls(settings, { cfg, label, seed, steps }) {
 
   // the values of all controls; each slider's readout tells its own, to screen readers too
   form.read = () => {
-    const values = { cfg: Number(guidance.value), grid: settings.grids[grid.value], seed: Number(number.value) };
-    values.steps = EVALUATIONS[count.value];
-    const readouts = [[guidance, values.cfg.toFixed(1)], [number, String(values.seed)], [count, String(values.steps)]];
-    for (const [slider, text] of readouts) {
+    const cfg = Number(guidance.value), seed = Number(number.value), steps = EVALUATIONS[count.value];
+    for (const [slider, text] of [[guidance, cfg.toFixed(1)], [number, seed], [count, steps]]) {
       slider.nextElementSibling.textContent = text;
       slider.setAttribute("aria-valuetext", text);
     }
-    return { ...values, labels: values.grid.labels };
+    return { cfg, seed, steps, grid: settings.grids[grid.value], labels: settings.grids[grid.value].labels };
   };
   for (const control of form.elements) control.setAttribute("aria-label", control.parentElement.firstChild.data.trim());
   form.onsubmit = () => false;
@@ -119,8 +117,9 @@ const watcher = new IntersectionObserver(
   async (entries) => {
     for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
       watcher.unobserve(target);
-      const { shape } = await settings;
-      start(target, await settings, (sampler ??= new Sampler(shape, Math.min(2, navigator.hardwareConcurrency))));
+      const found = await settings;
+      sampler ??= new Sampler(found.shape, Math.min(2, navigator.hardwareConcurrency));
+      start(target, found, sampler);
     }
   },
   { rootMargin: "600px" },
