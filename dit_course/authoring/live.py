@@ -27,7 +27,7 @@ DARK = np.array([0xCE, 0x12])  # text and page of the site's dark theme
 # page: the cell that the sliders stand behind, whether they replace its output, what is said above them, their start
 FIRST = {"cfg": 2.5, "label": None, "seed": 2, "steps": 1}
 BAGS = {"cfg": 4.0, "label": 8, "seed": 1, "steps": 1}
-OPENING = "Ten pictures, drawn from noise by a Diffusion Transformer like the one that you will build."
+OPENING = "Drawn from noise by a Diffusion Transformer like the one you will build."
 STUDENT_TOO = """Without a kernel, on this page: the few-step student of lesson 11. It takes one evaluation in place of
 sixteen, knows guidance from 1 to 6, and has no interval."""
 PLACES = {
