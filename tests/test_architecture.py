@@ -38,7 +38,7 @@ LATER = ("few_steps",)  # rooms that may come behind them
 GUARDS = {"guards", "generation", "wrappers"}
 SERVICES = GUARDS | {"checkpoints", "data", "distributed", "trainer"}
 HELPED = ROOMS[ROOMS.index("training") :] + LATER
-AT_THE_ROOT = {"__init__", "__main__", "interop", *ROOMS, *LATER, *SERVICES - {"distributed"}}
+AT_THE_ROOT = {"__init__", "__main__", "interop", "notebook", *ROOMS, *LATER, *SERVICES - {"distributed"}}
 FOLDERS = {
     "authoring", "check", "commands", "distributed", "explore", "pretrained", "setup", "show", "studies",
 }  # fmt: skip

@@ -8,7 +8,6 @@ does the interrupt button of the toolbar, everywhere. Samples are made between t
 import contextlib
 import html
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from dit_course.distributed.train_config import Step
 from dit_course.explore.engine.canvas import Canvas
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.engine.view import Live
+from dit_course.notebook import shell
 from dit_course.sampling import Sampler
 from dit_course.show import Picture, to_bytes
 from dit_course.show.lesson_06_training import ROWS
@@ -263,7 +263,8 @@ class Training(Live):
 
 def _display(view: Training):
     """Show a view in the notebook, where there is one; returns what can update it, or None."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or ipython.get_ipython() is None:
+    if shell() is None:
         return None
-    return ipython.display.display(view, display_id=True)
+    from IPython.display import display
+
+    return display(view, display_id=True)

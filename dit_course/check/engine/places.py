@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from dit_course.notebook import shell
+
 PACKAGE = Path(__file__).resolve().parents[2]
 LIBRARY = ("site-packages", "dist-packages")
 # those of a user count, too, and of the Python that a virtual environment builds on, as on a JupyterHub
@@ -47,7 +49,7 @@ def is_learners_file(file: str) -> bool:
 def _cell(file: str) -> str:
     """In a notebook the number of the cell, elsewhere the file's name."""
     with contextlib.suppress(Exception):
-        kind, name = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
+        kind, name = shell().compile.format_code_name(file)
         if kind == "Cell":
             return name  # In[3], as in JupyterLab's own error messages
     return Path(file).name

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.check.engine.places import LIBRARIES, is_learners, is_learners_file
+from dit_course.notebook import shell
 
 WATCHED = (builtins, math, time, torch, torch.linalg, nn, nn.functional, nn.init, Tensor, nn.Module, nn.Linear)
 ORIGINALS = [(owner, dict(vars(owner))) for owner in WATCHED]
@@ -58,15 +59,15 @@ def _is_foreign(value: object) -> bool:
 def staying() -> Iterator[None]:
     """Inside, whatever would end this process is an error, and what is shown in a notebook is thrown away."""
     process, limit = os.getpid(), sys.getrecursionlimit()
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    publisher = getattr(shell, "display_pub", None)
+    notebook = shell()
+    publisher = getattr(notebook, "display_pub", None)
 
     def refuse(code: int = 0) -> None:
         END(code) if os.getpid() != process else sys.exit(code)  # a child process may end
 
     os._exit, sys.setrecursionlimit = refuse, lambda calls: SET_DEPTH(min(calls, max(DEPTH, limit)))
-    if shell is not None:
-        shell.ask_exit = refuse  # `exit()` in a notebook asks the kernel to end once the cell is done
+    if notebook is not None:
+        notebook.ask_exit = refuse  # `exit()` in a notebook asks the kernel to end once the cell is done
     if hasattr(publisher, "register_hook"):
         publisher.register_hook(_dropped)
     try:
@@ -74,8 +75,8 @@ def staying() -> Iterator[None]:
     finally:
         os._exit, sys.setrecursionlimit = END, SET_DEPTH
         SET_DEPTH(limit)
-        if shell is not None:
-            vars(shell).pop("ask_exit", None)
+        if notebook is not None:
+            vars(notebook).pop("ask_exit", None)
         if hasattr(publisher, "register_hook"):
             publisher.unregister_hook(_dropped)
 

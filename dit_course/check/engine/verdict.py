@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit_course.notebook import shell
 from dit_course.show.figures import images
 from dit_course.show.layout import Picture
 
@@ -115,18 +116,19 @@ def draw_pair(make: Callable | None, expected: Tensor, got: object) -> Picture |
 
 def _set_in_notebook(name: str, value: object) -> None:
     """Give a name in the notebook a value, where there is one."""
-    ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
-        ipython.get_ipython().user_ns[name] = value
+    notebook = shell()
+    if notebook is not None:
+        notebook.user_ns[name] = value
 
 
 def _display(draw: Callable[[], Picture | None]) -> None:
     """Draw and show a picture, where there is a notebook to show it in."""
-    ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
+    if shell() is not None:
+        from IPython.display import display
+
         picture = draw()
         if picture is not None:
-            ipython.display.display(picture)
+            display(picture)
 
 
 class Progress:

@@ -1,10 +1,10 @@
 """What an explorer shows where no widget runs: its picture, and one sentence that says why nothing moves."""
 
-import sys
 from functools import cache
 
 import numpy as np
 
+from dit_course.notebook import shell
 from dit_course.show.layout import MARGIN, Picture
 from dit_course.show.text import CAPTION, DENSITY, wrapped, write
 
@@ -33,7 +33,6 @@ def still_of(picture: Picture) -> Picture:
 @cache
 def advise() -> None:
     """Print what to do where widgets may not load, once a session: in VS Code, whose message does not say it."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is not None and VS_CODE in shell.user_ns:
+    notebook = shell()
+    if notebook is not None and VS_CODE in notebook.user_ns:
         print(ADVICE)

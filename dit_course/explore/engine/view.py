@@ -1,6 +1,5 @@
 """What all explorers share: controls above a canvas, and a static picture of it where no browser watches."""
 
-import sys
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from dit_course.explore.engine.canvas import Canvas, Patch
 from dit_course.explore.engine.keyboard import Accessible
 from dit_course.explore.engine.still import SENTENCE, advise, still_of
 from dit_course.explore.engine.worker import Cache, Job, Weights, Worker
+from dit_course.notebook import shell
 from dit_course.show import Picture
 
 MEMORY = 64 * 2**20  # bytes of pictures that an explorer may keep
@@ -195,15 +195,12 @@ class _Cells:
 
     def listen(self) -> None:
         """From now on; called from a cell."""
-        try:
-            shell = sys.modules["IPython"].get_ipython()
-            if shell is self._shell or not hasattr(shell, "kernel"):
-                return
-            shell.events.register("pre_run_cell", self._on_begin)
-            shell.events.register("post_run_cell", self._on_end)
-        except (AttributeError, KeyError):
-            return  # no notebook
-        self._shell, self._running = shell, True
+        notebook = shell()
+        if notebook is self._shell or not hasattr(notebook, "kernel"):
+            return
+        notebook.events.register("pre_run_cell", self._on_begin)
+        notebook.events.register("post_run_cell", self._on_end)
+        self._shell, self._running = notebook, True
 
     def _on_begin(self, *_) -> None:
         self._running = True
@@ -238,7 +235,7 @@ _views: dict[str, tuple[str, list[View]]] = {}  # by cell: the id of its last ru
 def _replace_earlier(view: View) -> None:
     """Close the views of an earlier run of the same cell: nobody can see them any more."""
     try:
-        header = sys.modules["IPython"].get_ipython().kernel.get_parent()
+        header = shell().kernel.get_parent()
         cell, run = header["metadata"]["cellId"], header["header"]["msg_id"]
     except (AttributeError, KeyError, TypeError):
         return  # no notebook
