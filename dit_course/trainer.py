@@ -21,7 +21,9 @@ from dit_course.data import to_float
 from dit_course.distributed import process_group
 from dit_course.distributed.rows import BatchShard
 from dit_course.distributed.single import SingleProcess
+from dit_course.distributed.threads import RowsInThreads, in_threads, one_torch_thread
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
+from dit_course.dit import DiT
 from dit_course.few_steps import SelfConsistency
 from dit_course.flow import RectifiedFlow
 from dit_course.training import batch_indices, learning_rate, randomness, training_step
@@ -108,7 +110,10 @@ def train(
         budget, done, seconds = _resume(Path(folder), model, optimizer, ema, config, budget, group)
     bf16 = _use_bf16(config, device)
     learner, optimizer = group.prepare(model, optimizer, ema, bf16)
+    eager = not config.compile and given is model
     learner = _Autocast(_compiled(learner, model, given, config), bf16)
+    if device.type == "cpu" and group.world_size == 1 and eager and not bf16 and isinstance(model, DiT):
+        learner = in_threads(learner, config.batch_size // config.accumulate, config.row_threads)
     alone = group.world_size == len(parts) == 1
     one_step = training_step if alone else partial(group.training_step, accumulate=config.accumulate)
     check_every = 1 if device.type == "cpu" else 25  # reading the loss makes a GPU wait
@@ -129,7 +134,8 @@ def train(
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
             check = (done + 1) % check_every == 0 or time_to_save or done + 1 == budget.end
             guard = partial(_require_finite, step=done + 1, rate=rate, newest=newest) if check else None
-            with group.peer_errors(newest), randomness(config.seed, done, device):
+            by_rows = one_torch_thread(isinstance(learner, RowsInThreads))
+            with group.peer_errors(newest), randomness(config.seed, done, device), by_rows:
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
                 x, y = make_batch(images, labels, chosen.to(device), config.flip)
                 loss, norm = one_step(learner, flow, optimizer, x, y, config.clip, guard)
@@ -215,7 +221,7 @@ def check_dataset(model: nn.Module, dataset: tuple[Tensor, Tensor]) -> tuple[Ten
     return images, labels
 
 
-FREE = ("checkpoint_every", "accumulate", "shard")  # settings that change nothing of what is learned
+FREE = ("checkpoint_every", "accumulate", "shard", "row_threads")  # settings that change nothing of what is learned
 END = ("steps", "minutes", "decay", "decay_steps", "stop_after")  # these may change until the decay begins
 
 

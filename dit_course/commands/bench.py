@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from dit_course.commands._network import Network
 from dit_course.commands._operators import operator_table, operators
 from dit_course.data import Dataset
+from dit_course.distributed.threads import RowsInThreads
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
@@ -27,6 +28,8 @@ from dit_course.trainer import train
 
 FIELDS = ("what", "threads", "images_per_second", "slowest", "fastest", "share_of_peak", "peak_memory_mb")
 LIKE_DIFFUSERS = {"width": 128, "depth": 6, "registers": 0, "qk_norm": False, "norm": "layer"}
+# threads share the operations of a step, or the rows of a batch; our own training on a CPU does the latter
+WHOLE, BY_ROWS = "eager, whole batch", "diffusers by rows"
 TARGETS = {"diffusers": 1.5, "peak": 0.55, "sampling": 3.0}
 
 
@@ -143,8 +146,7 @@ class Bench:
         self._report(entries, peaks)
 
     def _profile(self) -> None:
-        self.compile = self.bf16 = self.diffusers = False
-        entry = self._entries()[0]
+        (entry,) = self._entries()
         for _ in range(10):
             entry.once()
         for line in operator_table(operators(iter(entry.once, None))):
@@ -168,14 +170,20 @@ class Bench:
         threads = torch.get_num_threads()
         entries: list[Entry] = []
 
-        def training(what: str, network: nn.Module, threads: int = threads, **options) -> None:
+        def training(what: str, network: nn.Module, threads: int = threads, by_rows=False, **options) -> None:
             settings = TrainConfig(steps=10**9, batch_size=self.batch_size, **({"precision": "fp32"} | options))
             network = network.to(self.place)
-            steps = train(network, data, settings, ema=EMA(network))
+            learner = RowsInThreads(network, threads) if by_rows else network
+            steps = train(learner, data, settings, ema=EMA(network))
             # backward is twice the work of forward
             entries.append(Entry(f"train, {what}", threads, self.batch_size, 3 * forward, lambda: next(steps)))
 
+        if self.profile:  # of one thread's operators: a profiler does not look into others
+            training("eager", DiT(config), row_threads=1)
+            return entries
         training("eager", DiT(config))
+        if threads > 1 and not self.gpu:
+            training(WHOLE, DiT(config), row_threads=1)
         if threads > 1:
             training("eager", DiT(config), threads=1)
         if self.compile:
@@ -187,6 +195,8 @@ class Bench:
         if self.diffusers:
             try:
                 training("diffusers", DiffusersNetwork(config))
+                if threads > 1 and not self.gpu:
+                    training(BY_ROWS, DiffusersNetwork(config), by_rows=True)
             except ImportError:
                 print("diffusers is not installed: left out (pip install diffusers)")
         model, count = DiT(config).to(self.place), 10 * self.per_class
@@ -203,13 +213,13 @@ class Bench:
         for threads, values in peaks.items():
             print(f"matrix products, fp32, {threads} threads: {statistics.median(values) / 1e9:.0f} GFLOP/s")
         rows = [entry.row() for entry in entries]
-        print(f"{'':20s} {'threads':>7s} {'images/s':>9s} {'(range)':>17s} {'of peak':>8s} {'memory':>9s}")
+        print(f"{'':26s} {'threads':>7s} {'images/s':>9s} {'(range)':>17s} {'of peak':>8s} {'memory':>9s}")
         for row in rows:
             span = f"({row['slowest']:.0f}-{row['fastest']:.0f})"
             share = f"{row['share_of_peak']:.0%}"
             memory = f"{row['peak_memory_mb']:.0f} MB" if row["peak_memory_mb"] else "-"
             speed = f"{row['images_per_second']:.1f}"
-            print(f"{row['what']:20s} {row['threads']:7d} {speed:>9s} {span:>17s} {share:>8s} {memory:>9s}")
+            print(f"{row['what']:26s} {row['threads']:7d} {speed:>9s} {span:>17s} {share:>8s} {memory:>9s}")
         for line in targets(entries):
             print(line)
         if self.csv is not None:
@@ -244,6 +254,8 @@ def targets(entries: list[Entry]) -> Iterator[str]:
     for ours in dict.fromkeys(("train, eager", best)):
         if "train, diffusers" in by_name:
             yield line(f"{ours}, against diffusers", ratio(ours, "train, diffusers"), TARGETS["diffusers"])
+    if f"train, {BY_ROWS}" in by_name:
+        yield f"train, eager, against {BY_ROWS}: {ratio('train, eager', f'train, {BY_ROWS}'):.2f}"
     yield line(f"{best}, share of the matrix peak", statistics.median(by_name[best].shares), TARGETS["peak"])
     yield line("drawing, ab2 15 against euler 50", ratio("draw, ab2 15", "draw, euler 50"), TARGETS["sampling"])
 

@@ -50,6 +50,8 @@ class TrainConfig:
     """Of everything random in the training."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, else fp32, which was as fast or faster on two CPU cores."""
+    row_threads: int | None = None
+    """On a CPU: divide the rows of a batch among so many threads. None chooses; 1 lets torch divide each operation."""
     compile: bool = False
     """Let torch.compile fuse the model: a slow start, then quicker steps; needs a C++ compiler."""
     checkpoint_every: int = 500
@@ -68,6 +70,7 @@ class TrainConfig:
         require(self, "decay_steps", self.decay_steps is None or self.decay_steps >= 0, "0 or more, or None")
         require(self, "stop_after", self.stop_after is None or self.stop_after >= 1, "at least 1, or None")
         require(self, "betas", all(0 <= beta < 1 for beta in self.betas), "two numbers, 0 or more and below 1")
+        require(self, "row_threads", self.row_threads is None or self.row_threads >= 1, "at least 1, or None")
         require(self, "seed", self.seed >= 0, "0 or more")
         require(self, "precision", self.precision in ("auto", "fp32", "bf16"), '"auto", "fp32" or "bf16"')
 
