@@ -196,8 +196,8 @@ class _Cells:
     def listen(self) -> None:
         """From now on; called from a cell."""
         notebook = shell()
-        if notebook is self._shell or not hasattr(notebook, "kernel"):
-            return
+        if notebook is self._shell or not (hasattr(notebook, "kernel") and hasattr(notebook, "events")):
+            return  # here already, or no notebook
         notebook.events.register("pre_run_cell", self._on_begin)
         notebook.events.register("post_run_cell", self._on_end)
         self._shell, self._running = notebook, True
