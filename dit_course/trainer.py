@@ -19,9 +19,9 @@ from torch.optim import AdamW, Optimizer
 from dit_course.checkpoints import checkpoints_in, load_checkpoint, save_checkpoint
 from dit_course.data import to_float
 from dit_course.distributed import process_group
-from dit_course.distributed.rows import BatchShard
+from dit_course.distributed.rows import BatchShard, RowsInThreads
 from dit_course.distributed.single import SingleProcess
-from dit_course.distributed.threads import RowsInThreads, in_threads, one_torch_thread
+from dit_course.distributed.threads import one_torch_thread, worthwhile
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.dit import DiT
 from dit_course.few_steps import SelfConsistency
@@ -113,7 +113,9 @@ def train(
     eager = not config.compile and given is model
     learner = _Autocast(_compiled(learner, model, given, config), bf16)
     if device.type == "cpu" and group.world_size == 1 and eager and not bf16 and isinstance(model, DiT):
-        learner = in_threads(learner, config.batch_size // config.accumulate, config.row_threads)
+        rows = config.batch_size // config.accumulate
+        threads = min(rows, config.row_threads or worthwhile(rows))
+        learner = RowsInThreads(learner, threads) if threads > 1 else learner
     alone = group.world_size == len(parts) == 1
     one_step = training_step if alone else partial(group.training_step, accumulate=config.accumulate)
     check_every = 1 if device.type == "cpu" else 25  # reading the loss makes a GPU wait

@@ -8,8 +8,9 @@ import time
 import pytest
 import torch
 
-from dit_course import DiT, DiTConfig, FewStepDiT, RectifiedFlow, TrainConfig
-from dit_course.distributed.threads import RowsInThreads, in_threads
+from dit_course import DiT, DiTConfig, FewStepDiT, FewStepSampler, RectifiedFlow, Sampler, TrainConfig, euler
+from dit_course.distributed.rows import RowsInThreads
+from dit_course.distributed.threads import worthwhile
 from dit_course.few_steps import SelfConsistency
 from dit_course.trainer import train
 
@@ -127,15 +128,63 @@ def test_training_in_threads_repeats_bit_for_bit_and_stays_near_the_plain_one():
     assert losses() != losses(seed=1)
 
 
-@pytest.mark.parametrize(
-    ("rows", "wanted", "threads"), [(64, None, 2), (15, None, 1), (64, 1, 1), (9, 3, 3), (2, 4, 2)]
-)
-def test_small_batches_stay_whole(rows, wanted, threads):
-    model = network()
-    found = in_threads(model, rows, wanted)
-    assert found is model if threads == 1 else found.threads == threads
+@pytest.mark.parametrize(("rows", "threads"), [(64, 2), (16, 2), (15, 1), (0, 1)])
+def test_small_batches_stay_whole(rows, threads):
+    assert worthwhile(rows) == threads
 
 
 def test_a_setting_without_sense_is_refused():
     with pytest.raises(ValueError, match="row_threads"):
         TrainConfig(row_threads=0)
+
+
+# --- sampling -----------------------------------------------------------------------------------------------------
+
+
+def threads_of(sampler, n=20, **options):
+    """The samples, and the threads that computed them."""
+    names, integrate = set(), sampler.integrate
+
+    def seen(*arguments):
+        names.add(threading.current_thread().name)
+        return integrate(*arguments)
+
+    sampler.integrate = seen
+    return sampler.sample(n, seed=0, **options), names
+
+
+def test_images_are_those_of_one_thread():
+    images, names = threads_of(Sampler(network(), 4, "heun", 2.5))
+    assert len(names) == 2
+    torch.set_num_threads(1)
+    plain, names = threads_of(Sampler(network(), 4, "heun", 2.5))
+    assert names == {"MainThread"}
+    torch.testing.assert_close(images, plain)
+    assert not images.requires_grad
+
+
+def test_a_student_samples_in_threads_too():
+    images, names = threads_of(FewStepSampler(network(FewStepDiT, label_dropout=0.0), 2))
+    assert len(names) == 2
+    assert images.shape == (20, 2, 8, 12)
+
+
+class TheirOwn(DiT):
+    """A learner's network."""
+
+
+def test_code_of_others_and_observers_stay_in_one_thread():
+    def mine(velocity, noise, ts, callback=None):
+        return euler(velocity, noise, ts, callback)
+
+    def states(index, t, x):
+        assert len(x) == 20
+
+    hooked = network()
+    hooked.blocks[0].register_forward_hook(lambda *_: None)
+    for sampler in (Sampler(network(), 2, mine), Sampler(network(TheirOwn), 2), Sampler(hooked, 2)):
+        assert threads_of(sampler)[1] == {"MainThread"}
+    assert threads_of(Sampler(network(), 2), callback=states)[1] == {"MainThread"}
+    assert threads_of(Sampler(network(), 2), n=8)[1] == {"MainThread"}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert threads_of(Sampler(network(), 2))[1] == {"MainThread"}

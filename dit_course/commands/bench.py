@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dit_course.commands._network import Network
 from dit_course.commands._operators import operator_table, operators
 from dit_course.data import Dataset
-from dit_course.distributed.threads import RowsInThreads
+from dit_course.distributed.rows import RowsInThreads
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA

@@ -6,15 +6,18 @@ same trick with rows that are computed one after the other. So the number of pro
 a run that was stopped goes on with another number of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dit_course.conditioning import LabelEmbedder
+from dit_course.distributed.threads import Threads
 from dit_course.flow import RectifiedFlow
 
 
@@ -85,3 +88,57 @@ def dropout_disabled(model: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     finally:
         for part, rate in embedders:
             part.dropout = rate
+
+
+class RowsInThreads(nn.Module):
+    """A DiT that computes the rows of a batch in several threads, forward and backward: the same but for rounding.
+
+    model: called as (x, t, y, ...), each (batch, ...) or None. Only parameters get gradients, summed in the order of
+    the rows, so that runs repeat bit for bit. Labels are dropped for the whole batch at once, as the model would do it.
+    """
+
+    def __init__(self, model: nn.Module, threads: int):
+        super().__init__()
+        self.model, self.threads = model, Threads(threads)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None, *condition: Tensor | None) -> Tensor:
+        """What the model predicts: the shape of x."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        with dropout_disabled(self.model) as drop_labels:
+            y = None if y is None else drop_labels(y)
+            parts = zip(*(_split(value, self.threads.count) for value in (x, t, y, *condition)), strict=True)
+            return _ByRows.apply(self, parts, torch.is_grad_enabled(), *parameters)
+
+
+class _ByRows(torch.autograd.Function):
+    """Each thread builds the graph of its own rows, and goes back through it."""
+
+    @staticmethod
+    def forward(ctx, owner: RowsInThreads, parts: Iterable, training: bool, *parameters: Tensor) -> Tensor:
+        def predict(part: tuple) -> Tensor:
+            with torch.set_grad_enabled(training):  # each thread has a setting of its own
+                return owner.model(*part)
+
+        ctx.owner, ctx.parameters, ctx.predictions = owner, parameters, owner.threads.map(predict, parts)
+        return torch.cat([prediction.detach() for prediction in ctx.predictions])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple:
+        def back(prediction: Tensor, of_prediction: Tensor) -> tuple:
+            return torch.autograd.grad(prediction, ctx.parameters, of_prediction, allow_unused=True)
+
+        sizes = [len(prediction) for prediction in ctx.predictions]
+        gradients = ctx.owner.threads.map(back, ctx.predictions, gradient.split(sizes))
+        ctx.predictions = None  # their graphs are used up
+        return None, None, None, *(_sum(parts) for parts in zip(*gradients, strict=True))
+
+
+def _sum(gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The sum over the parts; None where no part used the parameter."""
+    return None if gradients[0] is None else reduce(torch.add, gradients)
+
+
+def _split(value: Tensor | None, count: int) -> list:
+    """The rows of a tensor in `count` parts; as many times None for None."""
+    return [None] * count if value is None else list(value.tensor_split(count))
