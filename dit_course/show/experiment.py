@@ -1,10 +1,10 @@
-"""The figure of an experiment: a dot for each training, a line between those of one seed."""
+"""The figures of experiments with paired seeds: each training as a dot, and differences with their intervals."""
 
 from statistics import mean
 
-from dit_course.show.axes import LABEL, T_AXIS, bare_axes, finished
+from dit_course.show.axes import LABEL, T_AXIS, bare_axes, finished, headline
 from dit_course.show.layout import CAPTION, INK, PALETTE, TEXT, TITLE, Picture, blank_figure
-from dit_course.studies.experiments import paired_difference
+from dit_course.studies.experiments import paired_difference, smallest_effect
 
 NAMES = {
     "class_accuracy": ("share of samples in the class asked for", "{:.1%}"),
@@ -66,6 +66,50 @@ def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) ->
         axes.text(0.985, y, text, transform=axes.transAxes, ha="right", **LABEL)
     means_text = ", ".join(f"{m:+.3f} at t = {t:.2f}" for m, t in zip(middles, times, strict=True))
     return finished(figure, f"{title}. Points with error bars: {means_text}")
+
+
+PANELS = {
+    "class_accuracy": ("in the class\nasked for, points", 100),
+    "frechet_distance": ("Fréchet distance\n(lower is better)", 1),
+    "recall": ("recall,\npoints", 100),
+}
+
+
+def tricks(rows: list[dict], base: str, scales: tuple[float, ...] = (1.0, 2.5), title: str | None = None) -> Picture:
+    """Show by how much each variant differs from `base`, with 95 % intervals over paired seeds, in three measures.
+
+    rows: those of `load_experiment("tricks")`, with columns such as class_accuracy_2.5; a point for each guidance scale.
+    The band around 0 is what so few pairs would rather miss: see `smallest_effect`, the smaller one of the scales.
+    """
+    names = list(dict.fromkeys(row["variant"] for row in rows if row["variant"] != base))
+    pairs = len({row["seed"] for row in rows})
+    title = title or f"What each trick buys: the difference from the {base}, {pairs} pairs of training runs"
+    top, bottom, gap = 74, 64, 30  # pixels: titles, the axis, between names
+    width, height = 820, top + bottom + gap * len(names)
+    figure, said = blank_figure(width, height), []
+    headline(figure, title)
+    panels = [(0.235 + 0.262 * i, bottom / height, 0.235, gap * len(names) / height) for i in range(len(PANELS))]
+    for (measure, (label, unit)), box in zip(PANELS.items(), panels, strict=True):
+        axes = bare_axes(figure, box, label)
+        band = unit * min(smallest_effect(rows, f"{measure}_{cfg:g}", base) for cfg in scales)
+        axes.axvspan(-band, band, color="#eeeeee", zorder=0)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+        for cfg, color, shift in zip(scales, (PALETTE["model"], PALETTE["guidance"]), (-0.16, 0.16), strict=True):
+            found = [paired_difference(rows, f"{measure}_{cfg:g}", name, base) for name in names]
+            middles, halves = ([unit * value for value in values] for values in zip(*found, strict=True))
+            places = [i + shift for i in range(len(names))]
+            axes.errorbar(middles, places, xerr=halves, fmt="o", color=color, markersize=5, capsize=3, linewidth=1.8)
+            told = (f"{name} {m:+.1f} ± {h:.1f}" for name, m, h in zip(names, middles, halves, strict=True))
+            said.append(f"{measure.replace('_', ' ')} at guidance {cfg:g}: {', '.join(told)}")
+        axes.set(ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names if not said[2:] else [""] * len(names))
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    for i, (cfg, color) in enumerate(zip(scales, ("model", "guidance"), strict=True)):
+        style = {**LABEL, "color": PALETTE[color]}
+        figure.text(0.235 + 0.2 * i, 1 - 52 / height, f"● guidance {cfg:g}", **style)
+    figure.text(0.235 + 0.2 * len(scales), 1 - 52 / height, "gray: too small to be shown by so few pairs", **LABEL)
+    return finished(figure, f"{title}. {'. '.join(said)}")
 
 
 def _chart(width: float, height: float, box: tuple, x: str, y: str, title: str, left: float = 0.0):

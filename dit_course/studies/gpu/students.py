@@ -37,7 +37,7 @@ from dit_course.studies.gpu.machine import (
 
 WHOLE, FROM_NOISE, TO_DATA = 0.45, 0.15, 0.15  # shares of a batch: noise to picture, noise to any t, any t to picture
 HUBER = 0.03  # errors far below this count as squares, far above as they are
-EMA_DECAY, WARMUP, DECAY = 0.999, 200, 0.5
+EMA_DECAY, DECAY = 0.999, 0.5
 SCALES, EVALUATIONS = (2.5, 1.0, 1.5, 4.0, 6.0), (1, 2, 4)
 
 
@@ -68,16 +68,22 @@ class Pool:
         self.drawn += chunk
         self.filled.fill_(min(self.drawn, size))
 
-    def pairs(self, n: int) -> tuple[Tensor, ...]:
-        """n random pairs on paths, x_t, t, x_next, t_next, y, cfg; whole paths first, then those that end at data."""
+    def pairs(self, n: int, quarters: float = 0.0) -> tuple[Tensor, ...]:
+        """n random pairs on paths, x_t, t, x_next, t_next, y, cfg; whole paths first, then those that end at data.
+
+        quarters: the share of pairs that are the four steps of a sampling with four evaluations; they come last.
+        """
         path = (torch.rand(n, device=DEVICE) * self.filled).long()
-        k, share = self.steps, torch.arange(n, device=DEVICE) / n
+        k, share = self.steps, torch.arange(n, device=DEVICE) / n / (1 - quarters)
         first = (torch.rand(n, device=DEVICE) * k).long()  # 0..k-1
         last = first + 1 + (torch.rand(n, device=DEVICE) * (k - first)).long()  # first+1..k
         anywhere = 1 + (torch.rand(n, device=DEVICE) * k).long()  # 1..k
         last = torch.where(share >= 1 - FROM_NOISE, anywhere, last).clamp(max=k)
         last = last.masked_fill(share < WHOLE + TO_DATA, k)
         first = first.masked_fill((share < WHOLE) | (share >= 1 - FROM_NOISE), 0)
+        quarter = k // 4 * torch.randint(4, (n,), device=DEVICE)
+        first = torch.where(share >= 1, quarter, first)
+        last = torch.where(share >= 1, quarter + k // 4, last)
         x, t = self.states[first, path].float(), self.times[first, path]
         return x, t, self.states[last, path].float(), self.times[last, path], self.labels[path], self.cfg[path]
 
@@ -114,11 +120,11 @@ def huber(error: Tensor, width: float) -> Tensor:
 
 def make_step(student: nn.Module, pool: Pool, optimizer, batch: int, weight: float, args):
     """A function that takes one training step and returns both losses, (2,)."""
-    learner, ends = in_bf16(student, args), round((WHOLE + TO_DATA) * batch)
+    learner, ends = in_bf16(student, args), round((1 - args.quarters) * (WHOLE + TO_DATA) * batch)
     features = in_bf16(Features(pool.teacher, max(1, 2 * len(pool.teacher.blocks) // 3)), args)
 
     def one_step() -> Tensor:
-        x, t, x_next, t_next, y, cfg = pool.pairs(batch)
+        x, t, x_next, t_next, y, cfg = pool.pairs(batch, args.quarters)
         average = learner(x, t, y, t_next, cfg).float()
         loss = huber((average - path_target(x, x_next, t, t_next)).flatten(1), HUBER).mean()
         drawn = step(x[:ends], average[:ends], t[:ends], t_next[:ends])
@@ -168,7 +174,7 @@ def distill(teacher: DiT, name: str, args) -> FewStepDiT:
         growing += time.perf_counter() - begun
         for _ in range(2 if args.dry else args.steps_per_chunk):
             at = steps / 2 if args.dry else (time.perf_counter() - start) / args.seconds
-            set_rate(optimizer, args.lr * max(1e-3, min(1, (steps + 1) / WARMUP, (1 - at) / DECAY)))
+            set_rate(optimizer, args.lr * max(1e-3, min(1, (steps + 1) / args.warmup, (1 - at) / DECAY)))
             losses = captured()
             ema.update(student)
             steps += 1
@@ -182,10 +188,11 @@ def distill(teacher: DiT, name: str, args) -> FewStepDiT:
         "data": args.data, "teacher": args.teacher_name,
         "method": "average velocities on the teacher's own guided paths, and its features",
         "steps": steps, "batch_size": args.batch, "seconds": round(seconds, 1), "paths": pool.drawn,
-        "path_steps": args.path_steps, "pool": args.pool, "lr": args.lr, "warmup": WARMUP, "decay": DECAY,
-        "ema_decay": EMA_DECAY, "huber": HUBER, "features": args.features, "precision": "bf16", "seed": 0,
+        "path_steps": args.path_steps, "pool": args.pool, "lr": args.lr, "warmup": args.warmup, "decay": DECAY,
+        "ema_decay": EMA_DECAY, "huber": HUBER, "features": args.features, "seed": 0,
+        "precision": "bf16" if DEVICE.type == "cuda" else "fp32", "shared_gpu": DEVICE.type == "cuda",
         "shares": {"noise to picture": WHOLE, "noise to any t": FROM_NOISE, "any t to picture": TO_DATA},
-        "machine": machine(), "torch": torch.__version__, "shared_gpu": True,
+        "quarters": args.quarters, "start": args.start, "machine": machine(), "torch": torch.__version__,
         "loss_curve": {"columns": ["step", "seconds", "loss", "features"], "rows": curve[:: max(1, len(curve) // 200)]},
     }  # fmt: skip
     save_pretrained(args.out / f"{name}-few-steps", ema.model, half=True, training=about)
@@ -230,6 +237,7 @@ def main() -> None:
     args = options(
         "students", teacher="fashion-mnist", start="", data="fashion-mnist", judge="", seconds=120.0, lr=1e-3,
         batch=512, chunk=1024, pool=65536, first=8192, path_steps=24, steps_per_chunk=100, features=0.5, samples=1000,
+        quarters=0.0, warmup=200,
     )  # fmt: skip
     path = Path(args.teacher)
     args.teacher_name = path.parent.name if path.stem == "model" else path.stem
