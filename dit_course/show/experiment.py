@@ -78,7 +78,7 @@ PANELS = {
 def tricks(rows: list[dict], base: str, scales: tuple[float, ...] = (1.0, 2.5), title: str | None = None) -> Picture:
     """Show by how much each variant differs from `base`, with 95 % intervals over paired seeds, in three measures.
 
-    rows: those of `load_experiment("tricks")`, with columns such as class_accuracy_2.5; a point for each guidance scale.
+    rows: those of `load_experiment("tricks")`, with columns such as class_accuracy_2.5, a point for each scale.
     The band around 0 is what so few pairs would rather miss: see `smallest_effect`, the smaller one of the scales.
     """
     names = list(dict.fromkeys(row["variant"] for row in rows if row["variant"] != base))

@@ -1,4 +1,4 @@
-"""Does it help? What the studies of `python -m dit_course experiment` share: measures, shipped tables, paired intervals.
+"""Does it help? What studies (`dit_course experiment`) share: measures, shipped tables, paired intervals.
 
 Variants are trained with the same seeds: seed 3 means the same images, noise and times in the same order, whatever is
 varied. So they are compared pair by pair, and what the seeds have in common cancels in the difference.
