@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dit_course.__main__ import main
-from dit_course.commands.bench import Entry, matrix_peak, targets
+from dit_course.commands._operators import operator_table, operators
+from dit_course.commands.bench import Entry, matrix_peak, slow_bf16, targets
 
 TINY = "--width 16 --depth 1 --heads 2 --batch-size 4 --rounds 2 --seconds 0.01 --per-class 1 --no-compile --device cpu"
 
@@ -63,3 +64,43 @@ def test_help_names_the_options(option: str, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     assert option in capsys.readouterr().out
+
+
+def test_a_profiled_step_has_the_arithmetic_that_is_counted():
+    from dit_course import DiT, DiTConfig, TrainConfig, train
+    from dit_course.scaling import count_multiply_adds
+
+    config = DiTConfig(image_size=16, patch_size=4, channels=1, width=64, depth=2, heads=2, registers=0, qk_norm=False)
+    data = torch.zeros(8, 1, 16, 16, dtype=torch.uint8), torch.arange(8)
+    steps = train(DiT(config), data, TrainConfig(steps=10**9, batch_size=8))
+    rows = operators(steps, count=2)
+    counted = 3 * 8 * 2 * sum(count_multiply_adds(config).values()) / 1e9  # backward is twice the work of forward
+    assert sum(row["gflop"] for row in rows) == pytest.approx(counted, rel=0.15)  # attention itself is not counted
+    assert [row["milliseconds"] for row in rows] == sorted((row["milliseconds"] for row in rows), reverse=True)
+    (adamw,) = (row for row in rows if row["name"] == "aten::_fused_adamw_")
+    assert adamw["calls"] == 1
+    lines = list(operator_table(rows))
+    assert len(lines) == 2 + 14 + 1
+    shares = [float(line.split("%")[0].split()[-1]) for line in lines[2:]]
+    assert sum(shares) == pytest.approx(100, abs=1)
+
+
+def test_the_bench_shows_a_profile_instead(capsys):
+    assert main(["bench", *TINY.split(), "--profile"]) == 0
+    output = capsys.readouterr().out
+    assert "aten::mm" in output
+    assert "GFLOP/s" in output
+    assert "draw, ab2" not in output
+
+
+@pytest.mark.parametrize(
+    ("able", "said"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_a_cpu_without_bf16_instructions_is_named(able, said, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert ("no bfloat16 instructions" in slow_bf16()) == said

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.commands._network import Network
+from dit_course.commands._operators import operator_table, operators
 from dit_course.data import Dataset
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
@@ -102,6 +103,8 @@ class Bench:
     """Measure diffusers' DiT, too, where it is installed."""
     per_class: int = 2
     """Samples of a class, with guidance."""
+    profile: bool = False
+    """Instead, show what one eager training step consists of: operators with their time, arithmetic and bytes."""
     csv: Path | None = None
     """Write the table there as well."""
     device: str = "auto"
@@ -113,12 +116,15 @@ class Bench:
             raise ValueError(f"rounds = {self.rounds}, seconds = {self.seconds}: both must be above 0")
         self.gpu = torch.cuda.is_available() if self.device == "auto" else self.device.startswith("cuda")
         self.place = torch.device("cuda" if self.gpu else "cpu")
+        if self.profile:
+            self._profile()
+            return
         before = torch.get_num_threads()
         try:
             entries, peaks = self._entries(), {}
             if not self.gpu:
                 machine = platform.processor() or platform.machine()
-                print(f"{machine}, torch {torch.__version__}; fp32 unless named otherwise")
+                print(f"{machine}, torch {torch.__version__}; fp32 unless named otherwise{slow_bf16()}")
             for entry in entries:  # warm up, compile, look at the memory
                 print(f"preparing {entry.what} ...", file=sys.stderr, flush=True)
                 torch.set_num_threads(entry.threads)
@@ -135,6 +141,14 @@ class Bench:
         finally:
             torch.set_num_threads(before)
         self._report(entries, peaks)
+
+    def _profile(self) -> None:
+        self.compile = self.bf16 = self.diffusers = False
+        entry = self._entries()[0]
+        for _ in range(10):
+            entry.once()
+        for line in operator_table(operators(iter(entry.once, None))):
+            print(line)
 
     def _time(self, entry: Entry, peak: float) -> None:
         start, images = time.perf_counter(), 0
@@ -204,6 +218,13 @@ class Bench:
                 writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
+
+
+def slow_bf16() -> str:
+    """What to know of bfloat16 on this CPU: without instructions for it, products of it are slower than fp32's."""
+    able = torch.cpu.get_capabilities()
+    known = able.get("architecture") in ("x86_64", "AMD64")
+    return "; no bfloat16 instructions" if known and not (able["avx512_bf16"] or able["amx_bf16"]) else ""
 
 
 def targets(entries: list[Entry]) -> Iterator[str]:
