@@ -61,7 +61,7 @@ class EMA:
     """Exponential moving average of a model's weights, with warm-up.
 
     After n updates the next one keeps min(decay, (1 + n) / (10 + n)) of the average. Without this warm-up a decay of
-    0.9999 would still hold 37 % of the random start after 10,000 updates. (The warm-up is a power-function average in
+    0.9999 would still hold 37% of the random start after 10,000 updates. (The warm-up is a power-function average in
     the sense of Karras et al. 2023, arXiv 2312.02696, section 3.1.)
 
     `ema.model` is the averaged model: in eval mode, without gradients, ready to sample from. A checkpoint keeps its

@@ -69,7 +69,7 @@ def test_warmup_to_0_9999_ends_after_89990_updates():
 
 @pytest.mark.parametrize(("warmup", "left"), [(False, 0.999**1000), (True, 1 / math.comb(1009, 9))])
 def test_how_much_of_the_random_start_is_left(warmup, left):
-    """A constant decay keeps 37 % of it after 1 / (1 - decay) updates; with warm-up nothing is left."""
+    """A constant decay keeps 37% of it after 1 / (1 - decay) updates; with warm-up nothing is left."""
     ema = EMA(Scalar(1.0), decay=0.999, warmup=warmup)
     trained = Scalar(0.0)
     for _ in range(1000):

@@ -26,7 +26,7 @@ scale, 1 to 6, is one of its inputs, so a guided picture costs no second evaluat
 | Network | the teacher's, and two more embedders, for the span of a step and the guidance scale: {parameters:.2f} M |
 | Learned | {method} |
 | Weights | their running average (EMA, decay {ema_decay}) |
-| Trained | {steps:,} steps of {batch_size}, {minutes:.1f} minutes on {machine}, seed {seed} |
+| Trained | {steps:,} steps of {batch_size}, {minutes:.1f} minutes on {machine}, seed {seed}{then} |
 | Stored | `{name}.safetensors` in half precision, configuration and training in `{name}.json` |
 
 ## Numbers
@@ -56,6 +56,10 @@ One evaluation each, while the guidance scale goes from 1 to 6:
 What its teacher cannot draw, it cannot either; and it covers less of what there is (recall). It knows guidance scales
 from 1 to 6 only, at all times: there is no interval, and no picture without a class.
 """
+THEN = (
+    "; then {steps} of {batch_size} with learning rate {lr:g}, {minutes:.0f} minutes on {machine}, {quarters:.0%} of the "
+    "pairs being the four steps of a sampling with four evaluations"
+)
 EVALUATIONS, SEEDS = (1, 2, 4), 3
 
 
@@ -105,6 +109,7 @@ def _card(name: str, student: FewStepDiT, training: dict, result: dict, pictures
         for sampler, mean in result["means"].items()
     ]
     settings = training.get("train", training)  # the GPU session's students have no `train`
+    then = training.get("then")
     facts = {key: training[key] for key in ("teacher", "data", "method", "ema_decay", "steps", "machine")}
     return CARD.format(
         name=name,
@@ -112,6 +117,7 @@ def _card(name: str, student: FewStepDiT, training: dict, result: dict, pictures
         batch_size=settings["batch_size"],
         seed=settings["seed"],
         minutes=training["seconds"] / 60,
+        then=THEN.format(**then, minutes=then["seconds"] / 60) if then else "",
         samples=result["samples"],
         seeds=result["seeds"],
         cfg=result["cfg"],

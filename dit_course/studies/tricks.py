@@ -54,8 +54,8 @@ TRICKS = {
     "RMSNorm": Trick({"norm": "rms"}),
     "time not times 1000": Trick(time_scale=1.0),
     "zeros undone": Trick(undo_zeros=True),
-    "label dropout 5 %": Trick({"label_dropout": 0.05}),
-    "label dropout 20 %": Trick({"label_dropout": 0.2}),
+    "label dropout 5%": Trick({"label_dropout": 0.05}),
+    "label dropout 20%": Trick({"label_dropout": 0.2}),
     "patches of 4 x 4": Trick({"patch_size": 4}, pace=0.37),  # 2 CPU cores: a step takes 2.7 times as long
 }
 # the studies that run a part of the table: their name, the tricks, a line for people
@@ -66,7 +66,7 @@ PARTS = {
     "qk-norm": (("QK-norm",), "attention without or with QK-norm (lesson 02)"),
     "norm": (("RMSNorm",), "LayerNorm or RMSNorm (lesson 03)"),
     "time-scale": (("time not times 1000",), "the time embedding with or without its factor of 1000 (lesson 03)"),
-    "label-dropout": (("label dropout 5 %", "label dropout 20 %"), "labels hidden in 5, 10 or 20 % (lesson 08)"),
+    "label-dropout": (("label dropout 5%", "label dropout 20%"), "labels hidden in 5, 10 or 20% (lesson 08)"),
     "patch-size": (("patches of 4 x 4",), "patches of 7 or 4 pixels, for an equal time (lesson 01)"),
 }
 

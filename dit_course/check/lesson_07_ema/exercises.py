@@ -86,9 +86,9 @@ half_life = Exercise(
     partly=OTHERWISE,
     cases=decays_of_all_kinds,
     mistakes=[
-        "that is the window 1 / (1 - decay), in which the average forgets all but 37 %: half is forgotten earlier",
+        "that is the window 1 / (1 - decay), in which the average forgets all but 37%: half is forgotten earlier",
         lambda decay: 1 / (1 - decay),
-        "that is how long it takes until 37 % (1 / e) are left: here it is one half",
+        "that is how long it takes until 37% (1 / e) are left: here it is one half",
         lambda decay: -1 / decay.log(),
         "your fraction stands upside down: decay**n = 1/2 means n log(decay) = log(1/2)",
         lambda decay: decay.log() / torch.tensor(0.5).log(),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_course.checkpoints import load_classifier, load_pretrained, save_pretrained
+from dit_course.commands.evaluate import described
 from dit_course.dit import DiT, drop_registers
 from dit_course.ema import EMA
 from dit_course.evaluation import measure
@@ -195,6 +196,8 @@ def distill(teacher: DiT, name: str, args) -> FewStepDiT:
         "quarters": args.quarters, "start": args.start, "machine": machine(), "torch": torch.__version__,
         "loss_curve": {"columns": ["step", "seconds", "loss", "features"], "rows": curve[:: max(1, len(curve) // 200)]},
     }  # fmt: skip
+    if args.start:  # the student's first training is told first
+        about = described(args.start) | {"then": about}
     save_pretrained(args.out / f"{name}-few-steps", ema.model, half=True, training=about)
     say(f"{name}: {steps} steps in {seconds:.0f} s, saved")
     return ema.model
