@@ -57,8 +57,8 @@ What its teacher cannot draw, it cannot either; and it covers less of what there
 from 1 to 6 only, at all times: there is no interval, and no picture without a class.
 """
 THEN = (
-    "; then {steps} of {batch_size} with learning rate {lr:g}, {minutes:.0f} minutes on {machine}, {quarters:.0%} of the "
-    "pairs being the four steps of a sampling with four evaluations"
+    "; then {steps} of {batch_size} with learning rate {lr:g}, {minutes:.0f} minutes on {machine}, {quarters:.0%} of "
+    "the pairs being the four steps of a sampling with four evaluations"
 )
 EVALUATIONS, SEEDS = (1, 2, 4), 3
 
