@@ -17,7 +17,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks test-classroom mutation bench-sliders format pins site doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks test-classroom mutation bench-sliders format pins onnxruntime-web site doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -30,6 +30,7 @@ help:
 	@echo 'make mutation        set up, then change every solution at every place: no check may call it right (minutes)'
 	@echo 'make bench-sliders   set up, then measure how fast the sliders are, in a real browser (some minutes)'
 	@echo 'make site     set up, then make the web site of the course in build/site (a minute, no network)'
+	@echo 'make onnxruntime-web  fetch what runs the live pictures of the site (33 MB, once); make site works without'
 	@echo 'make format   lay out code and notebooks with ruff'
 	@echo 'make pins     write requirements.txt from pyproject.toml (PINS_FLAGS=--upgrade for newer versions)'
 	@echo 'make clean    remove $(VENV) and caches; data, notebooks and runs stay'
@@ -94,6 +95,16 @@ mutation: setup
 
 bench-sliders: setup
 	@$(VENV)/bin/python tests/benchmarks/sliders.py
+
+# onnxruntime-web runs the live pictures of the site. Of its 130 MB two files are needed; the empty third says which version.
+ORT_WEB := .cache/onnxruntime-web/1.30.0
+onnxruntime-web: $(ORT_WEB)
+
+$(ORT_WEB):
+	@command -v npm >/dev/null || { echo 'There is no npm here: install Node.js, or do without the live pictures of the site' >&2; exit 1; }
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent onnxruntime-web@$(@F) >/dev/null && tar -xzf *.tgz --strip-components 2 \
+	  package/dist/ort.wasm.bundle.min.mjs package/dist/ort-wasm-simd-threaded.wasm && rm *.tgz && touch $(@F)
 
 site: setup
 	@$(ONE_THREAD) $(RUN) dit_course site

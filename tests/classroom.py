@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import mutants
@@ -44,6 +45,13 @@ for arguments, folder in json.loads(sys.argv[1]):
     except SystemExit as end:
         worst = max(worst, end.code or 0)
 sys.exit(worst)
+"""
+
+# appended to the settings: when each cell began, a line each
+TIMED = """
+import time
+
+c.NotebookClient.on_cell_start = lambda cell, cell_index: open({!r}, "a").write(f"{{cell_index}} {{time.time()}}\\n")
 """
 
 
@@ -99,6 +107,17 @@ class Course:
             path = self.folder / "submitted" / student / self.assignment / name
             path.parent.mkdir(parents=True)
             nbformat.write(notebook, path)
+
+    def time_cells(self) -> None:
+        """From now on, note when each cell begins."""
+        config = self.folder / classroom.CONFIG
+        config.write_text(config.read_text() + TIMED.format(str(self.folder / "begun.txt")))
+
+    def slowest(self) -> float:
+        """The seconds of the slowest cell of all students, up to the beginning of the next."""
+        begun = [line.split() for line in (self.folder / "begun.txt").read_text().splitlines()]
+        times = [(int(index), float(when)) for index, when in begun]
+        return max(end - start for (i, start), (j, end) in pairwise(times) if j > i)
 
     def grade(self, status: int = 0) -> str:
         """Grade, write feedback, and export; returns the log."""
@@ -169,9 +188,13 @@ def wrong_answer(exercise: str) -> tuple[str, str]:
     return f"_right = {exercise}\n{exercise} = lambda *given: -_right(*given)", "the sign is wrong"
 
 
-def all_steps(folder: Path, assignment: str) -> list[tuple[str, float, float, float]]:
-    """Three students go all the way. Returns each with the expected and the given points, and seconds of grading."""
+def all_steps(folder: Path, assignment: str) -> tuple[list[tuple[str, float, float, float]], float]:
+    """Three students go all the way.
+
+    Returns each with the expected and the given points, and seconds of grading; and those of the slowest cell.
+    """
     course = Course(folder, assignment)
+    course.time_cells()
     course.release()
     course.submit({"ada": nothing, "bo": half_wrong, "cy": all_right})
     course.grade()
@@ -182,4 +205,5 @@ def all_steps(folder: Path, assignment: str) -> list[tuple[str, float, float, fl
     assert not missing, f"feedback does not name {missing}"
     assert course.feedback("ada").count("not tried yet: going on") >= len(course.exercises())
     assert "AssertionError" not in course.feedback("cy")
-    return [(student, expected[student], given[student], course.each[i]) for i, student in enumerate(expected)]
+    rows = [(student, expected[student], given[student], course.each[i]) for i, student in enumerate(expected)]
+    return rows, course.slowest()

@@ -6,6 +6,8 @@ with lab_server(folder) as server, browser_page() as page:
 """
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import secrets
@@ -15,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -134,6 +137,27 @@ def browser_page(init_script=None, size=(1280, 900), **context):
             yield page
         finally:
             browser.close()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def end_headers(self):
+        self.send_header("Cache-Control", "max-age=600")  # as GitHub's pages have it
+        super().end_headers()
+
+
+@contextlib.contextmanager
+def served(folder):
+    """A plain web server of the files in a folder: yields its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
 
 
 IDLE = """() => { const w = window.jupyterapp && window.jupyterapp.shell.currentWidget;

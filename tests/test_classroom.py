@@ -1,13 +1,16 @@
 """nbgrader, really run: handing out, collecting, grading, feedback, and who gets points for what."""
 
+from types import SimpleNamespace
+
 import classroom as class_of
+import IPython
 import nbformat
 import pytest
 
 from dit_course.__main__ import main
 from dit_course.authoring import classroom, release
 from dit_course.authoring.class_report import Result, hint_of, report, results, said, ungraded
-from dit_course.authoring.grading_limits import LEAST, Limits
+from dit_course.authoring.grading_limits import LEAST, MEASURED, SAFETY, SHORTEST, Limits, limits_of
 from dit_course.check.engine.grading import demand_right
 from dit_course.check.engine.verdict import verdicts
 from dit_course.distributed.train_config import TrainConfig
@@ -54,6 +57,9 @@ def test_a_course_is_made_once_and_only_with_nbgrader(tmp_path, monkeypatch, cap
     assert "10a_scaling_laws: 6 points" in capsys.readouterr().out
     source = nbformat.read(tmp_path / "course/source/10a_scaling_laws/10a_scaling_laws.ipynb", as_version=4)
     assert sum("seed=5)" in cell.source for cell in source.cells) == 3
+    cell, notebook = limits_of("10a_scaling_laws")
+    assert f'"10a_scaling_laws": ({cell}, {notebook}),' in (tmp_path / "course" / classroom.CONFIG).read_text()
+    assert f"timeout = {cell} " in (tmp_path / "course" / classroom.STUDENTS / classroom.CONFIG).read_text()
     assert (tmp_path / "course/exchange").stat().st_mode & 0o777 == 0o777
     assert main(["classroom", "init", str(tmp_path / "course")]) == 1
     assert "is a course already" in capsys.readouterr().err
@@ -105,17 +111,48 @@ def test_validate_is_strict_and_grading_goes_on(monkeypatch):
     assert not strict()
 
 
+def test_validate_names_a_mistake_once(monkeypatch):
+    """Right answers further down may call the wrong one: they go on with the course's version, as in grading."""
+    from dit_course import check
+
+    notebook = SimpleNamespace(user_ns={"patchify": "a stub"})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: notebook)
+    monkeypatch.delenv("DIT_COURSE_STRICT", raising=False)
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    with pytest.raises(AssertionError, match="patchify: not yet"):
+        check.patchify(lambda images, patch_size: images)
+    assert notebook.user_ns == {"patchify": patchify}
+    monkeypatch.setenv("NBGRADER_EXECUTION", "")
+    monkeypatch.setenv("DIT_COURSE_STRICT", "1")
+    with pytest.raises(AssertionError, match="PatchEmbed: not yet"):
+        check.PatchEmbed(3)
+    assert list(notebook.user_ns) == ["patchify"]
+
+
+def test_each_assignment_has_limits_of_its_own():
+    """Several times of what it took; else a busy machine would cost points, or an endless loop the night."""
+    assert list(MEASURED) == [source.stem for source in SOURCES]
+    for name, (slowest, all_cells) in MEASURED.items():
+        cell, notebook = limits_of(name)
+        assert cell >= SHORTEST
+        assert SAFETY * slowest <= cell <= max(SHORTEST, SAFETY * slowest + 10)
+        assert notebook >= 2 * cell + SAFETY * all_cells  # two endless cells, and all others in peace
+    assert limits_of("11_few_steps")[1] > 2 * limits_of("01_patches")[1]
+    assert limits_of("homework") == tuple(max(limits_of(name)[i] for name in MEASURED) for i in (0, 1))
+
+
 def test_a_submission_has_so_many_seconds():
     now = 0.0
-    limits = Limits(cell=100, notebook=250, clock=lambda: now)
-    assert limits.seconds() == 100  # as nbgrader validate runs it
+    limits = Limits({"01": (100, 250)}, clock=lambda: now)
+    assert limits.seconds() == limits_of("")[0]  # as nbgrader validate runs it
     limits.start(assignment="01", student="ada", notebooks=[])
+    assert limits.seconds() == 100
     now = 200
     assert limits.seconds() == 50
     now = 1000
     assert limits.seconds() == LEAST
-    limits.start()
-    assert limits.seconds() == 100
+    limits.start(assignment="02", student="ada", notebooks=[])
+    assert limits.seconds() == limits_of("02")[0]
 
 
 def test_a_graded_training_is_short(monkeypatch):
@@ -144,7 +181,7 @@ SWAPS = "rows and columns of patches are swapped: the tokens run down the column
 
 
 def test_hints_are_found_in_what_a_check_says():
-    assert said("patchify", "AssertionError", "patchify: not tried yet: going on") == ("not tried yet", "")
+    assert said("patchify", "AssertionError", "patchify: not tried yet.") == ("not tried yet", "")
     assert said("patchify", "AssertionError", f"patchify: not yet: {SWAPS}. 75 % of") == ("not yet", SWAPS)
     assert said("patchify", "CellTimeoutError", "") == ("not yet", "CellTimeoutError")
     assert hint_of("patchify", "Your answer has shape (1, 2) (on 2x3). More.") == "Your answer has shape (1, 2)"

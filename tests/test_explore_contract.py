@@ -16,6 +16,7 @@ from dit_course import explore
 from dit_course.authoring.notebooks import WIDGET_VIEW
 from dit_course.explore.attention import NO_CLASS
 from dit_course.explore.engine.keyboard import Accessible
+from dit_course.explore.engine.still import SENTENCE
 from dit_course.explore.guidance import EVERY_CLASS
 
 
@@ -163,7 +164,11 @@ def test_it_is_live_in_jupyterlab_and_a_static_picture_elsewhere(name, make):
     assert data[WIDGET_VIEW]["model_id"] == view.model_id
     static, live = decoded(base64.b64decode(data["image/png"])), shown(view)
     assert static.shape[1] >= live.shape[1]
-    assert CASES[name].titled or np.array_equal(static, live)
+    assert CASES[name].titled or np.array_equal(static[: len(live)], live)
+    below = static[len(view.picture.pixels) :]
+    assert len(below) < len(static) / 3
+    assert (below < 0xA0).any()  # the sentence
+    assert data["text/plain"] == f"<Picture: {view.picture.alt}> {SENTENCE}"
     assert metadata["image/png"]["alt"] == view.picture.alt
     assert view.picture.alt.startswith(CASES[name].alt)
     assert CASES[name].titled or view.canvas.alt == [view.picture.alt]

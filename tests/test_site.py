@@ -1,8 +1,5 @@
 """The static site: built without a warning, whole, small, and at home without a network."""
 
-import functools
-import http.server
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -10,7 +7,8 @@ from urllib.parse import unquote, urldefrag
 import labdrive
 import pytest
 
-from dit_course.authoring.site import build
+from dit_course.authoring import live
+from dit_course.authoring.site import RUNTIME, build
 from dit_course.authoring.sphinx_hooks import rewrite_docstring
 
 ROOT = Path(__file__).parents[1]
@@ -89,38 +87,28 @@ def test_in_a_browser_offline(site):
     playwright = pytest.importorskip("playwright.sync_api")
     if labdrive.chromium() is None:
         pytest.skip("there is no Chromium here")
-    handler = functools.partial(Quiet, directory=str(site))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    home = f"http://127.0.0.1:{server.server_port}/"
-    try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=labdrive.chromium(), args=labdrive.CHROME)
-            page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-            requested, wrong = [], []
-            page.on("request", lambda request: requested.append(request.url))
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.goto(home)
-            assert page.locator("h1").first.inner_text().startswith("Build a Diffusion Transformer")
-            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            assert sum(map(int, background[4:-1].split(",")[:3])) < 150  # dark
-            page.goto(f"{home}notebooks/05_flow_loss.html")
-            # no sideways scrolling on a phone
-            assert page.evaluate("document.documentElement.scrollWidth") <= 392
-            assert page.locator("math").first.bounding_box()["width"] > 5
-            page.goto(f"{home}search.html?q=guidance")
-            page.locator("#search-results li a").first.wait_for()
-            assert "guidance" in page.locator("#search-results").inner_text()
-            assert [url for url in requested if not url.startswith((home, "data:"))] == []
-            assert wrong == []
-            browser.close()
-    finally:
-        server.shutdown()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+    with labdrive.served(site) as home, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=labdrive.chromium(), args=labdrive.CHROME)
+        page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        requested, wrong = [], []
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(home)
+        assert page.locator("h1").first.inner_text().startswith("Build a Diffusion Transformer")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert sum(map(int, background[4:-1].split(",")[:3])) < 150  # dark
+        if live.missing(RUNTIME) is None:
+            page.locator(".dit-live canvas[data-sequence]").wait_for(timeout=60_000)
+        page.goto(f"{home}notebooks/05_flow_loss.html")
+        # no sideways scrolling on a phone
+        assert page.evaluate("document.documentElement.scrollWidth") <= 392
+        assert page.locator("math").first.bounding_box()["width"] > 5
+        page.goto(f"{home}search.html?q=guidance")
+        page.locator("#search-results li a").first.wait_for()
+        assert "guidance" in page.locator("#search-results").inner_text()
+        assert [url for url in requested if not url.startswith((home, "data:"))] == []
+        assert wrong == []
+        browser.close()
 
 
 def test_docstrings_become_lists():

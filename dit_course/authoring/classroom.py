@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dit_course.authoring import release
-from dit_course.authoring.grading_limits import CELL, NOTEBOOK
+from dit_course.authoring.grading_limits import limits_of
 from dit_course.data import atomic_write
 
 CONFIG = "nbgrader_config.py"
@@ -40,7 +40,11 @@ c.Exchange.root = {exchange!r}
 c.ClearSolutions.code_stub = {{"python": "{stub}"}}
 
 # Seconds that a cell of a student may run, and all cells of a submission together.
-limits = Limits(cell={cell}, notebook={notebook})
+limits = Limits(
+    {{
+{limits}
+    }}
+)
 c.NotebookClient.timeout_func = limits.seconds
 c.Autograde.pre_convert_hook = limits.start
 c.Execute.raise_on_iopub_timeout = False  # else a cell that is slow to stop ends the grading of this student
@@ -90,7 +94,9 @@ def init(
     exchange.mkdir(parents=True, exist_ok=True)
     exchange.chmod(0o777)  # students of other accounts write into it
     known = {"course": course, "root": str(folder), "exchange": str(exchange), "stub": release.STUB}
-    known |= {"cell": CELL, "notebook": NOTEBOOK}
+    limits = {name: limits_of(name) for name in made}
+    known["cell"] = max(cell for cell, _ in limits.values())
+    known["limits"] = "\n".join(f'        "{name}": {pair},' for name, pair in limits.items())
     atomic_write(folder / STUDENTS / CONFIG, FOR_STUDENTS.format(**known).encode())
     atomic_write(folder / CONFIG, TEACHERS.format(**known).encode())
     return {name: points(notebook) for name, notebook in made.items()}

@@ -10,11 +10,14 @@ import shutil
 from pathlib import Path
 
 from dit_course import ROOMS
+from dit_course.authoring import live
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RUNTIME = REPOSITORY / ".cache" / "onnxruntime-web"
 PAGES = (
     "README.md", "CONTRIBUTING.md", "LICENSE", "requirements.txt", "environment.yml", "pyproject.toml",
     "notebooks/*.ipynb", "notebooks/*.md", "notebooks/appendix/*.ipynb", "notebooks/solutions/*.md", "docs/*.*",
+    "jupyter/*.ipynb",
     "data/README.md", "data/FashionMNIST/LICENSE", "data/checkpoints/*/*",
     "data/checkpoints/*.json", "data/experiments/*.csv", "data/gpu-session/*.md", "data/gpu-session/*.csv",
 )  # fmt: skip
@@ -24,6 +27,7 @@ CHAPTERS = {
     "Look it up": ("notebooks/glossary.md", "api/index.md"),
     "Guides": (
         "docs/*.md",
+        "jupyter/*.ipynb",
         "data/README.md",
         "data/checkpoints/*/README.md",
         "data/gpu-session/*.md",
@@ -68,6 +72,8 @@ def build(out: Path) -> list[str]:
     for left in ("_sources", "objects.inv", ".buildinfo"):
         path = out / left
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    for file in (out / "_static").rglob("*.map"):  # for those who debug the theme: megabytes
+        file.unlink()
     (out / ".nojekyll").touch()  # or GitHub's pages leave out folders that begin with _
     return warnings
 
@@ -111,7 +117,8 @@ def write_sources(folder: Path) -> None:
             elif file.is_file():
                 shutil.copy(file, target)
     (folder / "_static").mkdir()
-    (folder / "_static" / "course.css").write_text(STYLE.lstrip())
+    (folder / "_static" / "course.css").write_text(STYLE.lstrip() + live.style())
+    live.add_live(folder, RUNTIME)
     (folder / "api").mkdir()
     rooms = (*ROOMS, "show", "explore", "check")
     for room in rooms:

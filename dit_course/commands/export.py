@@ -1,6 +1,6 @@
 """`python -m dit_course export`: a run's model in half precision, with a model card, as the course ships it.
 
-Of an unfinished run the last checkpoint is exported.
+Of an unfinished run the last checkpoint is exported. With `--onnx` it becomes one file that other programs run.
 """
 
 import csv
@@ -18,6 +18,7 @@ from dit_course.data import atomic_write
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
 from dit_course.few_steps import FewStepDiT
+from dit_course.pretrained.onnx_file import export_onnx
 from dit_course.sampling import Sampler
 
 CARD = """# Model card: {name}
@@ -108,10 +109,15 @@ class Export:
     """What it was trained on, for the card."""
     samples: int = 1000
     """How many samples are measured."""
+    onnx: Path | None = None
+    """Write only the network, for any number of images, as this ONNX file: for a browser, a phone, onnxruntime."""
 
     def run(self) -> None:
         """Export, measure, draw, describe."""
         model, training = _trained(self.run_folder)
+        if self.onnx is not None:
+            export_onnx(model, self.onnx)
+            return print(f"{self.onnx}: {self.onnx.stat().st_size / 1e6:.1f} MB")
         save_pretrained(self.out, model, half=True, training={"machine": self.machine} | training)
         model = load_pretrained(self.out.with_suffix(".safetensors"))  # what ships is what is measured
         if isinstance(model, FewStepDiT):
@@ -192,7 +198,8 @@ class Export:
 def _trained(folder: Path) -> tuple[DiT, dict]:
     """The averaged network of a run, and how it was trained so far."""
     if (folder / "model.json").exists() or folder.suffix == ".safetensors":
-        return load_pretrained(folder), json.loads(weights_file(folder).with_suffix(".json").read_text())["training"]
+        about = json.loads(weights_file(folder).with_suffix(".json").read_text())
+        return load_pretrained(folder), about.get("training", {})
     checkpoints = checkpoints_in(folder)
     if not checkpoints:
         raise FileNotFoundError(f"{folder} holds neither a model nor a checkpoint: give the folder of a training run")

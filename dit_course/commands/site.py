@@ -13,10 +13,11 @@ class Site:
 
     def run(self) -> int:
         """Build, and say where it is."""
-        from dit_course.authoring.site import build
+        from dit_course.authoring import live
+        from dit_course.authoring.site import RUNTIME, build
 
         warnings = build(self.out)
         size = sum(file.stat().st_size for file in self.out.rglob("*") if file.is_file()) / 1e6
-        print("\n".join(warnings))
+        print("\n".join([*warnings, *filter(None, [live.missing(RUNTIME)])]))
         print(f"{self.out / 'index.html'}: {size:.0f} MB, {len(warnings)} warnings")
         return bool(warnings)

@@ -50,7 +50,7 @@ def animation(
     shades = [(to_bytes(frame) / 255 * 31).round() / 31 for frame in frames]
     data = _encode(_tiled(shades, scale, columns), ".gif", fps, hold)
     alt = f"Animation of {len(frames)} frames: {len(frames[0])} picture(s) sampled from noise"
-    return Image(data=data, format="gif", alt=alt)
+    return Image(data=data, format="gif", metadata={"alt": alt})  # `alt=` is unknown to the IPython of Colab
 
 
 def save_animation(

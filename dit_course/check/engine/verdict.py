@@ -35,9 +35,8 @@ class Verdict:
     def __str__(self) -> str:
         if self.status == RIGHT:
             return f"right. {self.reason}"
-        if self.status == NOT_TRIED:
-            return f"{NOT_TRIED}: {self.reason + '; until then ' if self.reason else ''}{GOING_ON}"
-        return f"{NOT_YET}: {self.reason}" + ("" if self.reason.endswith(("?", ".")) else ".")
+        text = self.status + (f": {self.reason}" if self.reason else "")
+        return text + ("" if text.endswith(("?", ".")) else ".")
 
 
 def announce(exercise, verdict: Verdict) -> None:
@@ -46,7 +45,12 @@ def announce(exercise, verdict: Verdict) -> None:
     if not (verdict.status == NOT_TRIED and verdict.reason and kept):  # the course's own version says nothing new
         verdicts[exercise.name] = verdict
     if verdict.status != RIGHT and strict():
+        if validating():  # as in grading, answers further down may call this one
+            _set_in_notebook(exercise.name, exercise.reference)
         raise refusal(exercise.name, verdict)
+    if verdict.status == NOT_TRIED:
+        print(_wrapped(f"{NOT_TRIED}: {verdict.reason + '; until then ' if verdict.reason else ''}{GOING_ON}"))
+        return
     print(_wrapped(str(verdict)))
     _display(verdict.picture)
     if verdict.status == NOT_YET:
@@ -81,8 +85,12 @@ def patience(seconds: float | None = None) -> Iterator[None]:
 
 def strict() -> bool:
     """Whether wrong answers are errors: DIT_COURSE_STRICT is set, and not to 0; or nbgrader's Validate runs this."""
-    validating = os.environ.get("NBGRADER_EXECUTION") == "validate"
-    return os.environ.get("DIT_COURSE_STRICT", "1" if validating else "0") not in ("", "0")
+    return os.environ.get("DIT_COURSE_STRICT", str(int(validating()))) not in ("", "0")
+
+
+def validating() -> bool:
+    """Whether nbgrader's Validate runs this."""
+    return os.environ.get("NBGRADER_EXECUTION") == "validate"
 
 
 def chosen_seed(seed: int | None) -> int:
@@ -103,6 +111,13 @@ def draw_pair(make: Callable | None, expected: Tensor, got: object) -> Picture |
     if torch.equal(pair[0], pair[1]):
         return None
     return images(pair, ["expected", "yours"])
+
+
+def _set_in_notebook(name: str, value: object) -> None:
+    """Give a name in the notebook a value, where there is one."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.get_ipython().user_ns[name] = value
 
 
 def _display(draw: Callable[[], Picture | None]) -> None:

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from dit_course.explore.engine.canvas import Canvas, Patch
 from dit_course.explore.engine.keyboard import Accessible
+from dit_course.explore.engine.still import SENTENCE, advise, still_of
 from dit_course.explore.engine.worker import Cache, Job, Weights, Worker
 from dit_course.show import Picture
 
@@ -26,10 +27,12 @@ class Live(widgets.VBox):
         super().close()
 
     def _repr_mimebundle_(self, **kwargs):
-        """The live view for JupyterLab, and the static picture for GitHub, a printed page or without a browser."""
+        """The live view for JupyterLab, and a still picture for GitHub, a printed page or VS Code without network."""
         live = super()._repr_mimebundle_(**kwargs) or {}
-        static, metadata = self.picture._repr_mimebundle_()
-        return {**live, **static}, metadata
+        static, metadata = still_of(self.picture)._repr_mimebundle_()
+        static["text/plain"] += f" {SENTENCE}"
+        advise()
+        return {**live, **static}, metadata | self.children[-1]._repr_mimebundle_()[1]  # anywidget's, for Colab
 
 
 class View(Live):
