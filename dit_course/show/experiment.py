@@ -23,7 +23,9 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
     if not rows or any(metric not in row for row in rows):
         known = ", ".join(k for k in rows[0] if k not in ("variant", "seed", "steps")) if rows else "none"
         raise ValueError(f"no {metric!r} in these rows: there is {known}")
-    label, form = NAMES.get(metric, (metric.replace("_", " "), "{:.3g}"))
+    name, _, cfg = metric.rpartition("_")
+    label, form = NAMES.get(metric) or NAMES.get(name, (metric.replace("_", " "), "{:.3g}"))
+    label += f", guidance {cfg}" if name in NAMES and metric not in NAMES else ""
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     variants.sort(key=lambda name: (float(name) if name.isdecimal() else -1, name))
     values = {(row["variant"], row["seed"]): row[metric] for row in rows}
