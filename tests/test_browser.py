@@ -372,4 +372,5 @@ def test_a_training_is_watched_and_stopped(desk, page):
     page.get_by_role("button", name="Stop").focus()
     page.keyboard.press("Enter")
     page.wait_for_function(SHOWS, arg="stopped after", timeout=60_000)
-    assert "then stopped" in page.locator(".dit-canvas").get_attribute("aria-label")
+    told = "() => document.querySelector('.dit-canvas').getAttribute('aria-label').includes('then stopped')"
+    page.wait_for_function(told, timeout=60_000)  # the canvas is told a moment after the line below it
