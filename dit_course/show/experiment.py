@@ -51,7 +51,7 @@ def experiment(rows: list[dict], metric: str = "class_accuracy", title: str | No
 
 
 def paired_losses(rows: list[dict], a: str, b: str, title: str | None = None) -> Picture:
-    """Show over t by how much the loss of variant a is above that of b, with 95 % intervals over paired seeds.
+    """Show over t by how much the loss of variant a is above that of b, with 95% intervals over paired seeds.
 
     rows: those of `load_experiment`, with columns loss_at_T. A bar that does not cross 0 is a measured difference.
     """
@@ -78,7 +78,7 @@ PANELS = {
 
 
 def tricks(rows: list[dict], base: str, scales: tuple[float, ...] = (1.0, 2.5), title: str | None = None) -> Picture:
-    """Show by how much each variant differs from `base`, with 95 % intervals over paired seeds, in three measures.
+    """Show by how much each variant differs from `base`, with 95% intervals over paired seeds, in three measures.
 
     rows: those of `load_experiment("tricks")`, with columns such as class_accuracy_2.5, a point for each scale.
     The band around 0 is what so few pairs would rather miss: see `smallest_effect`, the smaller one of the scales.

@@ -21,7 +21,7 @@ from dit_course.studies.table import read_table
 
 TIMES = [(i + 0.5) / 10 for i in range(10)]  # where the loss on test images is measured: the middles of ten bins
 BATCH = 100  # images that pass through a network at once: more do not fit a small processor's cache
-# Student's t distribution by degrees of freedom: its 97.5 % quantile, and its 80 % quantile
+# Student's t distribution by degrees of freedom: its 97.5% quantile, and its 80% quantile
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 POWER = {1: 1.376, 2: 1.061, 3: 0.978, 4: 0.941, 5: 0.920, 6: 0.906, 7: 0.896, 8: 0.889, 9: 0.883}
 
@@ -84,7 +84,7 @@ def load_experiment(name: str) -> list[dict]:
 
 
 def paired_difference(rows: list[dict], metric: str, a: str, b: str) -> tuple[float, float]:
-    """How much larger `metric` is for variant a than for variant b: (mean, half width of the 95 % interval).
+    """How much larger `metric` is for variant a than for variant b: (mean, half width of the 95% interval).
 
     The differences of pairs with one seed are taken as normally distributed (Student's t). Where the interval holds 0,
     nothing was measured. Raises ValueError for fewer than two pairs.

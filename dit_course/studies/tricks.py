@@ -154,5 +154,5 @@ def _compared(rows: list[dict], metric: str, name: str) -> str:
     line = f"{metric:<22}{mean(values):9.4g}"
     if name != BASE and len(values) > 1:
         difference, half = paired_difference(rows, metric, name, BASE)
-        line += f"   minus {BASE}: {difference:+.3g} +- {half:.2g} (95 %, {len(values)} pairs)"
+        line += f"   minus {BASE}: {difference:+.3g} +- {half:.2g} (95%, {len(values)} pairs)"
     return line
