@@ -56,7 +56,7 @@ def test_a_wheel_is_small_and_carries_what_the_readme_promises(wheel):
     for name in ("fashion-mnist", "fashion-mnist-classifier", "cifar10", "cifar10-classifier"):
         for ending in ("safetensors", "json"):
             assert f"dit_course/_data/checkpoints/{name}.{ending}" in names
-    assert "dit_course/_data/experiments/registers.csv" in names
+    assert "dit_course/_data/experiments/tricks.csv" in names
     assert not [
         name
         for name in names

@@ -95,7 +95,7 @@ def paired_difference(rows: list[dict], metric: str, a: str, b: str) -> tuple[fl
 
 
 def smallest_effect(rows: list[dict], metric: str, base: str) -> float:
-    """The smallest true difference from `base` that such pairs would show in four of five repetitions (80 % power).
+    """The smallest true difference from `base` that such pairs would show in four of five repetitions (80% power).
 
     (t_0.975 + t_0.8) s / sqrt(n) for n pairs, s being the standard deviation of their differences, pooled over all
     variants (Cohen 1988, "Statistical power analysis", chapter 2).
