@@ -1,5 +1,6 @@
 """Paired trainings: the same seeds for all variants, tables that grow row by row, honest intervals."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,24 +9,17 @@ import torch
 from dit_course import DiT, DiTConfig, show
 from dit_course.__main__ import main, parse
 from dit_course.commands.experiment import STUDIES
-from dit_course.data import data_root
 from dit_course.studies import tricks
 from dit_course.studies.experiments import (
-    ABOUT,
-    EXPERIMENTS,
     TIMES,
-    Paired,
-    Settings,
     load_experiment,
+    losses_on_test_images,
     paired_difference,
-    run_experiment,
+    smallest_effect,
     undo_zeros,
 )
 from dit_course.studies.solvers import EVALUATIONS, Solvers
 from dit_course.studies.table import read_table, write_table
-
-TINY = Settings(steps=2, batch_size=4, width=16, depth=1, samples=20, solver_steps=1)
-SHIPPED = sorted(path.stem for path in (data_root() / "experiments").glob("*.csv") if path.stem in EXPERIMENTS)
 
 
 def rows_of(**values):
@@ -47,39 +41,15 @@ def test_seeds_that_only_one_variant_has_are_left_out():
         paired_difference(rows_of(a=[1.0], b=[2.0]), "x", "a", "b")
 
 
-def test_a_table_grows_row_by_row_and_goes_on_where_it_was_stopped(tmp_path):
-    path = tmp_path / "timesteps.csv"
-    running = run_experiment("timesteps", 2, TINY, path)
-    first = next(running)
-    running.close()  # killed
-    assert len(read_table(path)) == 1
-    rest = list(run_experiment("timesteps", 2, TINY, path))
-    rows = read_table(path)
-    assert len(rest) == 3
-    assert {(row["variant"], row["seed"]) for row in rows} == {
-        (variant, seed) for variant in ("uniform", "logit-normal") for seed in (0, 1)
-    }
-    kept = next(row for row in rows if (row["variant"], row["seed"]) == (first["variant"], 0))
-    assert kept["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
-    assert kept["validation_loss"] == pytest.approx(sum(kept[f"loss_at_{t:.2f}"] for t in TIMES) / 10, rel=1e-3)
-    assert list(run_experiment("timesteps", 2, TINY, path)) == []  # nothing is missing
-    with pytest.raises(ValueError, match="steps = 2: give the same"):
-        list(run_experiment("timesteps", 2, replace(TINY, steps=3), path))
-
-
-def test_the_same_training_is_not_run_twice(tmp_path):
-    list(run_experiment("timesteps", 1, TINY, tmp_path / "timesteps.csv"))
-    usual = next(row for row in read_table(tmp_path / "timesteps.csv") if row["variant"] == "logit-normal")
-    usual["class_accuracy"] = 0.123  # so that it can be recognized
-    write_table(tmp_path / "timesteps.csv", [usual])
-    rows = list(run_experiment("qk-norm", 1, TINY, tmp_path / "qk-norm.csv"))
-    assert {row["variant"]: row["class_accuracy"] == 0.123 for row in rows} == {"with QK-norm": True, "without": False}
-
-
-def test_variants_of_one_seed_see_the_same_pictures_and_noise(tmp_path):
-    rows = list(run_experiment("registers", 1, replace(TINY, steps=1, lr=1e-12), tmp_path / "r.csv"))
-    # nothing was learned, so every model still answers 0 and has the same loss
-    assert len({f"{row['validation_loss']:.4f}" for row in rows}) == 1
+def test_the_smallest_effect_is_one_that_pairs_show_in_four_of_five_repetitions():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4000, 5, generator=generator)  # differences of five pairs, standard deviation 1
+    ours = rows_of(a=[1.0, 2.0, 3.0, 4.0, 5.0], b=[0.0] * 5)
+    deviation = 2.5**0.5  # of the differences 1 to 5
+    effect = smallest_effect(ours, "x", "b") / deviation
+    shifted = noise + effect
+    half = 2.776 * shifted.std(dim=1) / 5**0.5
+    assert (shifted.mean(dim=1) > half).float().mean().item() == pytest.approx(0.8, abs=0.03)
 
 
 def test_undo_zeros_does_what_the_bug_does():
@@ -91,43 +61,37 @@ def test_undo_zeros_does_what_the_bug_does():
 
 
 def test_an_unknown_experiment_is_named():
-    with pytest.raises(ValueError, match="take one of registers"):
-        list(run_experiment("magic", 1, TINY, None))
     with pytest.raises(FileNotFoundError, match="magic"):
         load_experiment("magic")
+    with pytest.raises(ValueError, match="take one of three-minute network, 4 registers"):
+        tricks.Tricks(only=("magic",)).run()
 
 
-def test_the_command_compares(tmp_path, capsys):
-    Paired("timesteps", seeds=2, out=tmp_path / "t.csv", settings=TINY).run()
-    text = capsys.readouterr().out
-    assert "uniform, seed 1: validation_loss" in text
-    assert "minus logit-normal" in text
+def test_the_loss_on_test_images_is_the_mean_over_the_times():
+    model = DiT(DiTConfig(image_size=28, patch_size=7, channels=1, width=16, depth=1, heads=2))
+    losses = losses_on_test_images(model.eval(), "fashion-mnist")
+    found = [losses[f"loss_at_{t:.2f}"] for t in TIMES]
+    assert losses["validation_loss"] == pytest.approx(sum(found) / 10)
+    assert found == pytest.approx([found[0]] * 10)  # a new model answers 0, whatever the time
 
 
 def test_all_studies_are_listed_and_take_their_own_options(capsys):
     assert main(["experiment", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        [line.split()[0] for line in lines]
-        == list(STUDIES)
-        == [
-            *EXPERIMENTS,
-            "scaling",
-            "solvers",
-            "tricks",
-            "bugs",
-            "guidance",
-        ]
-    )
-    assert list(ABOUT) == list(EXPERIMENTS)
-    assert all(len(line.split()) > 3 for line in lines)
+    assert [line.split()[0] for line in lines] == list(STUDIES)
+    assert list(STUDIES) == [*tricks.PARTS, "tricks", "scaling", "solvers", "bugs", "guidance"]
+    assert all(re.search(r" \d+ min", line) for line in lines)
     norm = parse(["experiment", "norm", "--seeds", "2", "--steps", "7"]).study
-    assert (norm.name, norm.seeds, norm.settings.steps) == ("norm", 2, 7)
-    assert parse(["experiment"]).study.name == "registers"
+    assert (norm.only, norm.seeds, norm.steps) == (("RMSNorm",), 2, 7)
+    assert parse(["experiment"]).study.only == ("4 registers",)
     assert parse(["experiment", "guidance", "--scales", "1", "2"]).study.scales == (1.0, 2.0)
     with pytest.raises(SystemExit):
         parse(["experiment", "magic"])
     assert capsys.readouterr().err.startswith("error: unknown experiment 'magic': take one of registers, timesteps")
+
+
+def test_each_trick_has_a_study_of_its_own():
+    assert sorted(name for names, _ in tricks.PARTS.values() for name in names) == sorted(list(tricks.TRICKS)[1:])
 
 
 def test_solvers_are_measured_and_go_on_where_they_were_stopped(tmp_path):
@@ -150,13 +114,13 @@ def test_solvers_are_measured_and_go_on_where_they_were_stopped(tmp_path):
     assert first["distance_to_exact"] > 0
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_tables_are_complete_and_paired(name):
-    rows = load_experiment(name)
-    assert {row["steps"] for row in rows} == {Settings().steps}
-    seeds = {variant.name: {r["seed"] for r in rows if r["variant"] == variant.name} for variant in EXPERIMENTS[name]}
-    assert all(found == {0, 1, 2, 3, 4} for found in seeds.values())
-    assert all(0 <= row["class_accuracy"] <= 1 and row["frechet_distance"] > 0 for row in rows)
+def test_the_shipped_table_is_complete_and_paired():
+    rows = load_experiment("tricks")
+    steps = {name: round(tricks.Tricks.steps * trick.pace) for name, trick in tricks.TRICKS.items()}
+    assert {(row["variant"], row["seed"]): row["steps"] for row in rows} == {
+        (name, seed): steps[name] for name in tricks.TRICKS for seed in range(5)
+    }
+    assert all(0 <= row["class_accuracy_2.5"] <= 1 and row["frechet_distance_2.5"] > 0 for row in rows)
 
 
 def test_the_figure_says_what_the_means_are():
@@ -178,13 +142,26 @@ def test_the_figure_of_losses_over_t_says_who_is_better_where():
 
 
 def weight_of(model, data):
-    return {"loss_at_0.50": model.patch_embed.projection.weight.abs().mean().item()}
+    loss = model.patch_embed.projection.weight.abs().mean().item()
+    return {"validation_loss": loss, "loss_at_0.50": loss}
+
+
+def test_the_figure_of_tricks_says_each_difference_in_points():
+    rows = [
+        {"variant": name, "seed": seed} | {metric: value + 0.01 * seed for metric in tricks.METRICS}
+        for name, value in ((tricks.BASE, 0.5), ("QK-norm", 0.75))
+        for seed in (0, 1)
+    ]
+    alt = show.tricks(rows, tricks.BASE).alt
+    assert "2 pairs" in alt
+    assert "class accuracy at guidance 2.5: QK-norm +25.0 ± 0.0" in alt
+    assert "frechet distance at guidance 1: QK-norm +0.2 ± 0.0" in alt
 
 
 def test_each_trick_is_compared_with_the_base_and_raw_weights_come_free(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tricks, "TRICKS", {name: tricks.TRICKS[name] for name in (tricks.BASE, "patches of 4 x 4")})
     monkeypatch.setattr(tricks, "losses_on_test_images", weight_of)  # the real one takes seconds
-    command = tricks.Tricks(seeds=2, steps=5, samples=20, solver_steps=1, out=tmp_path / "tricks.csv")
+    only = ("patches of 4 x 4",)
+    command = tricks.Tricks(seeds=2, steps=5, samples=20, solver_steps=1, out=tmp_path / "tricks.csv", only=only)
     command.run()
     rows = {(row["variant"], row["seed"]): row for row in read_table(command.out)}
     assert {key: row["steps"] for key, row in rows.items()} == {

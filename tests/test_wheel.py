@@ -56,7 +56,7 @@ def test_a_wheel_is_small_and_carries_what_the_readme_promises(wheel):
     for name in ("fashion-mnist", "fashion-mnist-classifier", "cifar10", "cifar10-classifier"):
         for ending in ("safetensors", "json"):
             assert f"dit_course/_data/checkpoints/{name}.{ending}" in names
-    assert "dit_course/_data/experiments/registers.csv" in names
+    assert "dit_course/_data/experiments/tricks.csv" in names
     assert not [
         name
         for name in names
@@ -75,7 +75,7 @@ def test_it_draws_from_anywhere(installed):
         "import dit_course; print(dit_course.__file__)\n"
         "from dit_course import Sampler, load_pretrained\n"
         "print(tuple(Sampler(load_pretrained('fashion-mnist'), steps=2).sample(10).shape))\n"
-        "from dit_course.studies.experiments import load_experiment; print(len(load_experiment('registers')))\n"
+        "from dit_course.studies.experiments import load_experiment; print(len(load_experiment('tricks')))\n"
     )
     run = installed("-c", code)
     assert (run.returncode, run.stderr) == (0, "")

@@ -10,7 +10,7 @@ whole or not at all.
 
 from dit_course.show.animation import Recorder, animation, save_animation
 from dit_course.show.arrays import grid, to_bytes
-from dit_course.show.experiment import experiment, paired_losses
+from dit_course.show.experiment import experiment, paired_losses, tricks
 from dit_course.show.figures import images, loss_curve, save_image, trajectory
 from dit_course.show.layout import PALETTE, ImageGrid, Picture, to_png
 from dit_course.show.lesson_01_patches import difference, heatmaps, patches, token_costs, tokens

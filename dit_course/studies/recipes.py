@@ -42,7 +42,7 @@ RECIPES = {
     "cifar10-laptop": Recipe(
         "CIFAR-10 in color on two cores: hours, as many as you have",
         "cifar10",
-        # without registers and QK-norm and with LayerNorm, 16 % more pictures a second (2 CPU cores)
+        # without registers and QK-norm and with LayerNorm, 16% more pictures a second (2 CPU cores)
         {"patch_size": 4, "width": 160, "depth": 6, "heads": 5, "registers": 0, "norm": "layer", "qk_norm": False},
         TrainConfig(minutes=600, lr=1.5e-3, flip=True, warmup=500),
         ema_decay=0.9995,

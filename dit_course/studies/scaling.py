@@ -14,7 +14,7 @@ from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT
 from dit_course.ema import EMA
 from dit_course.scaling import PATCH_SIZES, SIZES, count_multiply_adds, count_parameters, scaled_config, training_flops
-from dit_course.studies.experiments import Settings, measure
+from dit_course.studies.experiments import losses_on_test_images, measure
 from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
 
@@ -92,7 +92,8 @@ def train_and_measure(size: str, patch: int, seed: int, settings: ScalingSetting
     for step in train(model, load_dataset("fashion-mnist", "train"), how, ema=ema):
         if step.index % 200 == 0:
             print(f"  {size}/{patch}, seed {seed}: step {step.index}, {time.perf_counter() - start:.0f} s", flush=True)
-    judged = Settings(samples=settings.samples, cfg=1.0, solver_steps=settings.solver_steps)
+    losses = losses_on_test_images(ema.model, "fashion-mnist")
+    judged = measure(ema.model, "fashion-mnist", settings.samples, cfg=1.0, solver_steps=settings.solver_steps)
     facts = {
         "size": size,
         "width": config.width,
@@ -106,4 +107,11 @@ def train_and_measure(size: str, patch: int, seed: int, settings: ScalingSetting
         "steps": settings.steps,
         "batch_size": settings.batch_size,
     }
-    return facts | measure(ema.model, judged) | {"seconds": round(step.seconds, 1)}
+    metrics = {name: judged[name] for name in ("class_accuracy", "frechet_distance")}
+    return (
+        facts
+        | {"validation_loss": losses.pop("validation_loss")}
+        | metrics
+        | losses
+        | {"seconds": round(step.seconds, 1)}
+    )

@@ -1,7 +1,7 @@
 """What each trick buys: the three-minute network (lesson 06) with one thing changed at a time, and paired seeds.
 
-`python -m dit_course experiment tricks` fills `tricks.csv`, a row for each training, and goes on where it was stopped:
-about four minutes a row on two cores, fifty rows for five seeds.
+`python -m dit_course experiment tricks` fills `tricks.csv`, a row for each training, and goes on where it was stopped.
+`experiment registers` and others like it run one pair of variants and share that table.
 """
 
 import time
@@ -11,15 +11,19 @@ from statistics import mean
 
 import torch
 
-from dit_course.checkpoints import load_classifier
 from dit_course.data import load_dataset
 from dit_course.distributed.train_config import TrainConfig
 from dit_course.dit import DiT, DiTConfig
 from dit_course.ema import EMA
-from dit_course.evaluation import class_accuracy, frechet_distance, in_batches, precision_recall
 from dit_course.flow import RectifiedFlow
-from dit_course.sampling import Sampler
-from dit_course.studies.experiments import losses_on_test_images, paired_difference, real_features, undo_zeros
+from dit_course.guards import known
+from dit_course.studies.experiments import (
+    losses_on_test_images,
+    measure,
+    paired_difference,
+    smallest_effect,
+    undo_zeros,
+)
 from dit_course.studies.recipes import RECIPES
 from dit_course.studies.table import ResumableTable, read_table
 from dit_course.trainer import train
@@ -50,9 +54,20 @@ TRICKS = {
     "RMSNorm": Trick({"norm": "rms"}),
     "time not times 1000": Trick(time_scale=1.0),
     "zeros undone": Trick(undo_zeros=True),
-    "label dropout 5 %": Trick({"label_dropout": 0.05}),
-    "label dropout 20 %": Trick({"label_dropout": 0.2}),
-    "patches of 4 x 4": Trick({"patch_size": 4}, pace=0.37),
+    "label dropout 5%": Trick({"label_dropout": 0.05}),
+    "label dropout 20%": Trick({"label_dropout": 0.2}),
+    "patches of 4 x 4": Trick({"patch_size": 4}, pace=0.37),  # 2 CPU cores: a step takes 2.7 times as long
+}
+# the studies that run a part of the table: their name, the tricks, a line for people
+PARTS = {
+    "registers": (("4 registers",), "no register tokens, or four (lesson 04)"),
+    "timesteps": (("uniform timesteps",), "uniform or logit-normal timesteps (lesson 05)"),
+    "zero-init": (("zeros undone",), "adaLN-Zero, or its zeros overwritten by a second initialization (lesson 03)"),
+    "qk-norm": (("QK-norm",), "attention without or with QK-norm (lesson 02)"),
+    "norm": (("RMSNorm",), "LayerNorm or RMSNorm (lesson 03)"),
+    "time-scale": (("time not times 1000",), "the time embedding with or without its factor of 1000 (lesson 03)"),
+    "label-dropout": (("label dropout 5%", "label dropout 20%"), "labels hidden in 5, 10 or 20% (lesson 08)"),
+    "patch-size": (("patches of 4 x 4",), "patches of 7 or 4 pixels, for an equal time (lesson 01)"),
 }
 
 
@@ -70,16 +85,25 @@ class Tricks:
     """Steps of AB2 from noise to image."""
     out: Path = Path("runs/experiments/tricks.csv")
     """The table."""
+    only: tuple[str, ...] = tuple(TRICKS)[1:]
+    """Which tricks."""
 
     def run(self) -> None:
         """Train what is missing, print each row, compare."""
+        for name in self.only:
+            known(TRICKS, name, "trick")
+        names = (BASE, *self.only)
         table = ResumableTable(self.out, ("variant", "seed"))
-        for row in table.fill(((name, seed) for seed in range(self.seeds) for name in TRICKS), self.measure):
+        for row in table.fill(((name, seed) for seed in range(self.seeds) for name in names), self.measure):
             print(f"{row['variant']}, seed {row['seed']}: "
                   f"{', '.join(f'{metric} {row[metric]:.4g}' for metric in METRICS)}", flush=True)  # fmt: skip
-        rows = with_raw(read_table(self.out))
-        for name in (*TRICKS, RAW):
+        names = (*names, RAW)
+        rows = [row for row in with_raw(read_table(self.out)) if row["variant"] in names and row["seed"] < self.seeds]
+        for name in names:
             print(name, *(_compared(rows, metric, name) for metric in METRICS), sep="\n  ")
+        if self.seeds > 1:
+            print(f"The smallest difference that {self.seeds} pairs would show in four of five repetitions:")
+            print(*(f"  {metric:<22}{smallest_effect(rows, metric, BASE):9.2g}" for metric in METRICS), sep="\n")
 
     def measure(self, name: str, seed: int) -> dict:
         """One row: a training, the loss by t, and samples of its averaged weights; of the raw ones for the base."""
@@ -87,23 +111,18 @@ class Tricks:
         steps = round(self.steps * trick.pace)
         model, ema = trained(trick, seed, steps)
         row = {"variant": name, "seed": seed, "steps": steps, "seconds_a_step": (time.perf_counter() - start) / steps}
-        losses = losses_on_test_images(ema.model, RECIPE.data)
-        row |= {"validation_loss": mean(losses.values())} | self._sampled(ema.model)
-        raw = self._sampled(model.eval()) if name == BASE else dict.fromkeys(METRICS[1:], float("nan"))
-        raw_loss = mean(losses_on_test_images(model, RECIPE.data).values()) if name == BASE else float("nan")
-        return row | losses | {f"raw_{key}": value for key, value in ({"validation_loss": raw_loss} | raw).items()}
+        found = self._metrics(ema.model)
+        raw = self._metrics(model.eval()) if name == BASE else {}
+        raw = {f"raw_{metric}": raw.get(metric, float("nan")) for metric in METRICS}
+        return row | {metric: found.pop(metric) for metric in METRICS} | found | raw
 
-    def _sampled(self, model: DiT) -> dict[str, float]:
-        """The judge's numbers of samples at each guidance scale."""
-        judge, real = load_classifier(RECIPE.data), real_features(RECIPE.data)
-        labels, found = torch.arange(self.samples) % model.config.num_classes, {}
+    def _metrics(self, model: DiT) -> dict[str, float]:
+        """The losses on test images, and the judge's numbers of samples at each guidance scale."""
+        found = losses_on_test_images(model, RECIPE.data)
         for cfg in SCALES:
-            drawn = Sampler(model, self.solver_steps, "ab2", cfg).sample(self.samples, labels, seed=0)
-            features = in_batches(judge.features, drawn)
-            found[f"class_accuracy_{cfg:g}"] = class_accuracy(judge.head, features, labels)
-            found[f"frechet_distance_{cfg:g}"] = frechet_distance(features, real)
-            found[f"recall_{cfg:g}"] = precision_recall(real[: self.samples], features)[1].item()
-        return {name: found[name] for name in METRICS[1:]}
+            measures = measure(model, RECIPE.data, self.samples, cfg, self.solver_steps)
+            found |= {f"{metric}_{cfg:g}": value for metric, value in measures.items()}
+        return found
 
 
 def trained(trick: Trick, seed: int, steps: int) -> tuple[DiT, EMA]:
@@ -135,5 +154,5 @@ def _compared(rows: list[dict], metric: str, name: str) -> str:
     line = f"{metric:<22}{mean(values):9.4g}"
     if name != BASE and len(values) > 1:
         difference, half = paired_difference(rows, metric, name, BASE)
-        line += f"   minus {BASE}: {difference:+.3g} +- {half:.2g} (95 %, {len(values)} pairs)"
+        line += f"   minus {BASE}: {difference:+.3g} +- {half:.2g} (95%, {len(values)} pairs)"
     return line
