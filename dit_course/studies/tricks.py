@@ -78,7 +78,7 @@ class Tricks:
     seeds: int = 5
     """How many training runs of each."""
     steps: int = 1527
-    """Optimizer steps of each training: three minutes on two quiet cores."""
+    """Optimizer steps of each training: about three minutes on two cores."""
     samples: int = 2000
     """Images sampled from each trained model, at each guidance scale."""
     solver_steps: int = 10
