@@ -52,7 +52,7 @@ TRICKS = {
     "uniform timesteps": Trick(timesteps="uniform"),
     "QK-norm": Trick({"qk_norm": True}),
     "RMSNorm": Trick({"norm": "rms"}),
-    "time not times 1000": Trick(time_scale=1.0),
+    "time scale of 1": Trick(time_scale=1.0),
     "zeros undone": Trick(undo_zeros=True),
     "label dropout 5%": Trick({"label_dropout": 0.05}),
     "label dropout 20%": Trick({"label_dropout": 0.2}),
@@ -65,7 +65,7 @@ PARTS = {
     "zero-init": (("zeros undone",), "adaLN-Zero, or its zeros overwritten by a second initialization (lesson 03)"),
     "qk-norm": (("QK-norm",), "attention without or with QK-norm (lesson 02)"),
     "norm": (("RMSNorm",), "LayerNorm or RMSNorm (lesson 03)"),
-    "time-scale": (("time not times 1000",), "the time embedding with or without its factor of 1000 (lesson 03)"),
+    "time-scale": (("time scale of 1",), "the time embedding with or without its factor of 1000 (lesson 03)"),
     "label-dropout": (("label dropout 5%", "label dropout 20%"), "labels hidden in 5, 10 or 20% (lesson 08)"),
     "patch-size": (("patches of 4 x 4",), "patches of 7 or 4 pixels, for an equal time (lesson 01)"),
 }
