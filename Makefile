@@ -79,7 +79,7 @@ lint: setup
 
 # Two workers of one thread each; tests/conftest.py keeps a file on one worker.
 test-package: setup
-	$(ONE_THREAD) $(RUN) pytest tests -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(ONE_THREAD) $(RUN) pytest tests -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 # One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
 test-notebooks: setup
