@@ -11,7 +11,7 @@ from mutation.programs import changeable, programs
 
 from dit_course import check
 
-SHARE, SEED, MINUTES = 0.25, 7, 4.0
+SHARE, SEED, MINUTES = 0.1, 7, 4.0
 NAMES = changeable()
 FLOATS = {"floats", "gradient", "numeric", "run", "tensor", "times"}
 
