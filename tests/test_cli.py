@@ -345,9 +345,7 @@ def test_a_run_that_is_not_over_can_be_exported(run: Path, tmp_path: Path):
     assert main(["export", "--run-folder", str(tmp_path), *out]) == 1
 
 
-def test_evaluate_twice_gives_the_same_numbers(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, few_real: int
-):
+def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, few_real: int):
     results = []
     for name in ("a.json", "b"):  # with the ending or without
         out = ["--samples", "30", "--steps", "3", "--out", str(tmp_path / name)]

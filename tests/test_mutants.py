@@ -20,7 +20,7 @@ GOOD = [answer for answer in ANSWERS if answer.hint is None]
 
 
 def seeds_for(exercise, seconds=mutants.ANY_SECONDS):
-    """The seeds to try an answer with: what hangs, or has a time of its own for another reason, need not do so often."""
+    """The seeds to try an answer with: what hangs, or has a limit of its own for another reason, need not often."""
     return SEEDS[: 1 if seconds < mutants.ANY_SECONDS else 2 if exercise in COSTLY else None]
 
 
