@@ -53,7 +53,8 @@ def pytest_sessionfinish(session):
         return
     reporter, workers = session.config.pluginmanager.get_plugin("terminalreporter"), {}
     for report in reporter.stats.get("passed", []):
-        workers.setdefault(report.nodeid.partition("::")[0], set()).add(report.node.gateway.id)
+        if hasattr(report, "node"):  # not with -n 0
+            workers.setdefault(report.nodeid.partition("::")[0], set()).add(report.node.gateway.id)
     for file, names in workers.items():
         if len(names) > 1 and not file.endswith(ALONE):
             reporter.write_line(f"\n{file} was run by {len(names)} workers: see pytest_xdist_make_scheduler", red=True)
