@@ -17,7 +17,7 @@ UV_FLAGS := --python $(VENV)/bin/python
 export OMP_WAIT_POLICY := PASSIVE
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup lab test lint test-package test-notebooks test-classroom mutation bench-sliders format pins onnxruntime-web site doctor clean
+.PHONY: help setup lab test lint test-package test-notebooks test-learners test-authors test-classroom mutation bench-sliders format pins onnxruntime-web site doctor clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -79,11 +79,17 @@ lint: setup
 
 # Two workers of one thread each; tests/conftest.py keeps a file on one worker.
 test-package: setup
-	$(ONE_THREAD) $(RUN) pytest tests -n 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(ONE_THREAD) $(RUN) pytest tests -n 2 --dist loadfile $(PYTEST_FLAGS)
 
-# One notebook at a time, with all cores, as a learner runs it: learners' and authors' under nbval, offline, in time.
-test-notebooks: setup
+# Learners' and authors' notebooks under nbval, offline, in time. Learners' run one at a time with all cores, as at home;
+# authors' run what a learner's notebook ran before them, and need to be right: two at a time, with one thread each.
+test-notebooks: test-learners test-authors
+
+test-learners: setup
 	$(RUN) pytest tests/run_three_minutes.py tests/run_notebooks.py $(PYTEST_FLAGS)
+
+test-authors: setup
+	$(ONE_THREAD) $(RUN) pytest tests/run_solutions.py -n 2 --dist worksteal --durations 30 $(PYTEST_FLAGS)
 
 # Every lesson handed out, solved by three students, collected and graded by nbgrader; the test run does this for one.
 test-classroom: setup

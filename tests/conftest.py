@@ -29,12 +29,36 @@ Exercise.may_borrow = True  # most answers of tests are the course's own version
 ALONE = "test_mutants.py"  # its many tests share nothing: they fill the gaps between the files
 
 
-def pytest_collection_modifyitems(config, items):
-    """With `--dist loadgroup`: a file stays on one worker, because its tests may share what they trained."""
-    if config.getoption("dist", "no") == "loadgroup":
-        for item in items:
-            if item.path.name != ALONE:
-                item.add_marker(pytest.mark.xdist_group(item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`: a file stays on one worker, because its tests share what they trained, but for ALONE.
+
+    Groups (`--dist loadgroup`) would do, but pytest-xdist 3.8 does not see them with pytest 9.2, and says nothing.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return nodeid if file.endswith(ALONE) else file
+
+    return Scheduling(config, log)
+
+
+def pytest_sessionfinish(session):
+    """Fail where a file was run by two workers after all: everything passes then, but it takes twice as long."""
+    if session.config.getoption("dist", "no") != "loadfile":
+        return
+    reporter, workers = session.config.pluginmanager.get_plugin("terminalreporter"), {}
+    for report in reporter.stats.get("passed", []):
+        if hasattr(report, "node"):  # not with -n 0
+            workers.setdefault(report.nodeid.partition("::")[0], set()).add(report.node.gateway.id)
+    for file, names in workers.items():
+        if len(names) > 1 and not file.endswith(ALONE):
+            reporter.write_line(f"\n{file} was run by {len(names)} workers: see pytest_xdist_make_scheduler", red=True)
+            session.exitstatus = 1
 
 
 def pytest_terminal_summary(terminalreporter):

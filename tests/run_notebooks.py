@@ -1,8 +1,7 @@
-"""Runs every notebook as nbval does: `make test-notebooks`. Not collected with the other tests, as it takes minutes.
+"""Runs learners' notebooks as nbval does: `make test-learners`. Not collected with the other tests: it takes minutes.
 
-Each runs from a copy in another folder, in a fresh kernel, with no way to the network. Learners' notebooks run as they
-are: their checks must say what is stored, and outputs be of the kinds that are stored. Authors' notebooks run in strict
-mode, where a wrong answer is an error.
+Each runs from a copy in another folder, in a fresh kernel, with no way to the network, as it is: its checks must say
+what is stored, and outputs be of the kinds that are stored. run_solutions.py runs those of the authors.
 """
 
 import os
@@ -17,7 +16,7 @@ from offline import blocked_network
 
 from dit_course.authoring import release
 
-NOTEBOOKS = [*release.learners(), *release.sources()]
+LEARNERS = release.learners()
 MOST_SECONDS = 240  # a lesson, on two cores
 MOST_MINUTES = 20  # the whole course, without its appendix
 SHORTER = ("MINUTES = 3", "MINUTES = 1")  # lesson 06: run_three_minutes.py trains for as long as the lesson says
@@ -53,10 +52,14 @@ def run(notebook: Path, folder: Path, **environment: str) -> tuple[int, str, flo
     return done.returncode, done.stdout[-6000:] + done.stderr[-2000:], time.perf_counter() - start, attempts()
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=[str(path.relative_to(release.NOTEBOOKS)) for path in NOTEBOOKS])
+def names(notebooks: list[Path]) -> list[str]:
+    """What tests of these notebooks are called."""
+    return [str(path.relative_to(release.NOTEBOOKS)) for path in notebooks]
+
+
+@pytest.mark.parametrize("notebook", LEARNERS, ids=names(LEARNERS))
 def test_it_runs_from_top_to_bottom_offline_anywhere_and_in_time(notebook, tmp_path, capsys):
-    strict = str(int("solutions" in notebook.parts))
-    status, report, seconds, attempts = run(notebook, tmp_path, DIT_COURSE_STRICT=strict)
+    status, report, seconds, attempts = run(notebook, tmp_path, DIT_COURSE_STRICT="0")
     with capsys.disabled():
         print(f"\n{notebook.relative_to(release.NOTEBOOKS)}: {seconds:.0f} s ", end="")
     assert status == 0, report
@@ -66,14 +69,15 @@ def test_it_runs_from_top_to_bottom_offline_anywhere_and_in_time(notebook, tmp_p
 
 
 def test_the_whole_course_runs_in_time():
-    lessons = [path for path in release.learners() if not release.is_appendix(path)]
+    lessons = [path for path in LEARNERS if not release.is_appendix(path)]
     if not all(lesson in took for lesson in lessons):
         pytest.skip("not all lessons were run")
     assert sum(took[lesson] for lesson in lessons) + LEFT_OUT <= 60 * MOST_MINUTES
 
 
 def test_one_lesson_is_run_in_a_shorter_form():
-    assert [path.name[:2] for path in NOTEBOOKS if SHORTER[0] in path.read_text(encoding="utf-8")] == ["06", "06"]
+    notebooks = [*LEARNERS, *release.sources()]
+    assert [path.name[:2] for path in notebooks if SHORTER[0] in path.read_text(encoding="utf-8")] == ["06", "06"]
 
 
 def test_the_machine_notices_errors_wrong_answers_and_the_network(tmp_path):

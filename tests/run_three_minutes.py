@@ -1,4 +1,4 @@
-"""The claim of lesson 06: from random weights to clothes in three minutes on two cores. `make test-notebooks` runs it.
+"""The claim of lesson 06: from random weights to clothes in three minutes on two cores. `make test-learners` runs it.
 
 Not collected with the other tests: it needs the machine for itself, with all cores, as a learner's training does.
 """

@@ -16,9 +16,12 @@ from PIL import Image
 
 from dit_course.__main__ import main
 from dit_course.checkpoints import load_pretrained, save_pretrained
+from dit_course.commands import _student_card, evaluate
 from dit_course.commands.train import default_out
+from dit_course.data import Dataset, load_dataset
 from dit_course.dit import DiT, DiTConfig
 from dit_course.few_steps import FewStepDiT
+from dit_course.studies import guidance
 
 TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
 TINY += ["--sample-steps", "2", "--checkpoint-every", "3"]
@@ -31,6 +34,19 @@ def train_tiny(out: Path, *more: str) -> int:
 def losses(run: Path) -> list[str]:
     with (run / "log.csv").open(newline="") as file:
         return [row["loss"] for row in csv.DictReader(file)]
+
+
+@pytest.fixture(autouse=True)
+def few_real(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of the real pictures that samples are compared with, 500: all take seconds each time; test_wheel.py takes all."""
+
+    def load(*args: str) -> Dataset:
+        found = load_dataset(*args)
+        return Dataset(found.images[:500], found.labels[:500], found.class_names, found.name)
+
+    for module in (evaluate, _student_card, guidance):
+        monkeypatch.setattr(module, "load_dataset", load)
+    return 500
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +345,7 @@ def test_a_run_that_is_not_over_can_be_exported(run: Path, tmp_path: Path):
     assert main(["export", "--run-folder", str(tmp_path), *out]) == 1
 
 
-def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, few_real: int):
     results = []
     for name in ("a.json", "b"):  # with the ending or without
         out = ["--samples", "30", "--steps", "3", "--out", str(tmp_path / name)]
@@ -342,7 +358,7 @@ def test_evaluate_twice_gives_the_same_numbers(run: Path, tmp_path: Path, capsys
     assert f"{results[0]['class_accuracy']:8.1%}" in table
     protocol = results[0]["protocol"]
     assert protocol["evaluations_per_sample"] == 6
-    assert protocol["reference"] == {"split": "test", "count": 10_000, "flipped": False}
+    assert protocol["reference"] == {"split": "test", "count": few_real, "flipped": False}
     stated = {name for name, value in protocol.items() if value not in (None, "")}
     assert {"model_sha256", "samples", "seed", "labels", "cfg", "solver", "features", "judge_sha256"} <= stated
     assert "versions" in stated
@@ -400,10 +416,8 @@ def test_an_fid_has_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(run: Path, tmp_path: Path):
-    from dit_course.studies.guidance import Guidance
-
     settings = {"model": str(run), "scales": (1.0, 2.0), "samples": 10, "out": tmp_path / "t.csv", "ship": (2.0,)}
-    command = Guidance(**settings, seeds=1, kept=tmp_path / "kept")
+    command = guidance.Guidance(**settings, seeds=1, kept=tmp_path / "kept")
     command.run()
     (first, second) = csv.DictReader((tmp_path / "t.csv").open())
     assert (first["cfg"], second["cfg"]) == ("1", "2")
@@ -412,7 +426,7 @@ def test_a_trade_off_is_measured_as_evaluate_does_and_goes_on_where_it_stopped(r
     for name in ("class_accuracy", "frechet_distance", "precision", "recall"):
         assert float(second[name]) == pytest.approx(result[name], rel=1e-5)
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").iterdir()}
-    Guidance(**settings, seeds=2, kept=tmp_path / "kept").run()
+    guidance.Guidance(**settings, seeds=2, kept=tmp_path / "kept").run()
     assert len(list(csv.DictReader((tmp_path / "t.csv").open()))) == 4
     assert all(file.stat().st_mtime_ns == time for file, time in kept.items())
     assert (tmp_path / "t-samples.npz").exists()
@@ -497,8 +511,6 @@ def test_a_student_is_sampled_and_measured_beside_its_teacher(student: Path, tmp
 
 
 def test_a_students_card_has_its_own_numbers(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from dit_course.commands import _student_card
-
     monkeypatch.setattr(_student_card, "SEEDS", 1)
     shutil.copytree(student, tmp_path / "run")
     (tmp_path / "run" / "model.json").unlink()  # as if it were not over

@@ -12,7 +12,7 @@ from dit_course.authoring.site import RUNTIME, build
 from dit_course.authoring.sphinx_hooks import rewrite_docstring
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -109,4 +109,6 @@ def test_it_evaluates_offline_once_fashion_mnist_is_in_the_cache(installed):
         (raw / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
     cached = installed(*evaluate)
     assert (cached.returncode, cached.stderr) == (0, "")
-    assert json.loads((installed.folder / "work/result.json").read_text())["protocol"]["samples"] == 10
+    protocol = json.loads((installed.folder / "work/result.json").read_text())["protocol"]
+    assert protocol["samples"] == 10
+    assert protocol["reference"] == {"split": "test", "count": 10_000, "flipped": False}

@@ -140,8 +140,9 @@ def turned_around(code):
     assert told != ts[:-1].tolist()
 
 
-@mutant(exercise="probe_solver", hint="a probe is for every day")
+@mutant(exercise="probe_solver", hint="a probe is for every day", seconds=25)
 def training_first(code):
+    assert code.euler  # else it would also train where there is no code
     begin = time.process_time()
     while time.process_time() < begin + 3.1:
         pass
