@@ -50,6 +50,14 @@ def test_targets_compare_what_was_timed_in_the_same_round():
     assert "2.00 (target 3.00: missed)" in drawing
 
 
+def test_a_gpu_is_compared_in_bf16_and_a_cpu_by_rows():
+    speeds = {name: [2.0] for name in ("train, eager", "train, diffusers", "draw, ab2 15", "draw, euler 50")}
+    speeds |= {"train, bf16": [9.0], "train, diffusers bf16": [3.0], "train, diffusers by rows": [1.0]}
+    lines = list(targets([Entry(what, 1, 1, 1.0, print, values, [0.5]) for what, values in speeds.items()]))
+    assert "train, bf16, against diffusers in bf16: 3.00 (target 1.50: met)" in lines
+    assert "train, eager, against diffusers by rows: 2.00" in lines
+
+
 def test_the_peak_is_that_of_this_machine():
     assert 1e8 < matrix_peak(torch.device("cpu"), 0.05, side=128) < 1e14
 

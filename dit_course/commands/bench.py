@@ -195,6 +195,8 @@ class Bench:
         if self.diffusers:
             try:
                 training("diffusers", DiffusersNetwork(config))
+                if self.bf16 and self.gpu:
+                    training("diffusers bf16", DiffusersNetwork(config), precision="bf16")
                 if threads > 1 and not self.gpu:
                     training(BY_ROWS, DiffusersNetwork(config), by_rows=True)
             except ImportError:
@@ -254,6 +256,9 @@ def targets(entries: list[Entry]) -> Iterator[str]:
     for ours in dict.fromkeys(("train, eager", best)):
         if "train, diffusers" in by_name:
             yield line(f"{ours}, against diffusers", ratio(ours, "train, diffusers"), TARGETS["diffusers"])
+    if "train, diffusers bf16" in by_name:
+        value = ratio("train, bf16", "train, diffusers bf16")
+        yield line("train, bf16, against diffusers in bf16", value, TARGETS["diffusers"])
     if f"train, {BY_ROWS}" in by_name:
         yield f"train, eager, against {BY_ROWS}: {ratio('train, eager', f'train, {BY_ROWS}'):.2f}"
     yield line(f"{best}, share of the matrix peak", statistics.median(by_name[best].shares), TARGETS["peak"])
