@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dit_course.distributed.threads import Threads, worthwhile
+from dit_course.distributed.threads import Threads, divisible, worthwhile
 from dit_course.guards import check_labels, whole
 from dit_course.wrappers import unwrap
 
@@ -122,11 +122,10 @@ class BaseSampler:
             self.model.train(was_training)
 
     def _divisible(self) -> bool:
-        """Whether several threads may integrate at once: nobody else's code runs in it, and nobody looks on."""
-        parts = (type(self), type(self.model), getattr(self, "solver", type(self)))
-        ours = all(getattr(part, "__module__", "").startswith("dit_course.") for part in parts)
-        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
-        return ours and not hooked and not torch.is_autocast_enabled("cpu")
+        """Whether several threads may integrate at once: a learner's sampler, solver or network stays in one."""
+        parts = (type(self), getattr(self, "solver", type(self)))
+        ours = all(str(part.__module__).startswith("dit_course.") for part in parts)
+        return ours and divisible(self.model) and not torch.is_autocast_enabled("cpu")
 
     def integrate(self, noise: Tensor, y: Tensor | None, callback: Callback | None = None) -> Tensor:
         """From noise (batch, channels, height, width) and labels (batch,) to images of this shape in [0, 1]."""

@@ -21,7 +21,7 @@ from dit_course.data import to_float
 from dit_course.distributed import process_group
 from dit_course.distributed.rows import BatchShard, RowsInThreads
 from dit_course.distributed.single import SingleProcess
-from dit_course.distributed.threads import one_torch_thread, worthwhile
+from dit_course.distributed.threads import divisible, one_torch_thread, worthwhile
 from dit_course.distributed.train_config import NonFiniteLoss, Step, TrainConfig
 from dit_course.dit import DiT
 from dit_course.few_steps import SelfConsistency
@@ -110,9 +110,9 @@ def train(
         budget, done, seconds = _resume(Path(folder), model, optimizer, ema, config, budget, group)
     bf16 = _use_bf16(config, device)
     learner, optimizer = group.prepare(model, optimizer, ema, bf16)
-    eager = not config.compile and given is model
+    plain = not config.compile and given is model and isinstance(model, DiT) and divisible(model)
     learner = _Autocast(_compiled(learner, model, given, config), bf16)
-    if device.type == "cpu" and group.world_size == 1 and eager and not bf16 and isinstance(model, DiT):
+    if device.type == "cpu" and group.world_size == 1 and plain and not bf16:
         rows = config.batch_size // config.accumulate
         threads = min(rows, config.row_threads or worthwhile(rows))
         learner = RowsInThreads(learner, threads) if threads > 1 else learner

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from dit_course import DiT, DiTConfig, FewStepDiT, FewStepSampler, RectifiedFlow, Sampler, TrainConfig, euler
+from dit_course.blocks import DiTBlock
 from dit_course.distributed.rows import RowsInThreads
-from dit_course.distributed.threads import worthwhile
+from dit_course.distributed.threads import divisible, worthwhile
 from dit_course.few_steps import SelfConsistency
 from dit_course.trainer import train
 
@@ -173,6 +174,34 @@ class TheirOwn(DiT):
     """A learner's network."""
 
 
+class TheirBlock(DiTBlock):
+    """A learner's block in our network."""
+
+
+def with_their_block(forward=None):
+    model = network()
+    model.blocks[1] = TheirBlock(32, 4)
+    if forward:
+        model.blocks[1] = network().blocks[1]
+        model.blocks[1].forward = model.blocks[1].forward
+    return model
+
+
+def test_their_code_is_trained_in_one_thread():
+    data, seen = (torch.randint(256, (32, 2, 8, 12), dtype=torch.uint8), torch.arange(32) % 5), set()
+
+    class Watched(RectifiedFlow):
+        def loss(self, model, *batch):
+            seen.add(type(model).__name__)
+            return super().loss(model, *batch)
+
+    for model in (network(TheirOwn), with_their_block(), with_their_block(forward=True)):
+        next(train(model, data, TrainConfig(steps=1, batch_size=32), flow=Watched()))
+    assert seen == {"_Autocast"}
+    next(train(network(), data, TrainConfig(steps=1, batch_size=32), flow=Watched()))
+    assert seen == {"_Autocast", "RowsInThreads"}
+
+
 def test_code_of_others_and_observers_stay_in_one_thread():
     def mine(velocity, noise, ts, callback=None):
         return euler(velocity, noise, ts, callback)
@@ -182,7 +211,9 @@ def test_code_of_others_and_observers_stay_in_one_thread():
 
     hooked = network()
     hooked.blocks[0].register_forward_hook(lambda *_: None)
-    for sampler in (Sampler(network(), 2, mine), Sampler(network(TheirOwn), 2), Sampler(hooked, 2)):
+    theirs = (network(TheirOwn), with_their_block(), with_their_block(forward=True), hooked)
+    assert not divisible(torch.compile(network()))
+    for sampler in (Sampler(network(), 2, mine), *(Sampler(model, 2) for model in theirs)):
         assert threads_of(sampler)[1] == {"MainThread"}
     assert threads_of(Sampler(network(), 2), callback=states)[1] == {"MainThread"}
     assert threads_of(Sampler(network(), 2), n=8)[1] == {"MainThread"}

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Barrier
 
 import torch
+from torch import nn
 
 MOST, LEAST_ROWS = 4, 8  # threads, and rows for each: with fewer rows a matrix product is not worth a thread
 
@@ -18,6 +19,15 @@ MOST, LEAST_ROWS = 4, 8  # threads, and rows for each: with fewer rows a matrix 
 def worthwhile(rows: int) -> int:
     """How many threads should share so many rows on a CPU: 1 leaves them to torch."""
     return max(1, min(torch.get_num_threads(), MOST, rows // LEAST_ROWS))
+
+
+def divisible(model: nn.Module) -> bool:
+    """Whether several threads may run a network at once: all of it is the course's or PyTorch's, and nobody looks on."""
+    return all(
+        type(module).__module__.split(".")[0] in ("dit_course", "torch")
+        and not ("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
+        for module in model.modules()
+    )
 
 
 class Threads:
