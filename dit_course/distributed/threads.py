@@ -22,7 +22,7 @@ def worthwhile(rows: int) -> int:
 
 
 def divisible(model: nn.Module) -> bool:
-    """Whether several threads may run a network at once: all of it is the course's or PyTorch's, and nobody looks on."""
+    """Whether several threads may run a network at once: all of it is the course's or PyTorch's, and unwatched."""
     return all(
         type(module).__module__.split(".")[0] in ("dit_course", "torch")
         and not ("forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks)
