@@ -7,6 +7,7 @@ to stop.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,9 @@ def train(
         rows = config.batch_size // config.accumulate
         threads = min(rows, config.row_threads or worthwhile(rows))
         learner = RowsInThreads(learner, threads) if threads > 1 else learner
+    # other flows may run networks of their own, such as a student's teacher: these get all of torch's threads
+    small_work = isinstance(learner, RowsInThreads) and type(flow) is RectifiedFlow
+    between_rows = one_torch_thread if small_work else nullcontext
     alone = group.world_size == len(parts) == 1
     one_step = training_step if alone else partial(group.training_step, accumulate=config.accumulate)
     check_every = 1 if device.type == "cpu" else 25  # reading the loss makes a GPU wait
@@ -136,8 +140,7 @@ def train(
             time_to_save = folder is not None and (done + 1) % config.checkpoint_every == 0
             check = (done + 1) % check_every == 0 or time_to_save or done + 1 == budget.end
             guard = partial(_require_finite, step=done + 1, rate=rate, newest=newest) if check else None
-            by_rows = one_torch_thread(isinstance(learner, RowsInThreads))
-            with group.peer_errors(newest), randomness(config.seed, done, device), by_rows:
+            with group.peer_errors(newest), randomness(config.seed, done, device), between_rows():
                 chosen = batch_indices(len(images), config.batch_size, config.seed, done)
                 x, y = make_batch(images, labels, chosen.to(device), config.flip)
                 loss, norm = one_step(learner, flow, optimizer, x, y, config.clip, guard)

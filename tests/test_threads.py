@@ -73,6 +73,14 @@ def test_a_students_loss_works_too():
     torch.testing.assert_close(theirs[1], gradients)
 
 
+def test_a_teacher_keeps_torchs_threads_while_its_student_is_trained():
+    teacher, student, seen = network().eval(), network(FewStepDiT, label_dropout=0.0), []
+    teacher.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    data = torch.randint(256, (32, 2, 8, 12), dtype=torch.uint8), torch.arange(32) % 5
+    next(train(student, data, TrainConfig(steps=1, batch_size=32), flow=SelfConsistency(teacher)))
+    assert seen == [2]
+
+
 def test_without_gradients_there_is_no_graph():
     model = RowsInThreads(network(), 2)
     x, y = batch()

@@ -51,10 +51,10 @@ class Threads:
 
 
 @contextmanager
-def one_torch_thread(enabled: bool = True) -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Inside, torch computes with one thread: waking others does not pay for small work between that of the rows."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if enabled else before)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
